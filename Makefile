@@ -1,0 +1,118 @@
+# lmpipe: the training of a large language model as small Unix programs. `make help` lists the targets.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+# Put before each program's name at install, for those whose `dedup` is something else: PROGRAM_PREFIX=lm-
+PROGRAM_PREFIX ?=
+VERSION = 0.1.0
+
+CC ?= cc
+CXX ?= c++
+PKG_CONFIG ?= pkg-config
+NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
+# Everything that is built lies here; a second build (sanitizers, clang) takes another folder.
+B ?= build
+SAN ?=
+
+PACKAGES = zlib libzstd libpcre2-8 libxxhash simdjson
+WARNINGS = -Wall -Wextra -Wshadow -Wpointer-arith
+C_WARNINGS = $(WARNINGS) -Wstrict-prototypes -Wmissing-prototypes
+OPTIMIZE = -O2 -g
+CFLAGS ?= $(OPTIMIZE)
+CXXFLAGS ?= $(OPTIMIZE)
+SANITIZE = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
+PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -lz -lzstd -lpcre2-8 -lxxhash -lsimdjson)
+ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -Ikernels -I. $(PACKAGE_CFLAGS) $(CPPFLAGS)
+ALL_CFLAGS = -std=gnu11 $(C_WARNINGS) -fopenmp -fno-math-errno -ffp-contract=off $(SANITIZE) $(CFLAGS)
+ALL_CXXFLAGS = -std=c++17 $(WARNINGS) $(SANITIZE) $(CXXFLAGS)
+LIBS = $(PACKAGE_LIBS) -lstdc++ -lm -ldl -lpthread $(LDLIBS)
+
+TOOLS = dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmtrain rejsample generate lmeval
+BUILT = $(foreach t,$(TOOLS),$(if $(wildcard cmd/$t/*.c),$(B)/bin/$t))
+LIBRARY_C := $(wildcard libcommon/*/*.c kernels/*.c kernels/cpu/*.c)
+LIBRARY_CC := $(wildcard libcommon/*/*.cc)
+LIBRARY_O = $(LIBRARY_C:%.c=$(B)/%.o) $(LIBRARY_CC:%.cc=$(B)/%.o)
+UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
+CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
+EMULATED = $(if $(CUDA_SOURCES),$(B)/lib/liblmpipe-emulated.so)
+CUDA_OBJECT = $(if $(and $(NVCC),$(CUDA_SOURCES)),$(B)/lib/liblmpipe-cuda.so)
+
+Q = $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
+
+all: $(BUILT) $(CUDA_OBJECT) ## build every program (V=1 shows the commands)
+
+smoke: all $(UNIT) ## a minute of tests, for every commit
+	$(Q)B=$(B) sh tests/run smoke
+
+check: all $(UNIT) $(EMULATED) ## every test that a machine without a GPU can run
+	$(Q)B=$(B) sh tests/run check
+
+check-asan: ## every test again, built with the address and undefined-behaviour sanitizers
+	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' check
+
+check-peers: all ## compare with the real Python packages (tests/reference/README.md)
+	$(Q)B=$(B) sh tests/peers
+
+check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
+	$(Q)B=$(B) sh tests/run gpu
+
+bench: all ## measure every figure that README.md states, as ratios
+	$(Q)B=$(B) sh tests/bench/run
+
+bench-gpu: all ## measure the CUDA kernels
+	$(Q)B=$(B) sh tests/bench/run gpu
+
+fuzz: ## feed the parsers with libFuzzer, FUZZ_SECONDS (60) each
+	$(Q)sh tests/fuzz/run
+
+quickstart: all ## the whole road, from raw text to a chat model (SIZE=, SEED=, CORPUS=)
+	$(Q)$(MAKE) -f pipelines/quickstart.mk BIN=$(abspath $(B)/bin)
+
+install: all ## install programs, CUDA object and manual pages under $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lmpipe $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
+	for t in $(TOOLS); do install -m 755 $(B)/bin/$$t $(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t || exit 1; \
+	    install -m 644 man/$$t.1 $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM_PREFIX)$$t.1 || exit 1; done
+	install -m 644 man/lmpipe.7 $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7
+	$(if $(CUDA_OBJECT),install -m 755 $(CUDA_OBJECT) $(DESTDIR)$(PREFIX)/lib/lmpipe/)
+
+uninstall: ## remove what install put there
+	for t in $(TOOLS); do rm -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM_PREFIX)$$t.1; done
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7 $(DESTDIR)$(PREFIX)/lib/lmpipe/liblmpipe-cuda.so
+
+dist: ## make lmpipe-$(VERSION).tar.gz of the committed tree
+	git archive --prefix=lmpipe-$(VERSION)/ -o lmpipe-$(VERSION).tar.gz HEAD
+
+clean: ## remove everything that was built
+	rm -rf $(B)
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 14
+
+$(B)/liblmpipe.a: $(LIBRARY_O)
+	$(call say,AR)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/%.o: %.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/%.o: %.cc
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CPPFLAGS) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+
+# A tool is every C file of its folder over the library.
+.SECONDEXPANSION:
+$(B)/bin/%: $$(patsubst %.c,$(B)/%.o,$$(wildcard cmd/$$*/*.c)) $(B)/liblmpipe.a
+	$(call say,LINK)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(B)/liblmpipe.a $(LIBS)
+
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/liblmpipe.a
+	$(call say,LINK)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $< $(B)/liblmpipe.a $(LIBS)
+
+-include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
+
+.PHONY: all smoke check check-asan check-peers check-gpu bench bench-gpu fuzz quickstart install uninstall dist clean help
+.PRECIOUS: $(B)/%.o

@@ -1,0 +1,48 @@
+/* Memory that never comes back NULL: a request that overflows or fails ends the process with a message and status 1.
+ * Sizes that come from a file are checked against the file before they get here. */
+#ifndef BASE_MEMORY_H
+#define BASE_MEMORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void *memory_alloc(size_t count, size_t size);            /* not cleared */
+void *memory_zalloc(size_t count, size_t size);           /* cleared */
+void *memory_aligned(size_t count, size_t size);          /* 64-byte aligned, cleared; freed with free() */
+void *memory_realloc(void *p, size_t count, size_t size);
+/* Makes room for `needed` elements, doubling *capacity; returns the moved array. */
+void *memory_grow(void *p, size_t *capacity, size_t needed, size_t size);
+char *memory_copy(const char *data, size_t length);       /* a NUL is put behind */
+char *memory_string(const char *string);
+char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* A byte range that somebody else owns; not NUL-terminated. */
+typedef struct Span {
+    const char *data;
+    size_t length;
+} Span;
+
+/* Bytes that grow. {0} is an empty buffer; `data` is NULL until something is appended. */
+typedef struct Buffer {
+    char *data;
+    size_t length, capacity;
+} Buffer;
+
+void buffer_reserve(Buffer *b, size_t more);
+void buffer_append(Buffer *b, const void *data, size_t length);
+void buffer_byte(Buffer *b, char c);
+void buffer_string(Buffer *b, const char *string);
+void buffer_format(Buffer *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buffer_free(Buffer *b);
+
+/* Blocks for things that live and die together. {0} is an empty arena. */
+typedef struct Arena {
+    struct ArenaBlock *block;
+} Arena;
+
+void *arena_alloc(Arena *a, size_t count, size_t size);   /* 16-byte aligned, not cleared */
+char *arena_copy(Arena *a, const char *data, size_t length); /* a NUL is put behind */
+void arena_reset(Arena *a);                               /* keeps one block for reuse */
+void arena_free(Arena *a);
+
+#endif

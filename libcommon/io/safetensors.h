@@ -1,0 +1,46 @@
+/* safetensors files: u64 N, N bytes of JSON, data. Header rules: ../shared facts are in man/lmpipe.7; checked here are
+ * sizes against the file, holes, overlaps, duplicate names and shapes, before anything is allocated from them. */
+#ifndef IO_SAFETENSORS_H
+#define IO_SAFETENSORS_H
+
+#include <stdint.h>
+#include "base/dtype.h"
+#include "base/error.h"
+#include "io/json.h"
+
+enum { SAFETENSORS_MAX_DIMS = 8 };
+
+typedef struct SafetensorsEntry {
+    const char *name;
+    Dtype dtype;
+    int ndim;
+    int64_t shape[SAFETENSORS_MAX_DIMS];
+    uint64_t begin, end; /* in the data part */
+} SafetensorsEntry;
+
+typedef struct Safetensors {
+    const char *path;
+    SafetensorsEntry *entries; /* sorted by begin */
+    size_t count;
+    const JsonValue *metadata; /* object of strings, or NULL */
+    const unsigned char *data; /* the data part, mapped read-only */
+    struct SafetensorsMapping *mapping;
+} Safetensors;
+
+int safetensors_open(Safetensors *out, const char *path, Error *err);
+const SafetensorsEntry *safetensors_find(const Safetensors *s, const char *name);
+void safetensors_close(Safetensors *s);
+
+/* Writing: declare all tensors, then their bytes are asked for one after the other in the file's own order (dtype by
+ * descending width, then name). Appears whole or not at all. */
+typedef struct SafetensorsSource {
+    const char *name;
+    Dtype dtype;
+    int ndim;
+    int64_t shape[SAFETENSORS_MAX_DIMS];
+    const void *data; /* exactly the bytes of the shape */
+} SafetensorsSource;
+/* metadata: pairs of strings, NULL-terminated: {"format", "pt", NULL}. */
+int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err);
+
+#endif
