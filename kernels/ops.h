@@ -1,0 +1,95 @@
+/* The table of operations. kernels/cpu/NAME.c and kernels/cuda/NAME.cu implement the same names; each CPU file holds a
+ * plain reference form and, beside it, the fast one. Forward and backward stand together.
+ *
+ * Conventions: T tokens are rows. Every operation takes a stream first, works on one device, allocates nothing and returns
+ * nothing: shapes are checked by checks that abort with the operation's name (a programming error, never input).
+ * Sums over tokens run in a fixed order that does not depend on the number of threads. Weight gradients are accumulated
+ * (+=) in f32; activations' gradients are written (=) unless said otherwise. */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+
+#include "kernels/device.h"
+
+/* Which keys each query sees: query row t attends to key rows begin[t] <= j < end[t]. Causal attention inside packed
+ * documents is begin[t] = first row of t's document (or t-W+1 under a sliding window), end[t] = t+1. Both are
+ * non-decreasing in t within a sequence. `sequences` counts independent stretches: rows are sequence_rows each, and keys of
+ * one stretch are seen by its own queries alone (units of parallel work). int32 device arrays. */
+typedef struct Attention {
+    int heads, kv_heads, head_dim;
+    float scale; /* head_dim^-1/2 */
+    const int32_t *begin, *end;
+    int64_t sequences, sequence_rows;
+} Attention;
+
+/* The paged cache of one layer: page p holds page_tokens rows of kv_heads*head_dim at data + p*page_tokens*row. Sequence b
+ * of a batch owns pages table[b*table_stride + i] and has length[b] tokens, the newest of them already stored. */
+typedef struct PagedKeys {
+    const void *keys, *values;
+    Dtype dtype;
+    int page_tokens;
+    const int32_t *table, *length;
+    int64_t table_stride;
+} PagedKeys;
+
+typedef struct Ops {
+    /* x = value */
+    void (*fill)(Stream *s, Tensor x, float value);
+    /* to = from, converting F32/BF16/F16 */
+    void (*copy)(Stream *s, Tensor to, Tensor from);
+    /* y += alpha·x */
+    void (*add)(Stream *s, Tensor y, Tensor x, float alpha);
+    /* x *= alpha */
+    void (*scale)(Stream *s, Tensor x, float alpha);
+
+    /* C = alpha·op(A)·op(B) + beta·C; op transposes where ta, tb. C is [m,n]. beta 0 never reads C. */
+    void (*matmul)(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);
+    /* y[t] += bias (a row vector);  dbias += column sums of dy */
+    void (*bias_forward)(Stream *s, Tensor y, Tensor bias);
+    void (*bias_backward)(Stream *s, Tensor dbias, Tensor dy);
+
+    /* out[t] = table[tokens[t]];  dtable[tokens[t]] += dout[t], rows added by position */
+    void (*embedding_forward)(Stream *s, Tensor out, Tensor table, const int32_t *tokens);
+    void (*embedding_backward)(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens);
+
+    /* h = x + sub (sub.data NULL: h = x, and h may be x itself); r = (mean h² + eps)^-1/2; y = h·r·w. rstd: float [T].
+     * Works per head too: x viewed as [T·heads, head_dim] where ld == cols. */
+    void (*rmsnorm_forward)(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps);
+    /* dh = r(w∘dy) − h·(r³/n)Σ(w∘dy∘h) + dresidual (data NULL: none; may be dh itself);  dw += Σ_t dy∘h·r
+     * (dw.data NULL: weights are frozen). */
+    void (*rmsnorm_backward)(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
+
+    /* Rotates pairs (i, i+d/2) of each head in place, Hugging Face's half layout: (a,b) -> (a·c−b·s, b·c+a·s), with c, s of
+     * angle position·inv_freq[i]. cosine, sine: f32 [positions, d/2] tables. backward: the angle negated. */
+    void (*rope)(Stream *s, Tensor x, int heads, int head_dim, const int32_t *positions, const float *cosine,
+                 const float *sine, bool backward);
+
+    /* out[T, heads·d] = softmax(scale·q·kᵀ under the mask)·v; lse float [heads, T] natural log. Never holds T×T. */
+    void (*attention_forward)(Stream *s, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a);
+    /* delta: float scratch [heads, T]. */
+    void (*attention_backward)(Stream *s, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse,
+                               float *delta, Tensor q, Tensor k, Tensor v, const Attention *a);
+    /* out[B, heads·d] for one new token of each of B sequences; window 0: none. */
+    void (*attention_decode)(Stream *s, Tensor out, Tensor q, const PagedKeys *cache, int heads, int kv_heads, int head_dim,
+                             float scale, int64_t window);
+
+    /* gu = [g | u], y = g·σ(g)·u;  dgu from dy. y, dy [T,f]; gu, dgu [T,2f]. */
+    void (*swiglu_forward)(Stream *s, Tensor y, Tensor gu);
+    void (*swiglu_backward)(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
+
+    /* Per row of logits [C,V]: logprob = z[label] − lse (0 where label < 0), lse = log Σ exp z, best = lowest arg max
+     * (NULL: not wanted), mean = Σz/V (NULL: not wanted). */
+    void (*logits_forward)(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best,
+                           float *mean);
+    /* In place: z becomes dz = dlogprob·(1_label − p) + dlse·p, p = exp(z − lse). Rows whose label < 0 take dlse alone. */
+    void (*logits_backward)(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
+                            const float *dlse);
+
+    /* *sum += Σ x² in double, fixed order. sum is device memory. */
+    void (*sum_squares)(Stream *s, double *sum, Tensor x);
+    /* Decoupled weight decay (Loshchilov & Hutter; torch.optim.AdamW): p *= 1 − lr·decay; m += (g·gscale − m)(1−β1);
+     * v = β2·v + (1−β2)(g·gscale)²; p −= lr/(1−β1^t) · m/(√v/√(1−β2^t) + eps). All f32 vectors of n elements. */
+    void (*adamw)(Stream *s, float *p, const float *g, float *m, float *v, int64_t n, float lr, float beta1, float beta2,
+                  float eps, float decay, float gscale, int64_t step);
+} Ops;
+
+#endif
