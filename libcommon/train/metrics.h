@@ -1,0 +1,23 @@
+/* Training metrics as JSON Lines: `step tokens loss val_loss lr grad_norm params flops tokens_per_second mfu` and what a
+ * task adds. A resumed run drops the lines after the step that it resumes from, so that a log reads as one unbroken run. */
+#ifndef TRAIN_METRICS_H
+#define TRAIN_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "base/memory.h"
+
+typedef struct Metrics Metrics;
+
+/* path NULL: nothing is written. resume_step: lines with a greater `step` are removed; -1 starts an empty file. */
+Metrics *metrics_open(const char *path, int64_t resume_step, Error *err);
+/* One line: metrics_begin, any number of values, metrics_end (which flushes). A NaN or infinity is written as null. */
+void metrics_begin(Metrics *m, int64_t step);
+void metrics_number(Metrics *m, const char *key, double value);
+void metrics_integer(Metrics *m, const char *key, int64_t value);
+void metrics_flag(Metrics *m, const char *key, bool value);
+int metrics_end(Metrics *m, Error *err);
+int metrics_close(Metrics *m, Error *err);
+
+#endif

@@ -1,0 +1,271 @@
+#include "train/run.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/memory.h"
+#include "io/json.h"
+#include "io/stream.h"
+
+int folder_remove(const char *path, Error *err)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return errno == ENOENT ? 0 : error_set(err, "%s:", path);
+    int status = 0;
+    for (struct dirent *e; status == 0 && (e = readdir(d));) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        char *child = memory_format("%s/%s", path, e->d_name);
+        struct stat st;
+        if (lstat(child, &st) == 0 && S_ISDIR(st.st_mode))
+            status = folder_remove(child, err);
+        else if (unlink(child) != 0)
+            status = error_set(err, "%s:", child);
+        free(child);
+    }
+    closedir(d);
+    if (status == 0 && rmdir(path) != 0)
+        status = error_set(err, "%s:", path);
+    return status;
+}
+
+static int64_t step_of_name(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0 || strlen(name) != 13 || strspn(name + 5, "0123456789") != 8)
+        return -1;
+    return strtoll(name + 5, NULL, 10);
+}
+
+int64_t run_step_before(const Run *run, int64_t step)
+{
+    DIR *d = opendir(run->folder);
+    int64_t newest = -1;
+    if (!d)
+        return -1;
+    for (struct dirent *e; (e = readdir(d));) {
+        int64_t s = step_of_name(e->d_name);
+        if (s < step && s > newest)
+            newest = s;
+    }
+    closedir(d);
+    return newest;
+}
+
+char *run_step_path(const Run *run, int64_t step)
+{
+    return memory_format("%s/step-%08" PRId64, run->folder, step);
+}
+
+static bool is_named(const char *const *names, Span key)
+{
+    for (; names && *names; names++)
+        if (strlen(*names) == key.length && memcmp(*names, key.data, key.length) == 0)
+            return true;
+    return false;
+}
+
+static void value_text(Buffer *b, const JsonValue *v)
+{
+    b->length = 0;
+    if (v)
+        json_write_value(b, v, -1);
+    else
+        buffer_string(b, "nothing");
+    buffer_byte(b, 0);
+}
+
+/* Every option of either object that is not free must have the same value in both. */
+static int options_compare(const char *folder, const JsonValue *old, const JsonValue *new, const char *const *free_options,
+                           Error *err)
+{
+    Buffer a = {0}, b = {0};
+    int status = 0;
+    for (int side = 0; side < 2 && status == 0; side++) {
+        const JsonValue *all = side ? old : new;
+        for (size_t i = 0; i < all->count && status == 0; i++) {
+            if (is_named(free_options, all->keys[i]))
+                continue;
+            value_text(&a, json_get(old, all->keys[i].data));
+            value_text(&b, json_get(new, all->keys[i].data));
+            if (strcmp(a.data, b.data) != 0)
+                status = error_set(err, "%s: the run was started with --%s %s, not %s; give another -o for another run",
+                                   folder, all->keys[i].data, a.data, b.data);
+        }
+    }
+    buffer_free(&a);
+    buffer_free(&b);
+    return status;
+}
+
+static int options_check(Run *run, const char *options, const char *const *free_options, Error *err)
+{
+    char *path = memory_format("%s/options.json", run->folder);
+    int status;
+    if (access(path, F_OK) != 0) {
+        status = file_write(path, options, strlen(options), err);
+    } else {
+        JsonTree old = {0}, new = {0};
+        Buffer text = {0};
+        buffer_string(&text, options);
+        size_t length = text.length;
+        buffer_reserve(&text, READER_PADDING);
+        memset(text.data + length, 0, READER_PADDING);
+        status = json_parse_file(&old, path, err);
+        if (status == 0)
+            status = json_parse(&new, "options", (Span){text.data, length}, err);
+        if (status == 0)
+            status = options_compare(run->folder, old.root, new.root, free_options, err);
+        json_free(&old);
+        json_free(&new);
+        buffer_free(&text);
+    }
+    free(path);
+    return status;
+}
+
+static void remove_leftovers(const Run *run)
+{
+    DIR *d = opendir(run->folder);
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));)
+        if (strncmp(e->d_name, ".tmp-", 5) == 0) {
+            char *path = memory_format("%s/%s", run->folder, e->d_name);
+            if (folder_remove(path, NULL) != 0)
+                unlink(path);
+            free(path);
+        }
+    closedir(d);
+}
+
+int run_open(Run *run, const char *folder, const char *options, const char *const *free_options, Error *err)
+{
+    *run = (Run){.lock = -1, .step = -1};
+    if (folder_create(folder, err) < 0)
+        return -1;
+    run->folder = memory_string(folder);
+    char *path = memory_format("%s/lock", folder);
+    run->lock = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+    int status = 0;
+    if (run->lock < 0)
+        status = error_set(err, "%s:", path);
+    else if (flock(run->lock, LOCK_EX | LOCK_NB) != 0)
+        status = error_set(err, errno == EWOULDBLOCK ? "%s: another process is training in this folder" : "%s:", folder);
+    free(path);
+    if (status == 0)
+        status = options_check(run, options, free_options, err);
+    if (status < 0) {
+        run_close(run);
+        return -1;
+    }
+    remove_leftovers(run);
+    path = memory_format("%s/done", folder);
+    run->done = access(path, F_OK) == 0;
+    free(path);
+    run->step = run_step_before(run, INT64_MAX);
+    return 0;
+}
+
+char *run_temporary(const Run *run, const char *name, Error *err)
+{
+    char *path = memory_format("%s/.tmp-%s", run->folder, name);
+    if (folder_remove(path, err) < 0 || folder_create(path, err) < 0) {
+        free(path);
+        return NULL;
+    }
+    return path;
+}
+
+/* Puts a whole folder in the place of another name: the old one, if any, is moved away first. */
+static int folder_replace(const Run *run, const char *temporary, const char *path, Error *err)
+{
+    if (folder_sync(temporary, err) < 0)
+        return -1;
+    if (access(path, F_OK) == 0) {
+        char *old = memory_format("%s/.tmp-old", run->folder);
+        int status = folder_remove(old, err);
+        if (status == 0 && rename(path, old) != 0)
+            status = error_set(err, "%s:", path);
+        if (status == 0 && rename(temporary, path) != 0)
+            status = error_set(err, "%s:", path);
+        if (status == 0)
+            folder_remove(old, NULL);
+        free(old);
+        if (status < 0)
+            return -1;
+    } else if (rename(temporary, path) != 0) {
+        return error_set(err, "%s:", path);
+    }
+    return folder_sync(run->folder, err);
+}
+
+static int latest_point(const Run *run, int64_t step, Error *err)
+{
+    char *link = memory_format("%s/latest", run->folder), *temporary = memory_format("%s/.tmp-latest", run->folder);
+    char target[32];
+    snprintf(target, sizeof target, "step-%08" PRId64, step);
+    unlink(temporary);
+    int status = symlink(target, temporary) != 0 || rename(temporary, link) != 0 ? error_set(err, "%s:", link) : 0;
+    free(link);
+    free(temporary);
+    return status;
+}
+
+static int64_t steps_newer_than(const Run *run, int64_t step)
+{
+    int64_t n = 0;
+    for (int64_t s = run_step_before(run, INT64_MAX); s > step; s = run_step_before(run, s))
+        n++;
+    return n;
+}
+
+int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, Error *err)
+{
+    char *path = run_step_path(run, step);
+    int status = folder_replace(run, temporary, path, err);
+    free(path);
+    if (status == 0)
+        status = latest_point(run, step, err);
+    if (status < 0)
+        return -1;
+    run->step = step;
+    for (int64_t s = run_step_before(run, step); keep > 0 && s >= 0;) {
+        int64_t older = run_step_before(run, s);
+        if (steps_newer_than(run, s) >= keep) {
+            path = run_step_path(run, s);
+            folder_remove(path, NULL);
+            free(path);
+        }
+        s = older;
+    }
+    return 0;
+}
+
+int run_commit_final(Run *run, const char *temporary, Error *err)
+{
+    char *path = memory_format("%s/final", run->folder);
+    int status = folder_replace(run, temporary, path, err);
+    free(path);
+    path = memory_format("%s/done", run->folder);
+    if (status == 0)
+        status = file_write(path, "", 0, err);
+    free(path);
+    run->done = status == 0;
+    return status;
+}
+
+void run_close(Run *run)
+{
+    if (run->lock >= 0)
+        close(run->lock);
+    free(run->folder);
+    *run = (Run){.lock = -1, .step = -1};
+}
