@@ -240,9 +240,13 @@ int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep,
     for (int64_t s = run_step_before(run, step); keep > 0 && s >= 0;) {
         int64_t older = run_step_before(run, s);
         if (steps_newer_than(run, s) >= keep) {
+            /* Renamed first: a kill in the middle of removing must not leave half a step under a step's name. */
+            char *doomed = memory_format("%s/.tmp-old", run->folder);
             path = run_step_path(run, s);
-            folder_remove(path, NULL);
+            if (folder_remove(doomed, NULL) == 0 && rename(path, doomed) == 0)
+                folder_remove(doomed, NULL);
             free(path);
+            free(doomed);
         }
         s = older;
     }
