@@ -1,0 +1,178 @@
+#include "io/inflate.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+#include "base/memory.h"
+
+enum { INPUT_BYTES = 1 << 18 };
+enum Kind { PLAIN, GZIP, ZSTD };
+
+struct Inflate {
+    int descriptor;
+    const char *name;
+    enum Kind kind;
+    unsigned char *input;
+    size_t begin, end; /* of the bytes in `input` not yet used */
+    bool ended;        /* the descriptor has no more */
+    bool inside;       /* a member or frame has begun and not ended */
+    long long consumed;
+    z_stream zlib;
+    ZSTD_DStream *zstd;
+};
+
+/* Moves what is left to the front and reads once more: 1, 0 at the end, -1. */
+static int fill(Inflate *f, Error *err)
+{
+    memmove(f->input, f->input + f->begin, f->end - f->begin);
+    f->end -= f->begin;
+    f->begin = 0;
+    if (f->ended)
+        return 0;
+    ssize_t n;
+    do
+        n = read(f->descriptor, f->input + f->end, INPUT_BYTES - f->end);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return error_set(err, "%s:", f->name);
+    f->ended = n == 0;
+    f->end += (size_t)n;
+    f->consumed += n;
+    return n > 0;
+}
+
+static enum Kind kind_of(const unsigned char *p, size_t n)
+{
+    if (n >= 2 && p[0] == 0x1f && p[1] == 0x8b)
+        return GZIP;
+    if (n >= 4 && p[0] == 0x28 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd)
+        return ZSTD;
+    return PLAIN;
+}
+
+Inflate *inflate_open(int descriptor, const char *name, Error *err)
+{
+    Inflate *f = memory_zalloc(1, sizeof *f);
+    f->descriptor = descriptor;
+    f->name = name;
+    f->input = memory_alloc(INPUT_BYTES, 1);
+    while (f->end < 4) {
+        int got = fill(f, err);
+        if (got < 0) {
+            inflate_close(f);
+            return NULL;
+        }
+        if (got == 0)
+            break;
+    }
+    f->kind = kind_of(f->input, f->end);
+    if (f->kind == GZIP && inflateInit2(&f->zlib, 15 + 16) != Z_OK) {
+        error_set(err, "%s: zlib does not start", name);
+        f->kind = PLAIN;
+        inflate_close(f);
+        return NULL;
+    }
+    if (f->kind == ZSTD) {
+        f->zstd = ZSTD_createDStream();
+        ZSTD_DCtx_setParameter(f->zstd, ZSTD_d_windowLogMax, 31);
+    }
+    return f;
+}
+
+static ssize_t read_plain(Inflate *f, void *buffer, size_t n, Error *err)
+{
+    if (f->begin == f->end) {
+        f->begin = f->end = 0;
+        int got = fill(f, err);
+        if (got <= 0)
+            return got;
+    }
+    if (n > f->end - f->begin)
+        n = f->end - f->begin;
+    memcpy(buffer, f->input + f->begin, n);
+    f->begin += n;
+    return (ssize_t)n;
+}
+
+/* One step of either decoder: how many bytes came out, or -1. */
+static ssize_t step_gzip(Inflate *f, void *buffer, size_t n, Error *err)
+{
+    f->zlib.next_in = f->input + f->begin;
+    f->zlib.avail_in = (unsigned)(f->end - f->begin);
+    f->zlib.next_out = buffer;
+    f->zlib.avail_out = n > 1u << 30 ? 1u << 30 : (unsigned)n;
+    unsigned room = f->zlib.avail_out;
+    f->inside = true;
+    int status = inflate(&f->zlib, Z_NO_FLUSH);
+    f->begin = f->end - f->zlib.avail_in;
+    if (status == Z_STREAM_END) {
+        inflateReset(&f->zlib);
+        f->inside = false;
+    } else if (status != Z_OK && status != Z_BUF_ERROR) {
+        return error_set(err, "%s: damaged gzip data (%s)", f->name, f->zlib.msg ? f->zlib.msg : zError(status));
+    }
+    return (ssize_t)(room - f->zlib.avail_out);
+}
+
+static ssize_t step_zstd(Inflate *f, void *buffer, size_t n, Error *err)
+{
+    ZSTD_inBuffer in = {f->input + f->begin, f->end - f->begin, 0};
+    ZSTD_outBuffer out = {buffer, n, 0};
+    size_t left = ZSTD_decompressStream(f->zstd, &out, &in);
+    if (ZSTD_isError(left))
+        return error_set(err, "%s: damaged zstd data (%s)", f->name, ZSTD_getErrorName(left));
+    f->begin += in.pos;
+    f->inside = left != 0;
+    return (ssize_t)out.pos;
+}
+
+ssize_t inflate_read(Inflate *f, void *buffer, size_t n, Error *err)
+{
+    if (f->kind == PLAIN)
+        return read_plain(f, buffer, n, err);
+    for (;;) {
+        if (f->begin == f->end) {
+            int got = fill(f, err);
+            if (got < 0)
+                return -1;
+            if (got == 0 && !f->inside)
+                return 0;
+        }
+        if (!f->inside && f->end - f->begin < 4 && !f->ended && fill(f, err) < 0)
+            return -1;
+        if (!f->inside && f->end > f->begin && kind_of(f->input + f->begin, f->end - f->begin) != f->kind)
+            return error_set(err, "%s: garbage behind the compressed data", f->name);
+        ssize_t got = f->kind == GZIP ? step_gzip(f, buffer, n, err) : step_zstd(f, buffer, n, err);
+        if (got != 0)
+            return got;
+        if (f->inside && f->ended && f->begin == f->end)
+            return error_set(err, "%s: compressed data ends too early", f->name);
+    }
+}
+
+long long inflate_consumed(const Inflate *f)
+{
+    return __atomic_load_n(&f->consumed, __ATOMIC_RELAXED);
+}
+
+int inflate_is_compressed(const Inflate *f)
+{
+    return f->kind != PLAIN;
+}
+
+void inflate_close(Inflate *f)
+{
+    if (!f)
+        return;
+    if (f->kind == GZIP)
+        inflateEnd(&f->zlib);
+    ZSTD_freeDStream(f->zstd);
+    if (f->descriptor >= 0)
+        close(f->descriptor);
+    free(f->input);
+    free(f);
+}
