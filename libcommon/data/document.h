@@ -22,7 +22,8 @@ typedef struct Document {
     JsonField *fields;  /* as many as DocumentReader.fields names; [0] is id and [1] is text */
     JsonParser *parser; /* of this thread, for json_field_tree */
     Buffer out;         /* what `work` wants written; emptied before each document */
-    void *result;       /* user_size bytes of the batch for this document, cleared before `work` */
+    char place[256];    /* FILE:LINE, where the record has no id */
+    void *result;       /* result_size bytes of the batch for this document, cleared before `work` */
 } Document;
 
 /* What a tool wants done. */

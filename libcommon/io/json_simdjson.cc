@@ -1,0 +1,310 @@
+/* The only C++ file: simdjson behind io/json.h. Its DOM parser chooses the instruction set at run time (the on-demand one
+ * only at compile time) and checks a line wholly before any of it is used. */
+#include <simdjson.h>
+
+#include <cstring>
+#include <string_view>
+#include <unordered_set>
+
+extern "C" {
+#include "io/json.h"
+#include "io/stream.h"
+}
+
+using namespace simdjson;
+
+static const size_t MAX_DEPTH = 256;
+
+struct JsonParser {
+    dom::parser records, trees;
+    JsonTree tree;
+};
+
+extern "C" JsonParser *json_parser_new(void)
+{
+    JsonParser *p = new JsonParser;
+    p->tree = JsonTree();
+    return p;
+}
+
+extern "C" void json_parser_free(JsonParser *p)
+{
+    if (!p)
+        return;
+    json_free(&p->tree);
+    delete p;
+}
+
+static const char *reason_of(error_code code)
+{
+    switch (code) {
+    case UTF8_ERROR:
+        return "invalid UTF-8";
+    case UNESCAPED_CHARS:
+        return "raw control character in a string";
+    case UNCLOSED_STRING:
+        return "unclosed string";
+    case STRING_ERROR:
+        return "bad escape or lone surrogate in a string";
+    case NUMBER_ERROR:
+        return "bad number";
+    case DEPTH_ERROR:
+        return "nested too deeply";
+    case EMPTY:
+        return "no JSON";
+    case INCORRECT_TYPE:
+        return "not a JSON object";
+    case MEMALLOC:
+    case CAPACITY:
+        return "too large";
+    default:
+        return "malformed JSON";
+    }
+}
+
+static void read_scalar(dom::element e, JsonField *f)
+{
+    switch (e.type()) {
+    case dom::element_type::OBJECT:
+        f->type = JSON_OBJECT;
+        break;
+    case dom::element_type::ARRAY:
+        f->type = JSON_ARRAY;
+        break;
+    case dom::element_type::STRING: {
+        std::string_view s(e);
+        f->type = JSON_STRING;
+        f->string = Span{s.data(), s.size()};
+        break;
+    }
+    case dom::element_type::INT64:
+        f->type = JSON_INTEGER;
+        f->integer = int64_t(e);
+        f->number = (double)f->integer;
+        break;
+    case dom::element_type::UINT64:
+        f->type = JSON_NUMBER;
+        f->number = (double)uint64_t(e);
+        break;
+    case dom::element_type::DOUBLE:
+        f->type = JSON_NUMBER;
+        f->number = double(e);
+        break;
+    case dom::element_type::BOOL:
+        f->type = JSON_BOOL;
+        f->boolean = bool(e);
+        break;
+    case dom::element_type::NULL_VALUE:
+        f->type = JSON_NULL;
+        break;
+    }
+}
+
+/* The DOM does not say where a value stood, so the members are walked once more; the text is known to be valid by then. */
+static const char *skip_blank(const char *p)
+{
+    while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
+        p++;
+    return p;
+}
+
+static const char *skip_string(const char *p, const char *end)
+{
+    for (p++;; p++) {
+        p = (const char *)memchr(p, '"', (size_t)(end - p));
+        const char *q = p;
+        while (q[-1] == '\\')
+            q--;
+        if ((p - q) % 2 == 0)
+            return p + 1;
+    }
+}
+
+static const char *skip_value(const char *p, const char *end)
+{
+    if (*p == '"')
+        return skip_string(p, end);
+    if (*p != '{' && *p != '[')
+        return p + strcspn(p, ",}] \t\r\n");
+    for (int depth = 0;;) {
+        if (*p == '"') {
+            p = skip_string(p, end);
+            continue;
+        }
+        depth += *p == '{' || *p == '[';
+        depth -= *p == '}' || *p == ']';
+        p++;
+        if (depth == 0)
+            return p;
+    }
+}
+
+static error_code read_record(JsonParser *p, Span line, const char *const *names, size_t count, JsonField *fields,
+                              const char **duplicate)
+{
+    if (p->records.max_depth() != MAX_DEPTH || p->records.capacity() < line.length)
+        SIMDJSON_TRY(p->records.allocate(line.length < 4096 ? 4096 : line.length + line.length / 2, MAX_DEPTH));
+    dom::element root;
+    SIMDJSON_TRY(p->records.parse(line.data, line.length, false).get(root));
+    dom::object object;
+    SIMDJSON_TRY(root.get_object().get(object));
+    const char *end = line.data + line.length, *at = skip_blank(line.data) + 1;
+    for (auto member : object) {
+        const char *key = at = skip_blank(at);
+        at = skip_blank(skip_blank(skip_string(at, end)) + 1);
+        const char *value = at;
+        at = skip_value(at, end);
+        size_t i = 0;
+        while (i < count && member.key != names[i])
+            i++;
+        if (i < count) {
+            if (fields[i].type != JSON_ABSENT) {
+                *duplicate = names[i];
+                return SUCCESS;
+            }
+            read_scalar(member.value, &fields[i]);
+            fields[i].raw = Span{value, (size_t)(at - value)};
+            fields[i].key_begin = (size_t)(key - line.data);
+        }
+        at = skip_blank(at) + 1; /* the comma */
+    }
+    return SUCCESS;
+}
+
+extern "C" int json_record(JsonParser *p, Span line, const char *const *names, size_t count, JsonField *fields, Error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        fields[i] = JsonField();
+    const char *duplicate = NULL;
+    error_code code = read_record(p, line, names, count, fields, &duplicate);
+    if (duplicate)
+        return error_set(err, "field '%s' stands twice", duplicate);
+    return code ? error_set(err, "%s", reason_of(code)) : 0;
+}
+
+/* ---- trees ---- */
+
+static error_code build(dom::element e, JsonValue *v, Arena *a, std::string_view *duplicate);
+
+static Span copy_string(std::string_view s, Arena *a)
+{
+    return Span{arena_copy(a, s.data(), s.size()), s.size()};
+}
+
+static error_code build_object(dom::object object, JsonValue *v, Arena *a, std::string_view *duplicate)
+{
+    size_t n = 0;
+    for (auto member : object) {
+        (void)member;
+        n++;
+    }
+    v->count = n;
+    v->items = (JsonValue *)arena_alloc(a, n, sizeof *v->items);
+    v->keys = (Span *)arena_alloc(a, n, sizeof *v->keys);
+    std::unordered_set<std::string_view> seen;
+    seen.reserve(n);
+    n = 0;
+    for (auto member : object) {
+        if (!seen.insert(member.key).second) {
+            *duplicate = member.key;
+            return TAPE_ERROR;
+        }
+        v->keys[n] = copy_string(member.key, a);
+        error_code code = build(member.value, &v->items[n++], a, duplicate);
+        if (code)
+            return code;
+    }
+    return SUCCESS;
+}
+
+static error_code build(dom::element e, JsonValue *v, Arena *a, std::string_view *duplicate)
+{
+    *v = JsonValue();
+    switch (e.type()) {
+    case dom::element_type::OBJECT:
+        v->type = JSON_OBJECT;
+        return build_object(dom::object(e), v, a, duplicate);
+    case dom::element_type::ARRAY: {
+        v->type = JSON_ARRAY;
+        dom::array array = dom::array(e);
+        for (auto item : array) {
+            (void)item;
+            v->count++;
+        }
+        v->items = (JsonValue *)arena_alloc(a, v->count, sizeof *v->items);
+        size_t n = 0;
+        for (auto item : array) {
+            error_code code = build(item, &v->items[n++], a, duplicate);
+            if (code)
+                return code;
+        }
+        return SUCCESS;
+    }
+    case dom::element_type::STRING:
+        v->type = JSON_STRING;
+        v->string = copy_string(std::string_view(e), a);
+        return SUCCESS;
+    case dom::element_type::INT64:
+        v->type = JSON_INTEGER;
+        v->integer = int64_t(e);
+        v->number = (double)v->integer;
+        return SUCCESS;
+    case dom::element_type::UINT64:
+        v->type = JSON_NUMBER;
+        v->number = (double)uint64_t(e);
+        return SUCCESS;
+    case dom::element_type::DOUBLE:
+        v->type = JSON_NUMBER;
+        v->number = double(e);
+        return SUCCESS;
+    case dom::element_type::BOOL:
+        v->type = JSON_BOOL;
+        v->boolean = bool(e);
+        return SUCCESS;
+    case dom::element_type::NULL_VALUE:
+        v->type = JSON_NULL;
+        return SUCCESS;
+    }
+    return TAPE_ERROR;
+}
+
+static int tree_build(JsonTree *out, dom::parser &parser, Span text, Error *err)
+{
+    arena_reset(&out->arena);
+    out->root = NULL;
+    dom::element root;
+    std::string_view duplicate;
+    error_code code = parser.allocate(text.length ? text.length : 1, MAX_DEPTH);
+    if (!code)
+        code = parser.parse(text.data ? text.data : "", text.length, false).get(root);
+    if (!code) {
+        out->root = (JsonValue *)arena_alloc(&out->arena, 1, sizeof *out->root);
+        code = build(root, out->root, &out->arena, &duplicate);
+    }
+    if (!code)
+        return 0;
+    out->root = NULL;
+    if (duplicate.data())
+        return error_set(err, "key '%.*s' stands twice", (int)(duplicate.size() < 80 ? duplicate.size() : 80), duplicate.data());
+    return error_set(err, "%s", reason_of(code));
+}
+
+extern "C" int json_parse(JsonTree *out, const char *name, Span text, Error *err)
+{
+    dom::parser parser;
+    return tree_build(out, parser, text, err) < 0 ? error_prefix(err, "%s", name) : 0;
+}
+
+extern "C" const JsonValue *json_field_tree(JsonParser *p, const JsonField *field, Error *err)
+{
+    if (field->type == JSON_ABSENT) {
+        error_set(err, "field is absent");
+        return NULL;
+    }
+    return tree_build(&p->tree, p->trees, field->raw, err) < 0 ? NULL : p->tree.root;
+}
+
+extern "C" bool json_utf8_valid(Span text)
+{
+    return validate_utf8(text.data, text.length);
+}

@@ -1,0 +1,239 @@
+#include "io/safetensors.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "io/stream.h"
+
+/* The reference's limit on the header (safetensors/src/tensor.rs). */
+static const uint64_t HEADER_LIMIT = 100000000;
+
+struct SafetensorsMapping {
+    void *map;
+    size_t size;
+    JsonTree header;
+};
+
+static int entry_dtype(SafetensorsEntry *e, const JsonValue *v, const char *path, Error *err)
+{
+    static const Dtype known[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8};
+    const JsonValue *name = json_get(v, "dtype");
+    if (!json_is(name, JSON_STRING))
+        return error_set(err, "%s: tensor '%s' has no dtype", path, e->name);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(dtype_name(known[i]), name->string.data) == 0) {
+            e->dtype = known[i];
+            return 0;
+        }
+    return error_set(err, "%s: tensor '%s' has the dtype %s, which is not supported", path, e->name, name->string.data);
+}
+
+static int entry_read(SafetensorsEntry *e, const JsonValue *v, uint64_t data_size, const char *path, Error *err)
+{
+    if (entry_dtype(e, v, path, err) < 0)
+        return -1;
+    const JsonValue *shape = json_get(v, "shape"), *offsets = json_get(v, "data_offsets");
+    if (!json_is(shape, JSON_ARRAY) || shape->count > SAFETENSORS_MAX_DIMS)
+        return error_set(err, "%s: tensor '%s' has no shape of at most %d dimensions", path, e->name, SAFETENSORS_MAX_DIMS);
+    uint64_t bytes = dtype_size(e->dtype);
+    e->ndim = (int)shape->count;
+    for (size_t i = 0; i < shape->count; i++) {
+        if (shape->items[i].type != JSON_INTEGER || shape->items[i].integer < 0)
+            return error_set(err, "%s: tensor '%s' has a bad shape", path, e->name);
+        e->shape[i] = shape->items[i].integer;
+        if (__builtin_mul_overflow(bytes, (uint64_t)e->shape[i], &bytes))
+            return error_set(err, "%s: tensor '%s' has an absurd shape", path, e->name);
+    }
+    if (!json_is(offsets, JSON_ARRAY) || offsets->count != 2 || offsets->items[0].type != JSON_INTEGER ||
+        offsets->items[1].type != JSON_INTEGER || offsets->items[0].integer < 0)
+        return error_set(err, "%s: tensor '%s' has no data_offsets", path, e->name);
+    e->begin = (uint64_t)offsets->items[0].integer;
+    e->end = (uint64_t)offsets->items[1].integer;
+    if (offsets->items[1].integer < offsets->items[0].integer || e->end > data_size)
+        return error_set(err, "%s: tensor '%s' lies outside the file's data", path, e->name);
+    if (e->end - e->begin != bytes)
+        return error_set(err, "%s: tensor '%s' has %" PRIu64 " bytes, its shape says %" PRIu64, path, e->name,
+                         e->end - e->begin, bytes);
+    return 0;
+}
+
+static int compare_begin(const void *a, const void *b)
+{
+    const SafetensorsEntry *x = a, *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return x->end < y->end ? -1 : x->end > y->end;
+}
+
+static int header_read(Safetensors *s, uint64_t header_size, Error *err)
+{
+    struct SafetensorsMapping *m = s->mapping;
+    const char *path = s->path;
+    Buffer text = {0};
+    buffer_reserve(&text, header_size + READER_PADDING);
+    buffer_append(&text, (char *)m->map + 8, header_size);
+    memset(text.data + header_size, 0, READER_PADDING);
+    int status = json_parse(&m->header, path, (Span){text.data, header_size}, err);
+    buffer_free(&text);
+    if (status < 0)
+        return -1;
+    const JsonValue *root = m->header.root;
+    if (!json_is(root, JSON_OBJECT))
+        return error_set(err, "%s: the header is not a JSON object", path);
+    uint64_t data_size = m->size - 8 - header_size;
+    s->data = (unsigned char *)m->map + 8 + header_size;
+    s->entries = memory_zalloc(root->count, sizeof *s->entries);
+    for (size_t i = 0; i < root->count; i++) {
+        if (strcmp(root->keys[i].data, "__metadata__") == 0) {
+            s->metadata = &root->items[i];
+            continue;
+        }
+        SafetensorsEntry *e = &s->entries[s->count++];
+        e->name = root->keys[i].data;
+        if (strlen(e->name) != root->keys[i].length)
+            return error_set(err, "%s: a tensor's name holds a NUL", path);
+        if (entry_read(e, &root->items[i], data_size, path, err) < 0)
+            return -1;
+    }
+    qsort(s->entries, s->count, sizeof *s->entries, compare_begin);
+    uint64_t at = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        if (s->entries[i].begin != at)
+            return error_set(err, "%s: tensor '%s' overlaps another or leaves a hole", path, s->entries[i].name);
+        at = s->entries[i].end;
+    }
+    if (at != data_size)
+        return error_set(err, "%s: the tensors have %" PRIu64 " bytes, the file holds %" PRIu64, path, at, data_size);
+    return 0;
+}
+
+int safetensors_open(Safetensors *out, const char *path, Error *err)
+{
+    memset(out, 0, sizeof *out);
+    int d = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (d < 0 || fstat(d, &st) != 0) {
+        error_set(err, "%s:", path);
+        if (d >= 0)
+            close(d);
+        return -1;
+    }
+    uint64_t size = (uint64_t)st.st_size;
+    if (!S_ISREG(st.st_mode) || size < 8) {
+        close(d);
+        return error_set(err, "%s: not a safetensors file (%" PRIu64 " bytes)", path, size);
+    }
+    void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, d, 0);
+    close(d);
+    if (map == MAP_FAILED)
+        return error_set(err, "%s:", path);
+    out->path = memory_string(path);
+    out->mapping = memory_zalloc(1, sizeof *out->mapping);
+    *out->mapping = (struct SafetensorsMapping){.map = map, .size = size};
+    uint64_t header_size;
+    memcpy(&header_size, map, 8);
+    int status;
+    if (header_size > HEADER_LIMIT || header_size > size - 8)
+        status = error_set(err, "%s: the header claims %" PRIu64 " bytes of a file of %" PRIu64, path, header_size, size);
+    else if (header_size == 0 || ((char *)map)[8] != '{')
+        status = error_set(err, "%s: not a safetensors file", path);
+    else
+        status = header_read(out, header_size, err);
+    if (status < 0)
+        safetensors_close(out);
+    return status;
+}
+
+const SafetensorsEntry *safetensors_find(const Safetensors *s, const char *name)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->entries[i].name, name) == 0)
+            return &s->entries[i];
+    return NULL;
+}
+
+void safetensors_close(Safetensors *s)
+{
+    if (s->mapping) {
+        munmap(s->mapping->map, s->mapping->size);
+        json_free(&s->mapping->header);
+        free(s->mapping);
+    }
+    free(s->entries);
+    free((char *)(uintptr_t)s->path);
+    memset(s, 0, sizeof *s);
+}
+
+static uint64_t source_bytes(const SafetensorsSource *t)
+{
+    uint64_t n = dtype_size(t->dtype);
+    for (int i = 0; i < t->ndim; i++)
+        n *= (uint64_t)t->shape[i];
+    return n;
+}
+
+/* The reference writer's order: dtype by falling alignment (…F32, I32, BF16, F16), then name. */
+static int compare_sources(const void *a, const void *b)
+{
+    static const int rank[] = {[DTYPE_I64] = 0, [DTYPE_F32] = 1, [DTYPE_I32] = 2, [DTYPE_BF16] = 3, [DTYPE_F16] = 4, [DTYPE_U8] = 5};
+    const SafetensorsSource *x = *(const SafetensorsSource *const *)a, *y = *(const SafetensorsSource *const *)b;
+    if (rank[x->dtype] != rank[y->dtype])
+        return rank[x->dtype] - rank[y->dtype];
+    return strcmp(x->name, y->name);
+}
+
+static void write_string(Buffer *b, const char *s)
+{
+    json_write_string(b, (Span){s, strlen(s)});
+}
+
+int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err)
+{
+    const SafetensorsSource **order = memory_alloc(count, sizeof *order);
+    for (size_t i = 0; i < count; i++)
+        order[i] = &tensors[i];
+    qsort(order, count, sizeof *order, compare_sources);
+    Buffer header = {0};
+    buffer_append(&header, "\0\0\0\0\0\0\0\0{", 9);
+    if (metadata && *metadata) {
+        buffer_string(&header, "\"__metadata__\":{");
+        for (int i = 0; metadata[i]; i += 2) {
+            buffer_string(&header, i ? "," : "");
+            write_string(&header, metadata[i]);
+            buffer_byte(&header, ':');
+            write_string(&header, metadata[i + 1]);
+        }
+        buffer_byte(&header, '}');
+    }
+    uint64_t at = 0;
+    for (size_t i = 0; i < count; i++) {
+        const SafetensorsSource *t = order[i];
+        buffer_string(&header, header.length > 9 ? "," : "");
+        write_string(&header, t->name);
+        buffer_format(&header, ":{\"dtype\":\"%s\",\"shape\":[", dtype_name(t->dtype));
+        for (int d = 0; d < t->ndim; d++)
+            buffer_format(&header, "%s%" PRId64, d ? "," : "", t->shape[d]);
+        buffer_format(&header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + source_bytes(t));
+        at += source_bytes(t);
+    }
+    buffer_byte(&header, '}');
+    while (header.length % 8)
+        buffer_byte(&header, ' ');
+    uint64_t n = header.length - 8;
+    memcpy(header.data, &n, 8);
+    Writer *w = writer_open(path, err);
+    int status = w ? writer_write(w, header.data, header.length, err) : -1;
+    for (size_t i = 0; i < count && status == 0; i++)
+        status = writer_write(w, order[i]->data, source_bytes(order[i]), err);
+    if (w && status < 0)
+        writer_abandon(w);
+    else if (w)
+        status = writer_close(w, err);
+    buffer_free(&header);
+    free(order);
+    return status;
+}
