@@ -26,6 +26,8 @@ PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -lz
 ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -Ikernels -I. $(PACKAGE_CFLAGS) $(CPPFLAGS)
 ALL_CFLAGS = -std=gnu11 $(C_WARNINGS) -fopenmp -fno-math-errno -ffp-contract=off $(SANITIZE) $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 $(WARNINGS) $(SANITIZE) $(CXXFLAGS)
+# Kernels choose their instructions at run time; contraction to fused multiply-add is theirs alone.
+KERNEL_CFLAGS = -O3 -ffp-contract=fast -fno-trapping-math -funroll-loops
 LIBS = $(PACKAGE_LIBS) -lstdc++ -lm -ldl -lpthread $(LDLIBS)
 
 TOOLS = dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmtrain rejsample generate lmeval
@@ -96,7 +98,9 @@ $(B)/liblmpipe.a: $(LIBRARY_O)
 
 $(B)/%.o: %.c
 	$(call say,CC)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/kernels/cpu/%.o: EXTRA_CFLAGS = $(KERNEL_CFLAGS)
 
 $(B)/%.o: %.cc
 	$(call say,CXX)

@@ -1,0 +1,107 @@
+/* What the CPU operations share: the stream, checks, and run-time choice of instructions. */
+#ifndef KERNELS_CPU_CPU_H
+#define KERNELS_CPU_CPU_H
+
+#include "kernels/ops.h"
+
+/* A function compiled for several instruction sets, the best of which is chosen when the program starts. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+
+/* Scratch for packed panels, one for each device: operations of one device never run at the same time. */
+typedef struct CpuState {
+    float *panel_b;    /* KC × NC */
+    float **panel_a;   /* [threads] MC × KC */
+    float **scratch;   /* [threads] SCRATCH_FLOATS */
+} CpuState;
+
+enum { CPU_KC = 384, CPU_NC = 1536, CPU_MC = 96, CPU_SCRATCH_FLOATS = 1 << 17 };
+
+static inline CpuState *cpu_state(Stream *s)
+{
+    return s->device->state;
+}
+
+static inline int cpu_threads(Stream *s)
+{
+    return s->device->threads;
+}
+
+/* A broken call is a programming error: the operation's name and the process ends. */
+void cpu_check(int condition, const char *operation, const char *what);
+
+static inline float *f32(Tensor x)
+{
+    return x.data;
+}
+
+/* The share of n items in blocks of `grain` that falls to one of `threads`. */
+static inline void cpu_share(int64_t n, int64_t grain, int thread, int threads, int64_t *begin, int64_t *end)
+{
+    int64_t blocks = (n + grain - 1) / grain, per = blocks / threads, extra = blocks % threads;
+    int64_t first = thread * per + (thread < extra ? thread : extra);
+    *begin = first * grain;
+    *end = (first + per + (thread < extra)) * grain;
+    if (*end > n)
+        *end = n;
+    if (*begin > n)
+        *begin = n;
+}
+
+/* e^x in single precision: 2^k·2^f, f in [-1/2, 1/2], degree 5 (relative error 2.3e-7); 0 below -87. Vectorises. */
+static inline float cpu_exp(float x)
+{
+    float low = x < -87.0f ? -87.0f : x;
+    low = low > 88.0f ? 88.0f : low;
+    float t = low * 1.44269504f;
+    float k = (t + 12582912.0f) - 12582912.0f;
+    float f = (low - k * 0.693359375f) + k * 2.12194440e-4f; /* low − k·ln 2, ln 2 in two parts */
+    float p = 1.0f + f * (1.0f + f * (0.5f + f * (0.166666667f + f * (0.0416666667f + f * (0.00833333333f + f * 0.00138888889f)))));
+    union {
+        int32_t i;
+        float f;
+    } scale = {.i = ((int32_t)k + 127) << 23};
+    return x < -87.0f ? 0.0f : p * scale.f;
+}
+
+void cpu_fill(Stream *s, Tensor x, float value);
+void cpu_copy(Stream *s, Tensor to, Tensor from);
+void cpu_add(Stream *s, Tensor y, Tensor x, float alpha);
+void cpu_scale(Stream *s, Tensor x, float alpha);
+void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);
+void cpu_bias_forward(Stream *s, Tensor y, Tensor bias);
+void cpu_bias_backward(Stream *s, Tensor dbias, Tensor dy);
+void cpu_embedding_forward(Stream *s, Tensor out, Tensor table, const int32_t *tokens);
+void cpu_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens);
+void cpu_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps);
+void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
+void cpu_rope(Stream *s, Tensor x, int heads, int head_dim, const int32_t *positions, const float *cosine, const float *sine,
+              bool backward);
+void cpu_attention_forward(Stream *s, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a);
+void cpu_attention_backward(Stream *s, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse, float *delta,
+                            Tensor q, Tensor k, Tensor v, const Attention *a);
+void cpu_attention_decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cache, int heads, int kv_heads, int head_dim,
+                          float scale, int64_t window);
+void cpu_swiglu_forward(Stream *s, Tensor y, Tensor gu);
+void cpu_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
+void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean);
+void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
+                         const float *dlse);
+void cpu_sum_squares(Stream *s, double *sum, Tensor x);
+void cpu_adamw(Stream *s, float *p, const float *g, float *m, float *v, int64_t n, float lr, float beta1, float beta2, float eps,
+               float decay, float gscale, int64_t step);
+
+/* Micro-kernels of the matrix product: tile[mr × nr] = Σ_k a[k·mr + i]·b[k·nr + j], packed panels, row-major tile. */
+typedef struct MatmulKernel {
+    int mr, nr;
+    void (*run)(const float *a, const float *b, float *tile, int64_t k);
+} MatmulKernel;
+extern const MatmulKernel matmul_kernel_scalar, matmul_kernel_avx2, matmul_kernel_avx512;
+
+/* The device table's entry for the CPU (kernels/cpu/device.c). */
+Device *cpu_device_open(int threads, Error *err);
+
+#endif

@@ -1,0 +1,122 @@
+#include "kernels/cpu/cpu.h"
+
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/thread.h"
+
+void cpu_check(int condition, const char *operation, const char *what)
+{
+    if (condition)
+        return;
+    fprintf(stderr, "cpu %s: %s do not fit\n", operation, what);
+    abort();
+}
+
+static void *cpu_alloc(Device *d, size_t bytes)
+{
+    (void)d;
+    void *p = NULL;
+    if (bytes > PTRDIFF_MAX - 64 || posix_memalign(&p, 64, (bytes + 63) / 64 * 64 + 64) != 0)
+        return NULL;
+    return memset(p, 0, bytes);
+}
+
+static void cpu_release(Device *d, void *p)
+{
+    (void)d;
+    free(p);
+}
+
+static Stream *cpu_stream_new(Device *d)
+{
+    Stream *s = memory_zalloc(1, sizeof *s);
+    s->device = d;
+    return s;
+}
+
+static void cpu_stream_free(Stream *s)
+{
+    free(s);
+}
+
+static int cpu_stream_wait(Stream *s, Error *err)
+{
+    (void)s;
+    (void)err;
+    return 0;
+}
+
+static void cpu_copy_bytes(Stream *s, void *to, const void *from, size_t bytes, CopyKind kind)
+{
+    (void)s;
+    (void)kind;
+    memmove(to, from, bytes);
+}
+
+static void cpu_stream_order(Stream *from, Stream *to)
+{
+    (void)from;
+    (void)to;
+}
+
+static void cpu_close(Device *d)
+{
+    CpuState *state = d->state;
+    for (int t = 0; t < d->threads; t++) {
+        free(state->panel_a[t]);
+        free(state->scratch[t]);
+    }
+    free(state->panel_a);
+    free(state->scratch);
+    free(state->panel_b);
+    free(state);
+    free(d);
+}
+
+static const Ops cpu_ops = {
+    .fill = cpu_fill,
+    .copy = cpu_copy,
+    .add = cpu_add,
+    .scale = cpu_scale,
+    .matmul = cpu_matmul,
+    .bias_forward = cpu_bias_forward,
+    .bias_backward = cpu_bias_backward,
+    .embedding_forward = cpu_embedding_forward,
+    .embedding_backward = cpu_embedding_backward,
+    .rmsnorm_forward = cpu_rmsnorm_forward,
+    .rmsnorm_backward = cpu_rmsnorm_backward,
+    .rope = cpu_rope,
+    .attention_forward = cpu_attention_forward,
+    .attention_backward = cpu_attention_backward,
+    .attention_decode = cpu_attention_decode,
+    .swiglu_forward = cpu_swiglu_forward,
+    .swiglu_backward = cpu_swiglu_backward,
+    .logits_forward = cpu_logits_forward,
+    .logits_backward = cpu_logits_backward,
+    .sum_squares = cpu_sum_squares,
+    .adamw = cpu_adamw,
+};
+
+Device *cpu_device_open(int threads, Error *err)
+{
+    (void)err;
+    if (threads <= 0)
+        threads = thread_default_count();
+    Device *d = memory_zalloc(1, sizeof *d);
+    CpuState *state = memory_zalloc(1, sizeof *state);
+    *d = (Device){.name = "cpu", .is_host = true, .threads = threads, .ops = &cpu_ops, .state = state, .alloc = cpu_alloc,
+                  .release = cpu_release, .stream_new = cpu_stream_new, .stream_free = cpu_stream_free,
+                  .stream_wait = cpu_stream_wait, .copy = cpu_copy_bytes, .stream_order = cpu_stream_order, .close = cpu_close};
+    /* The panels' last rows are padded to a whole tile. */
+    state->panel_b = memory_aligned((size_t)CPU_KC * (CPU_NC + 64), sizeof(float));
+    state->panel_a = memory_alloc((size_t)threads, sizeof *state->panel_a);
+    state->scratch = memory_alloc((size_t)threads, sizeof *state->scratch);
+    for (int t = 0; t < threads; t++) {
+        state->panel_a[t] = memory_aligned((size_t)CPU_KC * (CPU_MC + 16), sizeof(float));
+        state->scratch[t] = memory_aligned(CPU_SCRATCH_FLOATS, sizeof(float));
+    }
+    return d;
+}

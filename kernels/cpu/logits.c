@@ -1,0 +1,71 @@
+/* Log-probabilities of labels, and their gradient, from a chunk of logits. */
+#include "kernels/cpu/cpu.h"
+
+#include <math.h>
+
+CLONES static float row_max(const float *z, int64_t n)
+{
+    float most = z[0];
+#pragma omp simd reduction(max : most)
+    for (int64_t i = 0; i < n; i++)
+        most = z[i] > most ? z[i] : most;
+    return most;
+}
+
+CLONES static float row_exp_sum(const float *z, int64_t n, float most)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += cpu_exp(z[i] - most);
+    return sum;
+}
+
+CLONES static float row_sum(const float *z, int64_t n)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++)
+        sum += z[i];
+    return sum;
+}
+
+void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean)
+{
+    int64_t n = logits.cols;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
+    for (int64_t t = 0; t < logits.rows; t++) {
+        const float *z = f32(logits) + t * logits.ld;
+        float most = row_max(z, n);
+        lse[t] = most + logf(row_exp_sum(z, n, most));
+        cpu_check(labels[t] < n, "logits_forward", "labels");
+        logprob[t] = labels[t] < 0 ? 0 : z[labels[t]] - lse[t];
+        if (mean)
+            mean[t] = row_sum(z, n) / (float)n;
+        if (best) {
+            int32_t b = 0;
+            while (b < n - 1 && !(z[b] >= most))
+                b++;
+            best[t] = b;
+        }
+    }
+}
+
+CLONES static void row_backward(float *z, int64_t n, float lse, float factor)
+{
+    for (int64_t i = 0; i < n; i++)
+        z[i] = factor * cpu_exp(z[i] - lse);
+}
+
+void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
+{
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
+    for (int64_t t = 0; t < logits.rows; t++) {
+        float *z = f32(logits) + t * logits.ld;
+        bool labelled = labels[t] >= 0;
+        float d = labelled ? dlogprob[t] : 0;
+        row_backward(z, logits.cols, lse[t], (dlse ? dlse[t] : 0) - d);
+        if (labelled)
+            z[labels[t]] += d;
+    }
+}

@@ -1,0 +1,237 @@
+/* smoke: the CPU operations against plain double-precision forms, and the same bits at one thread and at two. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/random.h"
+#include "kernels/ops.h"
+#include "tests/unit/tap.h"
+
+static Device *devices[2];
+static Stream *streams[2];
+static uint64_t counter;
+
+static Tensor random_tensor(int64_t rows, int64_t cols)
+{
+    Tensor x = tensor_make(devices[0], DTYPE_F32, memory_aligned((size_t)(rows * cols), 4), rows, cols);
+    for (int64_t i = 0; i < rows * cols; i++)
+        ((float *)x.data)[i] = (float)random_normal(1, 99, counter++);
+    return x;
+}
+
+static Tensor like(Tensor x)
+{
+    return tensor_make(devices[0], DTYPE_F32, memory_aligned((size_t)(x.rows * x.cols), 4), x.rows, x.cols);
+}
+
+static float at(Tensor x, int64_t i, int64_t j)
+{
+    return ((float *)x.data)[i * x.ld + j];
+}
+
+static double distance(Tensor x, const double *y)
+{
+    double d = 0, n = 1e-30;
+    for (int64_t i = 0; i < x.rows; i++)
+        for (int64_t j = 0; j < x.cols; j++) {
+            double e = at(x, i, j) - y[i * x.cols + j];
+            d += e * e;
+            n += y[i * x.cols + j] * y[i * x.cols + j];
+        }
+    return sqrt(d / n);
+}
+
+static int same_bits(Tensor a, Tensor b)
+{
+    return memcmp(a.data, b.data, (size_t)(a.rows * a.cols) * 4) == 0;
+}
+
+static void test_matmul(void)
+{
+    static const int shapes[][3] = {{1, 64, 64}, {5, 33, 17}, {64, 64, 64}, {130, 100, 70}, {33, 1600, 20}, {257, 65, 800}, {8, 300, 129}, {9, 50, 1}};
+    double worst = 0;
+    int equal = 1;
+    for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++)
+        for (int form = 0; form < 8; form++) {
+            int m = shapes[c][0], n = shapes[c][1], k = shapes[c][2];
+            bool ta = form & 1, tb = form & 2;
+            float beta = form & 4 ? 0.5f : 0;
+            Tensor a = ta ? random_tensor(k, m) : random_tensor(m, k), b = tb ? random_tensor(n, k) : random_tensor(k, n);
+            Tensor x = random_tensor(m, n), y = like(x);
+            memcpy(y.data, x.data, (size_t)(m * n) * 4);
+            double *want = memory_alloc((size_t)(m * n), sizeof *want);
+            for (int i = 0; i < m; i++)
+                for (int j = 0; j < n; j++) {
+                    double sum = 0;
+                    for (int l = 0; l < k; l++)
+                        sum += (double)(ta ? at(a, l, i) : at(a, i, l)) * (tb ? at(b, j, l) : at(b, l, j));
+                    want[i * n + j] = 2 * sum + beta * (double)at(x, i, j);
+                }
+            devices[0]->ops->matmul(streams[0], x, a, ta, b, tb, 2, beta);
+            devices[1]->ops->matmul(streams[1], y, a, ta, b, tb, 2, beta);
+            worst = fmax(worst, distance(x, want));
+            equal &= same_bits(x, y);
+            free(a.data), free(b.data), free(x.data), free(y.data), free(want);
+        }
+    ok(worst < 2e-6, "matmul in 64 forms and shapes: worst relative error %.2g", worst);
+    ok(equal, "matmul has the same bits at 1 and 2 threads");
+}
+
+/* Two sequences of 70 rows; documents of several lengths; grouped heads. */
+static void test_attention(int heads, int kv_heads, int d, int window)
+{
+    enum { SEQUENCES = 2, LENGTH = 150, ROWS = SEQUENCES * LENGTH };
+    int32_t begin[ROWS], end[ROWS];
+    for (int t = 0, document = 0; t < ROWS; t++) {
+        if (t % LENGTH == 0 || t % LENGTH == 13 || t % LENGTH == 90)
+            document = t;
+        begin[t] = window && t - window + 1 > document ? t - window + 1 : document;
+        end[t] = t + 1;
+    }
+    Attention a = {heads, kv_heads, d, 1.0f / sqrtf((float)d), begin, end, SEQUENCES, LENGTH};
+    Tensor q = random_tensor(ROWS, heads * d), k = random_tensor(ROWS, kv_heads * d), v = random_tensor(ROWS, kv_heads * d);
+    Tensor dout = random_tensor(ROWS, heads * d), out = like(q), dq = like(q), dk = like(k), dv = like(v);
+    float *lse = memory_alloc(ROWS * heads, sizeof *lse), *delta = memory_alloc(ROWS * heads, sizeof *delta);
+    double *o = memory_zalloc(ROWS * heads * d, sizeof *o), *gq = memory_zalloc(ROWS * heads * d, sizeof *gq);
+    double *gk = memory_zalloc(ROWS * kv_heads * d, sizeof *gk), *gv = memory_zalloc(ROWS * kv_heads * d, sizeof *gv), p[ROWS], dp[ROWS];
+    for (int h = 0; h < heads; h++)
+        for (int t = 0; t < ROWS; t++) {
+            int kh = h / (heads / kv_heads);
+            double sum = 0, dot = 0;
+            for (int j = begin[t]; j < end[t]; j++) {
+                double s = 0;
+                for (int i = 0; i < d; i++)
+                    s += (double)at(q, t, h * d + i) * at(k, j, kh * d + i);
+                sum += p[j] = exp(s * a.scale);
+            }
+            for (int j = begin[t]; j < end[t]; j++) {
+                p[j] /= sum;
+                dp[j] = 0;
+                for (int i = 0; i < d; i++) {
+                    o[t * heads * d + h * d + i] += p[j] * at(v, j, kh * d + i);
+                    gv[j * kv_heads * d + kh * d + i] += p[j] * at(dout, t, h * d + i);
+                    dp[j] += (double)at(dout, t, h * d + i) * at(v, j, kh * d + i);
+                }
+                dot += p[j] * dp[j];
+            }
+            for (int j = begin[t]; j < end[t]; j++)
+                for (int i = 0; i < d; i++) {
+                    double ds = p[j] * (dp[j] - dot) * a.scale;
+                    gq[t * heads * d + h * d + i] += ds * at(k, j, kh * d + i);
+                    gk[j * kv_heads * d + kh * d + i] += ds * at(q, t, h * d + i);
+                }
+        }
+    devices[0]->ops->attention_forward(streams[0], out, lse, q, k, v, &a);
+    devices[0]->ops->attention_backward(streams[0], dq, dk, dv, dout, out, lse, delta, q, k, v, &a);
+    double e = fmax(fmax(distance(out, o), distance(dq, gq)), fmax(distance(dk, gk), distance(dv, gv)));
+    ok(e < 5e-6, "attention %d/%d heads of %d, window %d: worst relative error %.2g", heads, kv_heads, d, window, e);
+    Tensor out2 = like(q), dq2 = like(q), dk2 = like(k), dv2 = like(v);
+    devices[1]->ops->attention_forward(streams[1], out2, lse, q, k, v, &a);
+    devices[1]->ops->attention_backward(streams[1], dq2, dk2, dv2, dout, out2, lse, delta, q, k, v, &a);
+    ok(same_bits(out, out2) && same_bits(dq, dq2) && same_bits(dk, dk2) && same_bits(dv, dv2), "the same bits at 1 and 2 threads");
+    free(q.data), free(k.data), free(v.data), free(dout.data), free(out.data), free(dq.data), free(dk.data), free(dv.data);
+    free(out2.data), free(dq2.data), free(dk2.data), free(dv2.data), free(lse), free(delta), free(o), free(gq), free(gk), free(gv);
+}
+
+static void test_rows(void)
+{
+    enum { T = 37, N = 83 };
+    Tensor x = random_tensor(T, N), sub = random_tensor(T, N), w = random_tensor(1, N), y = like(x), h = like(x), dy = random_tensor(T, N);
+    Tensor dh = like(x), dw = like(w), none = {0};
+    float rstd[T];
+    double want[T * N], grad[T * N], dwant[N] = {0};
+    const Ops *ops = devices[0]->ops;
+    for (int t = 0; t < T; t++) {
+        double squares = 0, dot = 0, v[N];
+        for (int i = 0; i < N; i++) {
+            v[i] = (double)at(x, t, i) + at(sub, t, i);
+            squares += v[i] * v[i];
+        }
+        double r = 1 / sqrt(squares / N + 1e-5);
+        for (int i = 0; i < N; i++) {
+            want[t * N + i] = v[i] * r * at(w, 0, i);
+            dot += (double)at(dy, t, i) * at(w, 0, i) * v[i];
+            dwant[i] += at(dy, t, i) * v[i] * r;
+        }
+        for (int i = 0; i < N; i++)
+            grad[t * N + i] = (double)at(dy, t, i) * at(w, 0, i) * r - v[i] * r * r * r / N * dot;
+    }
+    ops->rmsnorm_forward(streams[0], y, h, rstd, x, sub, w, 1e-5f);
+    ops->rmsnorm_backward(streams[0], dh, dw, dy, h, rstd, w, none);
+    ok(distance(y, want) < 1e-6 && distance(dh, grad) < 2e-6 && distance(dw, dwant) < 2e-6, "rmsnorm forward and backward");
+
+    Tensor gu = random_tensor(T, 2 * N), dgu = like(gu);
+    double gwant[T * 2 * N];
+    for (int t = 0; t < T; t++)
+        for (int i = 0; i < N; i++) {
+            double g = at(gu, t, i), u = at(gu, t, N + i), s = 1 / (1 + exp(-g));
+            want[t * N + i] = g * s * u;
+            gwant[t * 2 * N + i] = at(dy, t, i) * u * s * (1 + g * (1 - s));
+            gwant[t * 2 * N + N + i] = at(dy, t, i) * g * s;
+        }
+    ops->swiglu_forward(streams[0], y, gu);
+    ops->swiglu_backward(streams[0], dgu, dy, gu);
+    ok(distance(y, want) < 1e-6 && distance(dgu, gwant) < 1e-6, "swiglu forward and backward");
+
+    int32_t labels[T], best[T];
+    float logprob[T], lse[T], dl[T], ds[T];
+    int good = 1;
+    for (int t = 0; t < T; t++) {
+        labels[t] = t % 5 == 0 ? -1 : t * 7 % N;
+        dl[t] = 0.3f * (float)t;
+        ds[t] = 0.01f * (float)t;
+        double sum = 0;
+        for (int i = 0; i < N; i++)
+            sum += exp(at(x, t, i));
+        for (int i = 0; i < N; i++)
+            want[t * N + i] = (labels[t] < 0 ? 0 : dl[t]) * ((i == labels[t]) - exp(at(x, t, i)) / sum) + ds[t] * exp(at(x, t, i)) / sum;
+        dwant[t] = log(sum);
+    }
+    ops->logits_forward(streams[0], x, labels, logprob, lse, best, NULL);
+    for (int t = 0; t < T; t++) {
+        good &= fabs(lse[t] - dwant[t]) < 1e-5 && fabs(logprob[t] - (labels[t] < 0 ? 0 : at(x, t, labels[t]) - dwant[t])) < 1e-5;
+        for (int i = 0; i < N; i++)
+            good &= at(x, t, best[t]) >= at(x, t, i);
+    }
+    ops->logits_backward(streams[0], x, labels, lse, dl, ds);
+    ok(good && distance(x, want) < 2e-6, "log-probabilities and their gradient");
+    free(x.data), free(sub.data), free(w.data), free(y.data), free(h.data), free(dy.data), free(dh.data), free(dw.data), free(gu.data), free(dgu.data);
+}
+
+static void test_adamw(void)
+{
+    float p = 1, m = 0, v = 0, g[] = {0.5f, -0.25f, 0.125f};
+    double want[] = {.890000002, .8542630578558273, .8110522654784148}, worst = 0;
+    for (int t = 0; t < 3; t++) {
+        devices[0]->ops->adamw(streams[0], &p, &g[t], &m, &v, 1, 0.1f, 0.9f, 0.95f, 1e-8f, 0.1f, 1, t + 1);
+        worst = fmax(worst, fabs(p - want[t]));
+    }
+    ok(worst < 3e-7, "AdamW as PyTorch's, three steps: off by %.2g", worst);
+    Tensor x = random_tensor(1, 1000003);
+    double sum[2] = {0, 0}, exact = 0;
+    for (int64_t i = 0; i < x.cols; i++)
+        exact += (double)at(x, 0, i) * at(x, 0, i);
+    for (int d = 0; d < 2; d++)
+        devices[d]->ops->sum_squares(streams[d], &sum[d], x);
+    ok(sum[0] == sum[1] && fabs(sum[0] / exact - 1) < 1e-6, "sum of squares: exact enough, and the same at 1 and 2 threads");
+    free(x.data);
+}
+
+int main(void)
+{
+    for (int i = 0; i < 2; i++) {
+        devices[i] = device_open("cpu", i + 1, NULL);
+        streams[i] = devices[i]->stream_new(devices[i]);
+    }
+    test_matmul();
+    test_attention(4, 2, 32, 0);
+    test_attention(6, 1, 16, 40);
+    test_attention(2, 2, 80, 0);
+    test_rows();
+    test_adamw();
+    for (int i = 0; i < 2; i++) {
+        streams[i]->device->stream_free(streams[i]);
+        device_close(devices[i]);
+    }
+    return tap_end();
+}
