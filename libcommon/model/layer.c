@@ -1,0 +1,180 @@
+/* The layers' forward and backward passes. Notation of the slots: h1 = residual stream into the attention block, y1 its norm,
+ * h2 = h1 + attention's output, y2 its norm; the MLP's output goes to slot.branch and is added by the next norm. */
+#include <math.h>
+#include "model/model.h"
+
+static Tensor used(Tensor x, int64_t rows)
+{
+    return x.data ? tensor_rows(x, 0, rows) : x;
+}
+
+/* [T·heads, d] view of a contiguous range of columns that is all of x. */
+static Tensor by_head(Tensor x, int64_t head_dim)
+{
+    return tensor_make(x.device, x.dtype, x.data, x.rows * (x.cols / head_dim), head_dim);
+}
+
+static Attention attention_of(const Slot *s, int64_t layer)
+{
+    const ModelConfig *c = &s->model->config;
+    bool window = c->sliding_window > 0 && layer >= c->window_from;
+    return (Attention){.heads = (int)c->num_attention_heads, .kv_heads = (int)c->num_key_value_heads, .head_dim = (int)c->head_dim,
+                       .scale = 1.0f / sqrtf((float)c->head_dim), .begin = window ? s->window_begin : s->begin, .end = s->end,
+                       .sequences = s->sequences, .sequence_rows = s->sequence_rows};
+}
+
+static void linear_forward(Model *m, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
+{
+    ParameterTable *t = &m->params.table;
+    Tensor w = param_acquire(t, first, last);
+    m->device->ops->matmul(m->stream, y, x, false, w, true, 1, 0);
+    param_release(t, first, last);
+    if (bias_first >= 0)
+        m->device->ops->bias_forward(m->stream, y, param_acquire(t, bias_first, bias_last));
+}
+
+/* dx = dy·W (dx.data NULL: not wanted), dW += dyᵀ·x, dbias += Σ dy. */
+static void linear_backward(Model *m, Tensor dx, Tensor dy, Tensor x, int first, int last, int bias_first, int bias_last)
+{
+    ParameterTable *t = &m->params.table;
+    const Ops *ops = m->device->ops;
+    Tensor dw = param_gradient(t, first, last);
+    if (dw.data)
+        ops->matmul(m->stream, dw, dy, true, x, false, 1, 1);
+    if (bias_first >= 0) {
+        Tensor dbias = param_gradient(t, bias_first, bias_last);
+        if (dbias.data)
+            ops->bias_backward(m->stream, dbias, dy);
+    }
+    if (dx.data) {
+        ops->matmul(m->stream, dx, dy, false, param_acquire(t, first, last), false, 1, 0);
+        param_release(t, first, last);
+    }
+}
+
+static void rotate(Model *m, const Slot *s, Tensor qkv, bool backward)
+{
+    const ModelConfig *c = &m->config;
+    int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    m->device->ops->rope(m->stream, tensor_columns(qkv, 0, q + kv), (int)(c->num_attention_heads + c->num_key_value_heads), (int)c->head_dim,
+                         s->positions, m->cosine, m->sine, backward);
+}
+
+/* QK-norm works on contiguous copies, so that a head is a row. */
+static void qk_norm_forward(Model *m, LayerSlot *l, const LayerParameters *p, Tensor qkv, Tensor scratch)
+{
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->device->ops;
+    int64_t widths[] = {c->num_attention_heads * c->head_dim, c->num_key_value_heads * c->head_dim}, at = 0;
+    for (int i = 0; i < 2; i++) {
+        Tensor part = tensor_columns(qkv, at, widths[i]);
+        Tensor raw = tensor_make(m->device, DTYPE_F32, (float *)l->raw_qk.data + at * l->raw_qk.rows, qkv.rows, widths[i]);
+        Tensor normed = tensor_make(m->device, DTYPE_F32, scratch.data, qkv.rows, widths[i]);
+        ops->copy(m->stream, raw, part);
+        ops->rmsnorm_forward(m->stream, by_head(normed, c->head_dim), by_head(raw, c->head_dim), i ? l->rk : l->rq,
+                             by_head(raw, c->head_dim), (Tensor){0}, param_acquire(&m->params.table, i ? p->k_norm : p->q_norm, i ? p->k_norm : p->q_norm),
+                             (float)c->rms_norm_eps);
+        ops->copy(m->stream, part, normed);
+        at += widths[i];
+    }
+}
+
+static void qk_norm_backward(Model *m, LayerSlot *l, const LayerParameters *p, Tensor dqkv, Tensor scratch)
+{
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->device->ops;
+    int64_t widths[] = {c->num_attention_heads * c->head_dim, c->num_key_value_heads * c->head_dim}, at = 0;
+    for (int i = 0; i < 2; i++) {
+        int norm = i ? p->k_norm : p->q_norm;
+        Tensor part = tensor_columns(dqkv, at, widths[i]);
+        Tensor raw = tensor_make(m->device, DTYPE_F32, (float *)l->raw_qk.data + at * l->raw_qk.rows, dqkv.rows, widths[i]);
+        Tensor d = tensor_make(m->device, DTYPE_F32, scratch.data, dqkv.rows, widths[i]);
+        ops->copy(m->stream, d, part);
+        ops->rmsnorm_backward(m->stream, by_head(d, c->head_dim), param_gradient(&m->params.table, norm, norm), by_head(d, c->head_dim),
+                              by_head(raw, c->head_dim), i ? l->rk : l->rq, param_acquire(&m->params.table, norm, norm), (Tensor){0});
+        ops->copy(m->stream, part, d);
+        at += widths[i];
+    }
+}
+
+static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
+{
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->device->ops;
+    const LayerParameters *p = &m->params.layers[layer];
+    LayerSlot *l = &s->layers[layer];
+    ParameterTable *t = &m->params.table;
+    int64_t n = s->used, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    Tensor h1 = used(l->h1, n), y1 = used(l->y1, n), h2 = used(l->h2, n), y2 = used(l->y2, n), qkv = used(l->qkv, n);
+    Tensor attended = used(l->attended, n), branch = used(s->branch, n);
+    ops->rmsnorm_forward(m->stream, y1, h1, l->r1, x, sub, param_acquire(t, p->input_norm, p->input_norm), (float)c->rms_norm_eps);
+    linear_forward(m, qkv, y1, p->q, p->v, p->q_bias, p->v_bias);
+    if (c->qk_norm)
+        qk_norm_forward(m, l, p, qkv, attended);
+    rotate(m, s, qkv, false);
+    Attention a = attention_of(s, layer);
+    ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
+                           tensor_columns(qkv, q + kv, kv), &a);
+    linear_forward(m, branch, attended, p->o, p->o, p->o_bias, p->o_bias);
+    ops->rmsnorm_forward(m->stream, y2, h2, l->r2, h1, branch, param_acquire(t, p->post_norm, p->post_norm), (float)c->rms_norm_eps);
+    linear_forward(m, used(l->gate_up, n), y2, p->gate, p->up, p->gate_bias, p->up_bias);
+    ops->swiglu_forward(m->stream, used(l->activated, n), used(l->gate_up, n));
+    linear_forward(m, branch, used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);
+}
+
+void model_forward(Model *m, Slot *s)
+{
+    const Ops *ops = m->device->ops;
+    ParameterTable *t = &m->params.table;
+    Tensor x = used(s->last_h, s->used), sub = {0};
+    ops->embedding_forward(m->stream, x, param_acquire(t, m->params.embedding, m->params.embedding), s->tokens);
+    for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
+        layer_forward(m, s, i, x, sub);
+        x = used(s->layers[i].h2, s->used);
+        sub = used(s->branch, s->used);
+    }
+    ops->rmsnorm_forward(m->stream, used(s->hidden, s->used), used(s->last_h, s->used), s->last_r, x, sub,
+                         param_acquire(t, m->params.norm, m->params.norm), (float)m->config.rms_norm_eps);
+}
+
+/* dh: gradient of the residual stream behind the layer on the way in, before it on the way out. */
+static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
+{
+    const ModelConfig *c = &m->config;
+    const Ops *ops = m->device->ops;
+    const LayerParameters *p = &m->params.layers[layer];
+    LayerSlot *l = &s->layers[layer];
+    ParameterTable *t = &m->params.table;
+    int64_t n = s->used, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    Tensor dy = used(s->dbranch, n), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
+    linear_backward(m, used(s->dactivated, n), dh, used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);
+    ops->swiglu_backward(m->stream, used(s->dgate_up, n), used(s->dactivated, n), used(l->gate_up, n));
+    linear_backward(m, dy, used(s->dgate_up, n), used(l->y2, n), p->gate, p->up, p->gate_bias, p->up_bias);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, n), l->r2,
+                          param_acquire(t, p->post_norm, p->post_norm), dh);
+    linear_backward(m, dattended, dh, used(l->attended, n), p->o, p->o, p->o_bias, p->o_bias);
+    Attention a = attention_of(s, layer);
+    ops->attention_backward(m->stream, tensor_columns(dqkv, 0, q), tensor_columns(dqkv, q, kv), tensor_columns(dqkv, q + kv, kv),
+                            dattended, used(l->attended, n), l->lse, s->delta, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
+                            tensor_columns(qkv, q + kv, kv), &a);
+    rotate(m, s, dqkv, true);
+    if (c->qk_norm)
+        qk_norm_backward(m, l, p, dqkv, dattended);
+    linear_backward(m, dy, dqkv, used(l->y1, n), p->q, p->v, p->q_bias, p->v_bias);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, n), l->r1,
+                          param_acquire(t, p->input_norm, p->input_norm), dh);
+}
+
+void model_backward(Model *m, Slot *s)
+{
+    const Ops *ops = m->device->ops;
+    ParameterTable *t = &m->params.table;
+    Tensor dh = used(s->dhidden, s->used);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), dh, used(s->last_h, s->used), s->last_r,
+                          param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
+    for (int64_t i = m->config.num_hidden_layers - 1; i >= 0; i--)
+        layer_backward(m, s, i, dh);
+    Tensor dtable = param_gradient(t, m->params.embedding, m->params.embedding);
+    if (dtable.data)
+        ops->embedding_backward(m->stream, dtable, dh, s->tokens);
+}

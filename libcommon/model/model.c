@@ -1,0 +1,208 @@
+#include "model/model.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "model/rope.h"
+
+int model_open(Model *m, const ModelConfig *c, Device *d, Error *err)
+{
+    memset(m, 0, sizeof *m);
+    m->config = *c;
+    m->device = d;
+    m->stream = d->stream_new(d);
+    if (!m->stream)
+        return error_set(err, "device %s gives no stream", d->name);
+    if (param_open(&m->params, c, d, m->stream, err) < 0 || model_rope(m, c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192, err) < 0) {
+        model_close(m);
+        return -1;
+    }
+    return 0;
+}
+
+void model_close(Model *m)
+{
+    if (!m->device)
+        return;
+    if (m->params.table.items)
+        param_close(&m->params);
+    m->device->release(m->device, m->cosine);
+    m->device->release(m->device, m->sine);
+    if (m->stream)
+        m->device->stream_free(m->stream);
+    free(m->tokenizer_folder);
+    memset(m, 0, sizeof *m);
+}
+
+int model_rope(Model *m, int64_t positions, Error *err)
+{
+    size_t half = (size_t)m->config.head_dim / 2, n = (size_t)positions * half;
+    Device *d = m->device;
+    d->release(d, m->cosine);
+    d->release(d, m->sine);
+    m->cosine = d->alloc(d, n * sizeof(float));
+    m->sine = d->alloc(d, n * sizeof(float));
+    if (!m->cosine || !m->sine)
+        return error_set(err, "no memory for position tables of %" PRId64 " tokens", positions);
+    float *c = memory_alloc(n, sizeof *c), *s = memory_alloc(n, sizeof *s);
+    rope_table(&m->config, positions, c, s);
+    d->copy(m->stream, m->cosine, c, n * sizeof *c, COPY_TO_DEVICE);
+    d->copy(m->stream, m->sine, s, n * sizeof *s, COPY_TO_DEVICE);
+    int status = d->stream_wait(m->stream, err);
+    free(c);
+    free(s);
+    m->rope_positions = positions;
+    return status;
+}
+
+/* Hands out pieces of one allocation, or with memory NULL only counts. */
+typedef struct Cutter {
+    Device *device;
+    char *memory;
+    size_t used;
+} Cutter;
+
+static void *cut(Cutter *c, size_t bytes)
+{
+    void *p = c->memory ? c->memory + c->used : NULL;
+    c->used += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+static Tensor cut_tensor(Cutter *c, int64_t rows, int64_t cols)
+{
+    return tensor_make(c->device, DTYPE_F32, cut(c, (size_t)(rows * cols) * sizeof(float)), rows, cols);
+}
+
+static void lay_layer(LayerSlot *l, const ModelConfig *c, int64_t rows, Cutter *k)
+{
+    int64_t h = c->hidden_size, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    size_t floats = (size_t)rows * sizeof(float);
+    l->h1 = cut_tensor(k, rows, h);
+    l->y1 = cut_tensor(k, rows, h);
+    l->qkv = cut_tensor(k, rows, q + 2 * kv);
+    l->attended = cut_tensor(k, rows, q);
+    l->h2 = cut_tensor(k, rows, h);
+    l->y2 = cut_tensor(k, rows, h);
+    l->gate_up = cut_tensor(k, rows, 2 * c->intermediate_size);
+    l->activated = cut_tensor(k, rows, c->intermediate_size);
+    l->r1 = cut(k, floats);
+    l->r2 = cut(k, floats);
+    l->lse = cut(k, floats * (size_t)c->num_attention_heads);
+    if (c->qk_norm) {
+        l->raw_qk = cut_tensor(k, rows, q + kv);
+        l->rq = cut(k, floats * (size_t)c->num_attention_heads);
+        l->rk = cut(k, floats * (size_t)c->num_key_value_heads);
+    }
+}
+
+static void lay_slot(Slot *s, const ModelConfig *c, int64_t rows, Mode mode, Cutter *k)
+{
+    int64_t h = c->hidden_size, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    int64_t kept = mode == MODE_TRAIN ? c->num_hidden_layers : 1;
+    LayerSlot unused;
+    for (int64_t i = 0; i < kept; i++)
+        lay_layer(s ? &s->layers[i] : &unused, c, rows, k);
+    Slot none;
+    Slot *o = s ? s : &none;
+    o->branch = cut_tensor(k, rows, h);
+    o->hidden = cut_tensor(k, rows, h);
+    o->last_h = cut_tensor(k, rows, h);
+    o->last_r = cut(k, (size_t)rows * sizeof(float));
+    if (mode == MODE_TRAIN) {
+        o->dhidden = cut_tensor(k, rows, h);
+        o->dbranch = cut_tensor(k, rows, h);
+        o->dqkv = cut_tensor(k, rows, q + 2 * kv);
+        o->dattended = cut_tensor(k, rows, q);
+        o->dgate_up = cut_tensor(k, rows, 2 * c->intermediate_size);
+        o->dactivated = cut_tensor(k, rows, c->intermediate_size);
+        o->delta = cut(k, (size_t)(rows * c->num_attention_heads) * sizeof(float));
+    }
+    if (!c->num_labels)
+        o->chunk = cut_tensor(k, HEAD_CHUNK, c->vocab_size);
+    float **floats[] = {&o->chunk_logprob, &o->chunk_lse, &o->chunk_dlogprob, &o->chunk_dlse};
+    for (size_t i = 0; i < 4; i++)
+        *floats[i] = cut(k, HEAD_CHUNK * sizeof(float));
+    o->chunk_best = cut(k, HEAD_CHUNK * sizeof(int32_t));
+    int32_t **integers[] = {&o->tokens, &o->labels, &o->positions, &o->begin, &o->end, &o->window_begin};
+    for (size_t i = 0; i < 6; i++)
+        *integers[i] = cut(k, (size_t)rows * sizeof(int32_t));
+}
+
+size_t slot_bytes(const ModelConfig *c, int64_t rows, Mode mode)
+{
+    Cutter k = {0};
+    lay_slot(NULL, c, rows, mode, &k);
+    return k.used;
+}
+
+int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err)
+{
+    memset(s, 0, sizeof *s);
+    s->model = m;
+    s->mode = mode;
+    s->rows = rows;
+    s->layers = memory_zalloc((size_t)m->config.num_hidden_layers, sizeof *s->layers);
+    size_t bytes = slot_bytes(&m->config, rows, mode);
+    s->memory = m->device->alloc(m->device, bytes);
+    if (!s->memory) {
+        slot_free(s);
+        return error_set(err, "no memory for %zu bytes of activations", bytes);
+    }
+    Cutter k = {m->device, s->memory, 0};
+    lay_slot(s, &m->config, rows, mode, &k);
+    for (int64_t i = 1; mode != MODE_TRAIN && i < m->config.num_hidden_layers; i++)
+        s->layers[i] = s->layers[0];
+    return 0;
+}
+
+void slot_free(Slot *s)
+{
+    if (s->model && s->memory)
+        s->model->device->release(s->model->device, s->memory);
+    free(s->layers);
+    memset(s, 0, sizeof *s);
+}
+
+int slot_load(Slot *s, const Batch *b, Error *err)
+{
+    Model *m = s->model;
+    if (b->rows > s->rows)
+        return error_set(err, "a batch of %" PRId64 " tokens does not fit a slot of %" PRId64, b->rows, s->rows);
+    int32_t last = 0;
+    for (int64_t i = 0; i < b->rows; i++) {
+        if (b->tokens[i] < 0 || b->tokens[i] >= m->config.vocab_size || b->labels[i] >= m->config.vocab_size)
+            return error_set(err, "token %d lies outside the vocabulary of %" PRId64, b->tokens[i], m->config.vocab_size);
+        last = b->positions[i] > last ? b->positions[i] : last;
+    }
+    if (last >= m->rope_positions) {
+        int64_t wanted = m->rope_positions;
+        while (wanted <= last)
+            wanted *= 2;
+        if (model_rope(m, wanted, err) < 0)
+            return -1;
+    }
+    s->sequences = b->sequences;
+    s->sequence_rows = b->sequence_rows;
+    s->used = b->rows;
+    size_t bytes = (size_t)b->rows * sizeof(int32_t);
+    const struct {
+        int32_t *to;
+        const int32_t *from;
+    } arrays[] = {{s->tokens, b->tokens}, {s->labels, b->labels}, {s->positions, b->positions}, {s->begin, b->begin}, {s->end, b->end}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        m->device->copy(m->stream, arrays[i].to, arrays[i].from, bytes, COPY_TO_DEVICE);
+    if (m->config.sliding_window > 0) {
+        int32_t *window = memory_alloc((size_t)b->rows, sizeof *window);
+        for (int64_t i = 0; i < b->rows; i++) {
+            int64_t first = i - m->config.sliding_window + 1;
+            window[i] = first > b->begin[i] ? (int32_t)first : b->begin[i];
+        }
+        m->device->copy(m->stream, s->window_begin, window, bytes, COPY_TO_DEVICE);
+        int status = m->device->stream_wait(m->stream, err);
+        free(window);
+        return status;
+    }
+    return 0;
+}

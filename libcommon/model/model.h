@@ -1,0 +1,70 @@
+/* A decoder-only transformer: parameters, one stage of layers, and the slots in which activations live.
+ *
+ * A forward pass reads a batch from a slot (slot_load), leaves the final hidden states there, and a head (head.h) turns
+ * them into losses or scores and leaves their gradient there; the backward pass takes it from the slot and adds to the
+ * gradients of the parameters. Nothing is allocated between slot_new and slot_free. */
+#ifndef MODEL_MODEL_H
+#define MODEL_MODEL_H
+
+#include "data/batch.h"
+#include "model/config.h"
+#include "model/param.h"
+
+typedef struct Model {
+    ModelConfig config;
+    ModelParameters params;
+    Device *device;
+    Stream *stream;
+    float *cosine, *sine;  /* device [rope_positions, head_dim/2] */
+    int64_t rope_positions;
+    char *tokenizer_folder; /* where the tokenizer's files lie, NULL: not known; copied when the model is saved */
+} Model;
+
+/* Allocates a model with weights 0: then param_initialise, or folder_load. */
+int model_open(Model *m, const ModelConfig *c, Device *d, Error *err);
+void model_close(Model *m);
+/* Tables for positions 0 … positions-1 of the configured RoPE (again after rope_theta has changed). */
+int model_rope(Model *m, int64_t positions, Error *err);
+
+/* What a pass keeps: everything a backward pass needs, or nothing but the last hidden states. */
+typedef enum Mode { MODE_TRAIN, MODE_SCORE } Mode;
+
+/* What one layer keeps of a pass over R rows; q and kv are the widths of queries and keys. */
+typedef struct LayerSlot {
+    Tensor h1, y1, qkv, attended, h2, y2, gate_up, activated; /* [R, H H q+2kv q H H 2f f] */
+    Tensor raw_qk;                                            /* before QK-norm [R, q+kv] */
+    float *r1, *r2, *lse, *rq, *rk;
+} LayerSlot;
+
+typedef struct Slot {
+    Model *model;
+    Mode mode;
+    int64_t rows;                /* room */
+    void *memory;
+    LayerSlot *layers;           /* one for all in MODE_SCORE */
+    Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated;
+    float *last_r, *delta;
+    Tensor chunk;                /* of logits [chunk_rows, vocabulary], NULL data for a reward model */
+    float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse;
+    int32_t *chunk_best;
+    /* The batch, on the device. */
+    int32_t *tokens, *labels, *positions, *begin, *end;
+    int64_t sequences, sequence_rows, used; /* used = sequences · sequence_rows */
+    int32_t *window_begin;       /* begin under the sliding window */
+} Slot;
+
+enum { HEAD_CHUNK = 256 };
+
+/* Bytes that a slot of so many rows takes. */
+size_t slot_bytes(const ModelConfig *c, int64_t rows, Mode mode);
+int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err);
+void slot_free(Slot *s);
+/* Copies the batch's integers to the device. The batch must fit the slot and its tokens the vocabulary. */
+int slot_load(Slot *s, const Batch *b, Error *err);
+
+/* Layers of this rank's stage; with one rank all of them. hidden: [used, H], after the last norm. */
+void model_forward(Model *m, Slot *s);
+/* From slot.dhidden to the gradients. */
+void model_backward(Model *m, Slot *s);
+
+#endif

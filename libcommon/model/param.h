@@ -1,0 +1,67 @@
+/* The parameter table: the only path to weights. Initialising, loading, saving, AdamW, clipping and (later) sharding and
+ * LoRA walk it and nothing else. Weights, gradients and optimiser states are flat arenas in which an entry has the same
+ * offset. Entries that one product uses together (q, k and v; gate and up) lie adjacent, rows behind rows. */
+#ifndef MODEL_PARAM_H
+#define MODEL_PARAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "dist/comm.h"
+#include "kernels/ops.h"
+#include "model/config.h"
+
+typedef struct Parameter {
+    char *name;                   /* Hugging Face's */
+    int ndim;
+    int64_t shape[2];             /* of the whole tensor: [out, in], or [n] */
+    int64_t begin[2], extent[2];  /* the box that this rank holds */
+    int split;                    /* the dimension cut over tensor-parallel ranks, -1: none */
+    bool owner;                   /* this rank's replica is the one that is saved and counted in norms */
+    unsigned groups;              /* bits 1 << GRID_…: gradients are summed over these */
+    bool trainable, decayed;
+    size_t offset, count;         /* floats in the arenas */
+    double deviation;             /* initial values: N(0, deviation²), or where 0 the constant */
+    float constant;
+} Parameter;
+
+typedef struct ParameterTable {
+    Parameter *items;
+    size_t count;
+    size_t total;                 /* floats in an arena */
+    Device *device;
+    Stream *stream;
+    float *weights, *gradients;   /* device memory; gradients NULL until asked for */
+} ParameterTable;
+
+/* Where the parameters of a layer stand in the table; -1: the model has none. */
+typedef struct LayerParameters {
+    int q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm;
+    int gate, up, down, gate_bias, up_bias, down_bias, input_norm, post_norm;
+} LayerParameters;
+
+typedef struct ModelParameters {
+    ParameterTable table;
+    LayerParameters *layers;
+    int embedding, norm;
+    int output; /* lm_head, or the embedding where tied; -1 for a reward model */
+    int score;  /* of a reward model, else -1 */
+} ModelParameters;
+
+/* Lays out the table and allocates the weights (zeros). */
+int param_open(ModelParameters *p, const ModelConfig *c, Device *d, Stream *s, Error *err);
+void param_close(ModelParameters *p);
+int param_need_gradients(ParameterTable *t, Error *err);
+
+/* Initial values: counter-based random numbers of (seed, name, global index), so that every grid starts from the same bits.
+ * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1. */
+void param_initialise(ParameterTable *t, uint64_t seed);
+
+/* The matrix of entries first … last, which lie adjacent and have equal columns; between acquire and release the whole of
+ * it is in this rank's memory (sharded parameters will be gathered here). */
+Tensor param_acquire(ParameterTable *t, int first, int last);
+void param_release(ParameterTable *t, int first, int last);
+/* The same stretch of the gradients; data NULL where they are frozen or nobody asked for gradients. */
+Tensor param_gradient(ParameterTable *t, int first, int last);
+
+#endif

@@ -1,0 +1,101 @@
+/* smoke: logits, loss and every gradient equal transformers' (tests/reference/model_golden.py), for five families. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "io/safetensors.h"
+#include "model/folder.h"
+#include "model/head.h"
+#include "tests/unit/tap.h"
+
+static double distance(const float *a, const float *b, size_t n)
+{
+    double d = 0, m = 0;
+    for (size_t i = 0; i < n; i++) {
+        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        m += (double)b[i] * b[i];
+    }
+    return sqrt(d / (m > 0 ? m : 1));
+}
+
+static const void *golden_find(const Safetensors *g, const char *name)
+{
+    const SafetensorsEntry *e = safetensors_find(g, name);
+    return e ? g->data + e->begin : NULL;
+}
+
+static void test_family(const char *family, Device *d)
+{
+    Error err = {{0}};
+    Model m;
+    Slot s;
+    Safetensors g;
+    char *folder = memory_format("tests/data/models/%s", family), *golden = memory_format("%s/golden.safetensors", folder);
+    if (!ok(folder_load(&m, folder, 0, 0, d, &err) == 0 && safetensors_open(&g, golden, &err) == 0 &&
+                slot_new(&s, &m, 40, MODE_TRAIN, &err) == 0 && param_need_gradients(&m.params.table, &err) == 0,
+            "%s loads %s", family, err.text))
+        return;
+    Batch b;
+    batch_new(&b, 2, 20);
+    const int32_t *tokens = golden_find(&g, "tokens");
+    for (int i = 0; i < 2; i++)
+        batch_place(&b, i * 20, tokens + i * 20, NULL, NULL, 20, -1, 0, i);
+    HeadSums sums = {0};
+    slot_load(&s, &b, &err);
+    model_forward(&m, &s);
+    float *logits = memory_alloc(40 * 61, sizeof *logits);
+    int64_t rows[40];
+    for (int i = 0; i < 40; i++)
+        rows[i] = i;
+    head_logits(&m, &s, rows, 40, logits);
+    double e = distance(logits, golden_find(&g, "logits"), 40 * 61);
+    ok(e < 1e-5, "%s: logits differ by %.2g", family, e);
+    head_cross_entropy(&m, &s, b.labels, b.weights, 1 / b.weight, 0, &sums);
+    model_backward(&m, &s);
+    double loss = *(const float *)golden_find(&g, "loss");
+    ok(fabs(sums.nll / sums.weight / loss - 1) < 1e-6, "%s: loss %.6f, wanted %.6f", family, sums.nll / sums.weight, loss);
+    double worst = 0;
+    const char *where = "";
+    for (size_t i = 0; i < m.params.table.count; i++) {
+        const Parameter *p = &m.params.table.items[i];
+        char *name = memory_format("grad.%s", p->name);
+        const float *want = golden_find(&g, name);
+        e = want ? distance(m.params.table.gradients + p->offset, want, p->count) : INFINITY;
+        if (e > worst) {
+            worst = e;
+            where = p->name;
+        }
+        free(name);
+    }
+    ok(worst < 1e-4, "%s: worst gradient differs by %.2g (%s)", family, worst, where);
+    /* The same through log-probabilities and a second pass over the chunks. */
+    float logprob[40], lse[40], dlogprob[40];
+    float *first = memory_alloc(m.params.table.total, 4);
+    memcpy(first, m.params.table.gradients, m.params.table.total * 4);
+    memset(m.params.table.gradients, 0, m.params.table.total * 4);
+    head_logprobs(&m, &s, b.labels, logprob, lse, NULL);
+    for (int i = 0; i < 40; i++)
+        dlogprob[i] = (float)(-b.weights[i] / b.weight);
+    head_backward(&m, &s, b.labels, lse, dlogprob, NULL);
+    model_backward(&m, &s);
+    e = distance(m.params.table.gradients, first, m.params.table.total);
+    ok(e < 1e-6, "%s: fused and two-pass heads agree (%.2g)", family, e);
+    batch_free(&b);
+    slot_free(&s);
+    model_close(&m);
+    safetensors_close(&g);
+    free(logits);
+    free(first);
+    free(folder);
+    free(golden);
+}
+
+int main(void)
+{
+    Device *d = device_open("cpu", 2, NULL);
+    static const char *const families[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3"};
+    for (int i = 0; i < 5; i++)
+        test_family(families[i], d);
+    device_close(d);
+    return tap_end();
+}
