@@ -1,0 +1,209 @@
+#include "train/state.h"
+
+#include <dirent.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+#include "base/memory.h"
+#include "io/json.h"
+#include "io/safetensors.h"
+#include "io/stream.h"
+#include "model/folder.h"
+
+static const char *const summed[] = {"config.json", "model.safetensors", "trainer/optimizer.safetensors", "trainer/state.json"};
+enum { SUMMED = sizeof summed / sizeof *summed };
+
+static char *join(const char *folder, const char *name)
+{
+    return memory_format("%s/%s", folder, name);
+}
+
+static int file_sum(const char *path, char text[17], Error *err)
+{
+    Reader *r = reader_open(path, err);
+    if (!r)
+        return -1;
+    XXH3_state_t *x = XXH3_createState();
+    XXH3_64bits_reset(x);
+    char *piece = memory_alloc(1 << 20, 1);
+    ssize_t n;
+    while ((n = reader_read(r, piece, 1 << 20, err)) > 0)
+        XXH3_64bits_update(x, piece, (size_t)n);
+    snprintf(text, 17, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(x));
+    XXH3_freeState(x);
+    free(piece);
+    reader_close(r);
+    return n < 0 ? -1 : 0;
+}
+
+static char *box_text(const Parameter *p)
+{
+    if (p->ndim == 1)
+        return memory_format("global %" PRId64 " box %" PRId64 "+%" PRId64, p->shape[0], p->begin[0], p->extent[0]);
+    return memory_format("global %" PRId64 ",%" PRId64 " box %" PRId64 "+%" PRId64 ",%" PRId64 "+%" PRId64, p->shape[0], p->shape[1],
+                         p->begin[0], p->extent[0], p->begin[1], p->extent[1]);
+}
+
+static int moments_save(const char *folder, Model *m, const Optimizer *o, Error *err)
+{
+    const ParameterTable *t = &m->params.table;
+    SafetensorsSource *sources = memory_zalloc(2 * t->count, sizeof *sources);
+    const char **metadata = memory_zalloc(2 * t->count + 3, sizeof *metadata);
+    float *host[2];
+    const float *device[2] = {o->first, o->second};
+    for (int k = 0; k < 2; k++) {
+        host[k] = memory_alloc(t->total, sizeof(float));
+        m->device->copy(m->stream, host[k], device[k], t->total * sizeof(float), COPY_TO_HOST);
+    }
+    int status = m->device->stream_wait(m->stream, err);
+    size_t n = 0, pairs = 0;
+    metadata[pairs++] = "format";
+    metadata[pairs++] = "pt";
+    for (size_t i = 0; i < t->count; i++) {
+        const Parameter *p = &t->items[i];
+        metadata[pairs++] = p->name;
+        metadata[pairs++] = box_text(p);
+        for (int k = 0; k < 2; k++)
+            sources[n++] = (SafetensorsSource){.name = memory_format("%s.%s", k ? "exp_avg_sq" : "exp_avg", p->name), .dtype = DTYPE_F32,
+                                               .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]}, .data = host[k] + p->offset};
+    }
+    char *path = join(folder, "trainer/optimizer.safetensors");
+    if (status == 0)
+        status = safetensors_write(path, sources, n, metadata, err);
+    free(path);
+    for (size_t i = 0; i < n; i++)
+        free((char *)(uintptr_t)sources[i].name);
+    for (size_t i = 3; i < pairs; i += 2)
+        free((char *)(uintptr_t)metadata[i]);
+    free(host[0]);
+    free(host[1]);
+    free(sources);
+    free(metadata);
+    return status;
+}
+
+static int write_json(const char *folder, const char *name, Buffer *b, Error *err)
+{
+    char *path = join(folder, name);
+    int status = file_write(path, b->data, b->length, err);
+    free(path);
+    b->length = 0;
+    return status;
+}
+
+int state_save(const char *folder, Model *m, const Optimizer *o, const TrainState *s, Error *err)
+{
+    char *trainer = join(folder, "trainer");
+    int status = folder_create(trainer, err);
+    free(trainer);
+    if (status < 0 || folder_save(m, folder, err) < 0 || moments_save(folder, m, o, err) < 0)
+        return -1;
+    Buffer b = {0};
+    buffer_format(&b, "{\n  \"step\": %" PRId64 ",\n  \"tokens\": %" PRId64 ",\n  \"skipped\": %" PRId64 ",\n  \"optimizer_steps\": %" PRId64
+                      ",\n  \"flops\": ",
+                  s->step, s->tokens, s->skipped, o->steps);
+    json_write_number(&b, s->flops);
+    buffer_string(&b, ",\n  \"best\": ");
+    json_write_number(&b, s->best);
+    buffer_string(&b, "\n}\n");
+    status = write_json(folder, "trainer/state.json", &b, err);
+    buffer_string(&b, "{");
+    for (int i = 0; i < SUMMED && status == 0; i++) {
+        char *path = join(folder, summed[i]), text[17];
+        status = file_sum(path, text, err);
+        buffer_format(&b, "%s\n  \"%s\": \"%s\"", i ? "," : "", summed[i], text);
+        free(path);
+    }
+    buffer_string(&b, "\n}\n");
+    if (status == 0)
+        status = write_json(folder, "trainer/checksums.json", &b, err);
+    buffer_free(&b);
+    return status;
+}
+
+static int sums_check(const char *folder, Error *err)
+{
+    char *path = join(folder, "trainer/checksums.json");
+    JsonTree tree = {0};
+    int status = json_parse_file(&tree, path, err);
+    free(path);
+    for (int i = 0; i < SUMMED && status == 0; i++) {
+        const JsonValue *want = json_get(tree.root, summed[i]);
+        char *file = join(folder, summed[i]), text[17];
+        status = file_sum(file, text, err);
+        if (status == 0 && (!json_is(want, JSON_STRING) || strcmp(want->string.data, text) != 0))
+            status = error_set(err, "%s: damaged (its checksum does not fit)", file);
+        free(file);
+    }
+    json_free(&tree);
+    return status;
+}
+
+static int moments_load(const char *folder, Model *m, Optimizer *o, Error *err)
+{
+    char *path = join(folder, "trainer/optimizer.safetensors");
+    Safetensors file;
+    int status = safetensors_open(&file, path, err);
+    const ParameterTable *t = &m->params.table;
+    float *device[2] = {o->first, o->second};
+    for (size_t i = 0; i < t->count && status == 0; i++)
+        for (int k = 0; k < 2 && status == 0; k++) {
+            const Parameter *p = &t->items[i];
+            char *name = memory_format("%s.%s", k ? "exp_avg_sq" : "exp_avg", p->name);
+            const SafetensorsEntry *e = safetensors_find(&file, name);
+            if (!e || e->dtype != DTYPE_F32 || e->end - e->begin != p->count * sizeof(float))
+                status = error_set(err, "%s: '%s' is missing or of another shape", path, name);
+            else
+                m->device->copy(m->stream, device[k] + p->offset, file.data + e->begin, p->count * sizeof(float), COPY_TO_DEVICE);
+            free(name);
+        }
+    if (m->device->stream_wait(m->stream, err) < 0)
+        status = -1;
+    if (file.mapping)
+        safetensors_close(&file);
+    free(path);
+    return status;
+}
+
+static int64_t integer_of(const JsonTree *t, const char *key)
+{
+    const JsonValue *v = json_get(t->root, key);
+    return json_is(v, JSON_INTEGER) ? v->integer : 0;
+}
+
+static double number_of(const JsonTree *t, const char *key)
+{
+    const JsonValue *v = json_get(t->root, key);
+    return json_is(v, JSON_NUMBER) ? v->number : 0;
+}
+
+int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error *err)
+{
+    if (sums_check(folder, err) < 0)
+        return -1;
+    Model saved;
+    if (folder_load(&saved, folder, 0, 0, m->device, err) < 0)
+        return -1;
+    int status = 0;
+    if (saved.params.table.total != m->params.table.total)
+        status = error_set(err, "%s: the model has another shape than this run's", folder);
+    else
+        m->device->copy(m->stream, m->params.table.weights, saved.params.table.weights, m->params.table.total * sizeof(float), COPY_ON_DEVICE);
+    if (m->device->stream_wait(m->stream, err) < 0)
+        status = -1;
+    model_close(&saved);
+    if (status < 0 || moments_load(folder, m, o, err) < 0)
+        return -1;
+    JsonTree tree = {0};
+    char *path = join(folder, "trainer/state.json");
+    status = json_parse_file(&tree, path, err);
+    if (status == 0) {
+        *s = (TrainState){.step = integer_of(&tree, "step"), .tokens = integer_of(&tree, "tokens"), .skipped = integer_of(&tree, "skipped"),
+                          .flops = number_of(&tree, "flops"), .best = number_of(&tree, "best")};
+        o->steps = integer_of(&tree, "optimizer_steps");
+    }
+    free(path);
+    json_free(&tree);
+    return status;
+}
