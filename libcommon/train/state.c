@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -106,7 +107,7 @@ int state_save(const char *folder, Model *m, const Optimizer *o, const TrainStat
     json_write_number(&b, s->flops);
     buffer_string(&b, ",\n  \"best\": ");
     json_write_number(&b, s->best);
-    buffer_string(&b, "\n}\n");
+    buffer_format(&b, ",\n  \"stale\": %" PRId64 "\n}\n", s->stale);
     status = write_json(folder, "trainer/state.json", &b, err);
     buffer_string(&b, "{");
     for (int i = 0; i < SUMMED && status == 0; i++) {
@@ -200,7 +201,7 @@ int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error 
     status = json_parse_file(&tree, path, err);
     if (status == 0) {
         *s = (TrainState){.step = integer_of(&tree, "step"), .tokens = integer_of(&tree, "tokens"), .skipped = integer_of(&tree, "skipped"),
-                          .flops = number_of(&tree, "flops"), .best = number_of(&tree, "best")};
+                          .flops = number_of(&tree, "flops"), .best = number_of(&tree, "best"), .stale = integer_of(&tree, "stale")};
         o->steps = integer_of(&tree, "optimizer_steps");
     }
     free(path);

@@ -10,7 +10,8 @@
 typedef struct TrainState {
     int64_t step, tokens, skipped; /* optimiser steps done, tokens seen, steps skipped for a NaN */
     double flops;
-    double best; /* a task's best development score so far */
+    double best;   /* a task's best development score so far */
+    int64_t stale; /* evaluations since then */
 } TrainState;
 
 int state_save(const char *folder, Model *m, const Optimizer *o, const TrainState *s, Error *err);

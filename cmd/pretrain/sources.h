@@ -1,0 +1,25 @@
+/* Token shards by name and weight, as --data and --val name them: PREFIX, NAME:PREFIX or NAME=WEIGHT:PREFIX. */
+#ifndef PRETRAIN_SOURCES_H
+#define PRETRAIN_SOURCES_H
+
+#include "base/option.h"
+#include "data/blend.h"
+#include "data/shard.h"
+
+typedef struct Source {
+    char *name;
+    double weight;
+    Shard shard;
+    int64_t samples; /* at the run's sequence length */
+} Source;
+
+typedef struct Sources {
+    Source *items;
+    size_t count;
+} Sources;
+
+/* Opens every shard and checks its ids against the vocabulary. */
+int sources_open(Sources *s, const OptionList *list, const char *option, int64_t sequence_length, int64_t vocabulary, Error *err);
+void sources_close(Sources *s);
+
+#endif

@@ -1,0 +1,65 @@
+/* The loop that every training tool runs: steps, learning rates, clipping, skipped steps, metrics, evaluation, checkpoints,
+ * signals, resuming. What a step computes is the task's: it fills the gradients of a whole optimiser step. */
+#ifndef TRAIN_LOOP_H
+#define TRAIN_LOOP_H
+
+#include "base/option.h"
+#include "model/model.h"
+#include "train/metrics.h"
+#include "train/optimizer.h"
+#include "train/state.h"
+
+typedef struct TrainOptions {
+    int64_t steps, warmup, save_every, keep, eval_every, max_skips, patience;
+    double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
+    const char *schedule;
+} TrainOptions;
+
+#define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
+                       .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine"}
+
+/* Options of the optimiser and the loop, for a tool's table. */
+#define TRAIN_OPTIONS(t)                                                                                                          \
+    {"lr", 0, OPTION_NUMBER, &(t)->lr, "X", "peak learning rate (default 3e-4)", 0, 0, 1e9},                                        \
+    {"min-lr", 0, OPTION_NUMBER, &(t)->min_lr, "X", "learning rate at the end (default: a tenth of the peak)", 0, 0, 1e9},          \
+    {"schedule", 0, OPTION_CHOICE, &(t)->schedule, "KIND", "cosine, wsd, linear or constant (default cosine)", "cosine|wsd|linear|constant", 0, 0}, \
+    {"warmup", 0, OPTION_INTEGER, &(t)->warmup, "STEPS", "steps of linear warm-up (default 0)", 0, 0, 1e12},                        \
+    {"decay-share", 0, OPTION_NUMBER, &(t)->decay_share, "X", "share of the steps in which wsd decays (default 0.2)", 0, 0, 1},     \
+    {"weight-decay", 0, OPTION_NUMBER, &(t)->weight_decay, "X", "of matrices (default 0.1)", 0, 0, 1e3},                            \
+    {"beta1", 0, OPTION_NUMBER, &(t)->beta1, "X", "AdamW (default 0.9)", 0, 0, 1},                                                  \
+    {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW (default 0.95)", 0, 0, 1},                                                 \
+    {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW (default 1e-8)", 0, 0, 1},                                                     \
+    {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
+    {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "write a checkpoint so often, 0: never (default 1000)", 0, 0, 1e12}, \
+    {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "newest checkpoints that stay, 0: all (default 2)", 0, 0, 1e6},                    \
+    {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "evaluate so often, 0: only at the end (default 0)", 0, 0, 1e12},  \
+    {"max-skips", 0, OPTION_INTEGER, &(t)->max_skips, "N", "steps with a NaN that are skipped before stopping (default 10)", 0, 0, 1e9}, \
+    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: a large product, measured)", 0, 0, 1e20}
+
+/* What one optimiser step did. Up to TRAIN_EXTRAS further numbers go to the log under the task's names. */
+enum { TRAIN_EXTRAS = 8 };
+typedef struct TrainStep {
+    double loss;            /* what the gradient is of */
+    int64_t tokens;         /* that went through the model */
+    double extra[TRAIN_EXTRAS];
+} TrainStep;
+
+typedef struct TrainTask {
+    void *context;
+    /* Adds the gradients of step `step` (0 …) to the model's, which are zero. -1 ends the run. */
+    int (*accumulate)(void *context, Model *m, int64_t step, TrainStep *out, Error *err);
+    /* Writes its numbers into the open metrics line; *score is what patience watches (greater is better), *loss val_loss.
+     * May be NULL. */
+    int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);
+    const char *const *extra_names; /* NULL-terminated, may be NULL */
+    const char *const *free_options; /* of the tool, besides the loop's own: a resumed run may change these */
+    int64_t sequence_length;         /* for FLOPs */
+    double passes;                   /* forward passes a token counts for, 3 = forward and backward (0: 3) */
+} TrainTask;
+
+/* Runs or resumes the run in common->output. Returns the exit status: 0, 1, or 75 after a signal. Errors are printed. */
+int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, const TrainTask *task);
+/* Has the run in that folder finished? Said before a model is loaded. */
+bool train_finished(const char *folder);
+
+#endif
