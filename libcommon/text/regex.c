@@ -1,0 +1,146 @@
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include "text/regex.h"
+
+#include <pcre2.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include "text/unicode.h"
+
+/* A class is what has any of `some` and none of `none`. */
+typedef struct Class {
+    const char *name;
+    unsigned some, none;
+} Class;
+
+static const Class *class_named(const char *name, size_t length)
+{
+    static const Class classes[] = {{"s", UNICODE_SPACE, 0}, {"L", UNICODE_L, 0}, {"N", UNICODE_N, 0}, {"M", UNICODE_M, 0},
+                                    {"Ll", UNICODE_LOWER, 0}, {"Lu", UNICODE_UPPER, UNICODE_LT}, {"Lt", UNICODE_LT, 0},
+                                    {"Lm", UNICODE_LM, 0}, {"Lo", UNICODE_OTHER, UNICODE_LM}, {"Nd", UNICODE_DIGIT, 0},
+                                    {"P", UNICODE_P, 0}, {"S", UNICODE_S, 0}, {"Mn", UNICODE_MN, 0}};
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strlen(classes[i].name) == length && memcmp(classes[i].name, name, length) == 0)
+            return &classes[i];
+    return NULL;
+}
+
+/* The ranges of code points that have (or lack) a class, as the inside of a bracket expression. */
+static void write_ranges(Buffer *out, const Class *class, bool wanted)
+{
+    uint32_t first = 0;
+    bool inside = false;
+    for (uint32_t c = 0; c <= 0x110000; c++) {
+        unsigned bits = unicode_class(c);
+        bool has = (bits & class->some) && !(bits & class->none);
+        bool in = c < 0x110000 && (c < 0xd800 || c >= 0xe000) && has == wanted;
+        if (in && !inside)
+            first = c;
+        if (!in && inside)
+            buffer_format(out, first == c - 1 ? "\\x{%x}" : "\\x{%x}-\\x{%x}", first, c - 1);
+        inside = in;
+    }
+}
+
+/* One escape at p (behind the backslash): its class, sense and length, or 0. */
+static size_t escape_class(const char *p, const Class **class, bool *wanted)
+{
+    if (*p == 's' || *p == 'S') {
+        *class = class_named("s", 1);
+        *wanted = *p == 's';
+        return 1;
+    }
+    if ((*p == 'p' || *p == 'P') && p[1] == '{') {
+        const char *end = strchr(p, '}');
+        *wanted = *p == 'p';
+        *class = end ? class_named(p + 2, (size_t)(end - p - 2)) : NULL;
+        return *class ? (size_t)(end - p + 1) : 0;
+    }
+    return 0;
+}
+
+static void expand(Buffer *out, const char *pattern)
+{
+    bool bracket = false;
+    for (const char *p = pattern; *p; p++) {
+        const Class *class;
+        bool wanted;
+        size_t n = *p == '\\' ? escape_class(p + 1, &class, &wanted) : 0;
+        if (n) {
+            buffer_string(out, bracket ? "" : "[");
+            write_ranges(out, class, wanted);
+            buffer_string(out, bracket ? "" : "]");
+            p += n;
+            continue;
+        }
+        if (*p == '\\' && p[1]) {
+            buffer_byte(out, *p++);
+        } else if (*p == '[') {
+            bracket = true;
+        } else if (*p == ']') {
+            bracket = false;
+        }
+        buffer_byte(out, *p);
+    }
+}
+
+void *regex_compile(const char *pattern, Error *err)
+{
+    Buffer text = {0};
+    expand(&text, pattern);
+    int code;
+    PCRE2_SIZE offset;
+    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.length, PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
+    buffer_free(&text);
+    if (!compiled) {
+        PCRE2_UCHAR reason[128];
+        pcre2_get_error_message(code, reason, sizeof reason);
+        error_set(err, "regular expression '%.100s': %s", pattern, (char *)reason);
+        return NULL;
+    }
+    pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
+    return compiled;
+}
+
+void regex_free(void *code)
+{
+    pcre2_code_free(code);
+}
+
+void *regex_scratch(void *code)
+{
+    return pcre2_match_data_create_from_pattern(code, NULL);
+}
+
+void regex_scratch_free(void *scratch)
+{
+    pcre2_match_data_free(scratch);
+}
+
+int regex_split(void *code, void *scratch, Span text, int (*emit)(void *context, Span piece), void *context, Error *err)
+{
+    size_t at = 0, searched = 0;
+    while (at < text.length) {
+        int n = pcre2_match(code, (PCRE2_SPTR)text.data, text.length, searched, PCRE2_NO_UTF_CHECK, scratch, NULL);
+        PCRE2_SIZE *match = pcre2_get_ovector_pointer(scratch);
+        if (n < 0 && n != PCRE2_ERROR_NOMATCH)
+            return error_set(err, "the regular expression fails on a text (PCRE2 error %d)", n);
+        if (n < 0)
+            return emit(context, (Span){text.data + at, text.length - at});
+        size_t begin = match[0], end = match[1];
+        if (end == begin) { /* an empty match: look further on */
+            searched = end + 1;
+            while (searched < text.length && ((unsigned char)text.data[searched] & 0xc0) == 0x80)
+                searched++;
+            if (searched >= text.length)
+                return emit(context, (Span){text.data + at, text.length - at});
+            continue;
+        }
+        if (begin > at && emit(context, (Span){text.data + at, begin - at}) < 0)
+            return -1;
+        if (emit(context, (Span){text.data + begin, end - begin}) < 0)
+            return -1;
+        at = searched = end;
+    }
+    return 0;
+}

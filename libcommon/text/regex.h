@@ -1,0 +1,16 @@
+/* Regular expressions of unknown tokenizers through PCRE2, whose Unicode tables are replaced: \p{..}, \P{..}, \s and \S are
+ * written out as ranges of Unicode 16.0 before compiling. */
+#ifndef TEXT_REGEX_H
+#define TEXT_REGEX_H
+
+#include "base/error.h"
+#include "base/memory.h"
+
+void *regex_compile(const char *pattern, Error *err);
+void regex_free(void *code);
+void *regex_scratch(void *code);
+void regex_scratch_free(void *scratch);
+/* Pieces: matches, and the stretches between them (Hugging Face's behaviour "Isolated"). */
+int regex_split(void *code, void *scratch, Span text, int (*emit)(void *context, Span piece), void *context, Error *err);
+
+#endif

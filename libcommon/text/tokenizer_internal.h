@@ -1,0 +1,23 @@
+/* What the reader of tokenizer files (tokenizer.c) and the encoder (encoder.c) share. */
+#ifndef TEXT_TOKENIZER_INTERNAL_H
+#define TEXT_TOKENIZER_INTERNAL_H
+
+#include "text/pretokenize.h"
+#include "text/tokenizer.h"
+#include "text/vocabulary.h"
+
+enum { MAX_SPLITS = 8 };
+
+struct Tokenizer {
+    Vocabulary vocabulary;
+    Splitter splits[MAX_SPLITS]; /* applied one after the other */
+    int split_count;
+    bool nfc, ignore_merges;
+    AddedToken *added;           /* longest first */
+    size_t added_count;
+    unsigned char begins[256];   /* an added token begins with this byte */
+    int32_t eos, bos, pad;
+    char *bos_text, *chat_template, *folder;
+};
+
+#endif

@@ -1,0 +1,40 @@
+/* Unicode 16.0: classes, lower case and normal forms. Not the C library's or PCRE2's tables, whose versions differ from
+ * machine to machine and would split text differently. */
+#ifndef TEXT_UNICODE_H
+#define TEXT_UNICODE_H
+
+#include <stdbool.h>
+#include "base/memory.h"
+#include "text/unicode_data.h"
+
+enum {
+    UNICODE_L = 1,
+    UNICODE_N = 2,
+    UNICODE_M = 4,
+    UNICODE_SPACE = 8,   /* White_Space: 25 code points */
+    UNICODE_UPPER = 16,  /* Lu, Lt */
+    UNICODE_LOWER = 32,  /* Ll */
+    UNICODE_OTHER = 64,  /* Lm, Lo */
+    UNICODE_DIGIT = 128, /* Nd */
+    UNICODE_P = 256,
+    UNICODE_S = 512,
+    UNICODE_MN = 1024,
+    UNICODE_LT = 2048,
+    UNICODE_LM = 4096
+};
+
+static inline unsigned unicode_class(uint32_t c)
+{
+    return c < 0x110000 ? unicode_flags[unicode_block[c >> 7] * 128 + (c & 127)] : 0;
+}
+
+/* Full lower case: one or two code points into out; returns how many. (Python's str.lower but for the final sigma.) */
+int unicode_to_lower(uint32_t c, uint32_t out[2]);
+
+/* Normal forms of valid UTF-8, appended to out. */
+void unicode_nfc(Span text, Buffer *out);
+void unicode_nfd(Span text, Buffer *out);
+/* May NFC change this text? A quick look; false is certain. */
+int unicode_nfc_may_change(Span text);
+
+#endif
