@@ -1,0 +1,244 @@
+#include "model/cache.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "model/head.h"
+
+int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t max_batch, Error *err)
+{
+    memset(c, 0, sizeof *c);
+    c->model = m;
+    c->pages = (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    c->free_count = c->pages;
+    c->free_pages = memory_alloc((size_t)c->pages, sizeof *c->free_pages);
+    c->references = memory_zalloc((size_t)c->pages, sizeof *c->references);
+    for (int64_t i = 0; i < c->pages; i++)
+        c->free_pages[i] = (int32_t)(c->pages - 1 - i);
+    size_t layers = (size_t)m->config.num_hidden_layers, width = (size_t)(m->config.num_key_value_heads * m->config.head_dim);
+    size_t bytes = (size_t)c->pages * PAGE_TOKENS * width * sizeof(float);
+    c->keys = memory_zalloc(layers, sizeof *c->keys);
+    c->values = memory_zalloc(layers, sizeof *c->values);
+    c->table_stride = (max_length + PAGE_TOKENS - 1) / PAGE_TOKENS + 1;
+    c->table_rows = max_batch;
+    size_t cells = (size_t)(c->table_stride * max_batch);
+    c->table = memory_alloc(cells, sizeof *c->table);
+    c->length = memory_alloc((size_t)max_batch, sizeof *c->length);
+    c->device_table = m->device->alloc(m->device, cells * sizeof(int32_t));
+    c->device_length = m->device->alloc(m->device, (size_t)max_batch * sizeof(int32_t));
+    bool fine = c->device_table && c->device_length;
+    for (size_t i = 0; i < layers && fine; i++) {
+        c->keys[i] = m->device->alloc(m->device, bytes);
+        c->values[i] = m->device->alloc(m->device, bytes);
+        fine = c->keys[i] && c->values[i];
+    }
+    if (fine)
+        return 0;
+    cache_close(c);
+    return error_set(err, "no memory for a KV cache of %" PRId64 " tokens", tokens);
+}
+
+void cache_close(KvCache *c)
+{
+    if (!c->model)
+        return;
+    Device *d = c->model->device;
+    for (int64_t i = 0; i < c->model->config.num_hidden_layers; i++) {
+        d->release(d, c->keys[i]);
+        d->release(d, c->values[i]);
+    }
+    d->release(d, c->device_table);
+    d->release(d, c->device_length);
+    free(c->keys);
+    free(c->values);
+    free(c->table);
+    free(c->length);
+    free(c->free_pages);
+    free(c->references);
+    memset(c, 0, sizeof *c);
+}
+
+int64_t cache_free_tokens(const KvCache *c)
+{
+    return c->free_count * PAGE_TOKENS;
+}
+
+static int page_take(KvCache *c, Sequence *s, Error *err)
+{
+    if (c->free_count == 0)
+        return error_set(err, "the KV cache is full (%" PRId64 " tokens)", c->pages * PAGE_TOKENS);
+    if (s->page_count + 1 >= c->table_stride)
+        return error_set(err, "a sequence is longer than the KV cache was opened for");
+    size_t capacity = (size_t)s->page_capacity;
+    s->pages = memory_grow(s->pages, &capacity, (size_t)s->page_count + 1, sizeof *s->pages);
+    s->page_capacity = (int64_t)capacity;
+    int32_t page = c->free_pages[--c->free_count];
+    c->references[page] = 1;
+    s->pages[s->page_count++] = page;
+    return 0;
+}
+
+int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err)
+{
+    *to = (Sequence){0};
+    int64_t full = from->length / PAGE_TOKENS;
+    size_t capacity = 0;
+    to->pages = memory_grow(NULL, &capacity, (size_t)full + 1, sizeof *to->pages);
+    to->page_capacity = (int64_t)capacity;
+    for (int64_t i = 0; i < full; i++) {
+        to->pages[i] = from->pages[i];
+        c->references[from->pages[i]]++;
+    }
+    to->page_count = full;
+    to->length = from->length;
+    if (from->length % PAGE_TOKENS == 0)
+        return 0;
+    if (page_take(c, to, err) < 0)
+        return -1;
+    Model *m = c->model;
+    size_t page = (size_t)PAGE_TOKENS * (size_t)(m->config.num_key_value_heads * m->config.head_dim);
+    size_t at = (size_t)to->pages[full] * page, old = (size_t)from->pages[full] * page;
+    for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
+        m->device->copy(m->stream, c->keys[i] + at, c->keys[i] + old, page * sizeof(float), COPY_ON_DEVICE);
+        m->device->copy(m->stream, c->values[i] + at, c->values[i] + old, page * sizeof(float), COPY_ON_DEVICE);
+    }
+    return 0;
+}
+
+void sequence_free(KvCache *c, Sequence *s)
+{
+    for (int64_t i = 0; i < s->page_count; i++)
+        if (--c->references[s->pages[i]] == 0)
+            c->free_pages[c->free_count++] = s->pages[i];
+    free(s->pages);
+    *s = (Sequence){0};
+}
+
+/* Row r of the batch is position `position` of sequence table row b: where its keys go. */
+static void store_row(KvCache *c, int64_t layer, Tensor k, Tensor v, int64_t row, int64_t b, int64_t position)
+{
+    Model *m = c->model;
+    size_t width = (size_t)k.cols, at = ((size_t)c->table[b * c->table_stride + position / PAGE_TOKENS] * PAGE_TOKENS + (size_t)(position % PAGE_TOKENS)) * width;
+    m->device->copy(m->stream, c->keys[layer] + at, (float *)k.data + row * k.ld, width * sizeof(float), COPY_ON_DEVICE);
+    m->device->copy(m->stream, c->values[layer] + at, (float *)v.data + row * v.ld, width * sizeof(float), COPY_ON_DEVICE);
+}
+
+void cache_store(KvCache *c, const Slot *s, int64_t layer, Tensor k, Tensor v)
+{
+    if (s->decoding) {
+        for (int64_t b = 0; b < s->used; b++)
+            store_row(c, layer, k, v, b, b, c->length[b] - 1);
+        return;
+    }
+    for (int64_t b = 0, row = 0; b < s->prompts; row += c->length[b++])
+        for (int64_t i = 0; i < c->length[b]; i++)
+            store_row(c, layer, k, v, row + i, b, i);
+}
+
+void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q)
+{
+    Model *m = c->model;
+    const ModelConfig *f = &m->config;
+    PagedKeys pages = {.keys = c->keys[layer], .values = c->values[layer], .dtype = DTYPE_F32, .page_tokens = PAGE_TOKENS,
+                       .table = c->device_table, .length = c->device_length, .table_stride = c->table_stride};
+    int64_t window = f->sliding_window > 0 && layer >= f->window_from ? f->sliding_window : 0;
+    (void)s;
+    m->device->ops->attention_decode(m->stream, out, q, &pages, (int)f->num_attention_heads, (int)f->num_key_value_heads, (int)f->head_dim,
+                                     1.0f / sqrtf((float)f->head_dim), window);
+}
+
+static int table_fill(KvCache *c, Sequence *const *sequences, int64_t count, Error *err)
+{
+    if (count > c->table_rows)
+        return error_set(err, "a batch of %" PRId64 " sequences, the KV cache was opened for %" PRId64, count, c->table_rows);
+    for (int64_t b = 0; b < count; b++) {
+        memcpy(c->table + b * c->table_stride, sequences[b]->pages, (size_t)sequences[b]->page_count * sizeof *c->table);
+        c->length[b] = (int32_t)sequences[b]->length;
+    }
+    Model *m = c->model;
+    m->device->copy(m->stream, c->device_table, c->table, (size_t)(count * c->table_stride) * sizeof *c->table, COPY_TO_DEVICE);
+    m->device->copy(m->stream, c->device_length, c->length, (size_t)count * sizeof *c->length, COPY_TO_DEVICE);
+    return m->device->stream_wait(m->stream, err);
+}
+
+static void forward_with(KvCache *c, Slot *s, bool decoding, int64_t prompts)
+{
+    s->cache = c;
+    s->decoding = decoding;
+    s->prompts = prompts;
+    model_forward(c->model, s);
+    s->cache = NULL;
+    s->decoding = false;
+}
+
+/* Prompts lie packed in one stretch, each a document of its own. */
+static int prefill_packed(KvCache *c, Slot *s, const int32_t *const *prompts, const int64_t *lengths, int64_t count, Sequence *sequences,
+                          int64_t rows, float *logits, Error *err)
+{
+    Sequence **pointers = memory_alloc((size_t)count, sizeof *pointers);
+    int64_t *last = memory_alloc((size_t)count, sizeof *last), at = 0;
+    Batch b;
+    batch_new(&b, 1, rows);
+    int status = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        batch_place(&b, at, prompts[i], NULL, NULL, lengths[i], -1, 0, i);
+        at += lengths[i];
+        last[i] = at - 1;
+        pointers[i] = &sequences[i];
+        while (status == 0 && sequences[i].page_count * PAGE_TOKENS < lengths[i])
+            status = page_take(c, &sequences[i], err);
+        sequences[i].length = lengths[i];
+    }
+    if (status == 0)
+        status = table_fill(c, pointers, count, err);
+    if (status == 0)
+        status = slot_load(s, &b, err);
+    if (status == 0) {
+        forward_with(c, s, false, count);
+        head_logits(c->model, s, last, count, logits);
+    }
+    batch_free(&b);
+    free(pointers);
+    free(last);
+    return status;
+}
+
+int cache_prefill(KvCache *c, Slot *s, const int32_t *const *prompts, const int64_t *lengths, int64_t count, Sequence *sequences,
+                  float *logits, Error *err)
+{
+    for (int64_t first = 0, n; first < count; first += n) {
+        int64_t rows = 0;
+        for (n = 0; first + n < count && n < c->table_rows && (n == 0 || rows + lengths[first + n] <= s->rows); n++)
+            rows += lengths[first + n];
+        if (rows > s->rows)
+            return error_set(err, "a prompt of %" PRId64 " tokens does not fit %" PRId64, rows, s->rows);
+        if (prefill_packed(c, s, prompts + first, lengths + first, n, sequences + first, rows, logits + first * c->model->config.vocab_size, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *sequences, int64_t count, float *logits, Error *err)
+{
+    Batch b;
+    batch_new(&b, 1, count);
+    int status = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        if (sequences[i]->length == sequences[i]->page_count * PAGE_TOKENS)
+            status = page_take(c, sequences[i], err);
+        b.tokens[i] = tokens[i];
+        b.positions[i] = (int32_t)sequences[i]->length++;
+    }
+    if (status == 0)
+        status = table_fill(c, sequences, count, err);
+    if (status == 0)
+        status = slot_load(s, &b, err);
+    if (status == 0) {
+        forward_with(c, s, true, 0);
+        head_logits_all(c->model, s, logits);
+    }
+    batch_free(&b);
+    return status;
+}

@@ -1,0 +1,29 @@
+/* Choosing the next token. Filters in transformers' order: repetition penalty on raw logits, temperature, top-k (ties with the
+ * k-th stay), top-p, min-p. A draw is a function of (seed, prompt, sample, position), so batches change nothing. */
+#ifndef MODEL_SAMPLE_H
+#define MODEL_SAMPLE_H
+
+#include <stdint.h>
+#include <stdbool.h>
+#include "base/memory.h"
+
+typedef struct SampleOptions {
+    double temperature; /* 0: greedy, the lowest id among equals */
+    int64_t top_k;      /* 0: all */
+    double top_p, min_p, repetition_penalty; /* 1, 0, 1: off */
+    uint64_t seed;
+} SampleOptions;
+
+typedef struct Sampler {
+    int64_t vocabulary;
+    float *probability;
+    int32_t *order;
+} Sampler;
+
+void sampler_open(Sampler *s, int64_t vocabulary);
+void sampler_close(Sampler *s);
+/* logits are changed. seen: tokens of prompt and answer so far, for the repetition penalty. */
+int32_t sampler_choose(Sampler *s, const SampleOptions *o, float *logits, const int32_t *seen, int64_t seen_count, uint64_t prompt,
+                       uint64_t sample, uint64_t position);
+
+#endif
