@@ -1,0 +1,109 @@
+/* sft: supervised fine-tuning on chats; only what an assistant says is learned. */
+#include <math.h>
+#include <stdlib.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "train/posttrain.h"
+
+static PostTrain self = POSTTRAIN_DEFAULT;
+
+static const Option options[] = {
+    POSTTRAIN_OPTIONS(&self),
+    TRAIN_OPTIONS(&self.train),
+    OPTION_COMMON_THREADS(&self.common),
+    OPTION_COMMON_SEED(&self.common),
+    OPTION_COMMON_ON_ERROR(&self.common),
+    OPTION_COMMON_DEVICE(&self.common),
+    OPTION_COMMON_LOG(&self.common),
+    OPTION_COMMON_CONFIG(&self.common),
+    OPTION_COMMON_END(&self.common),
+};
+
+static const char *const free_options[] = {"rows", NULL};
+
+/* Mean over the answers' tokens of the whole step, however they are packed. */
+static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
+{
+    PostTrain *p = context;
+    int64_t batches = plan_step(&p->plan, step, false);
+    double weight = 0;
+    HeadSums sums = {0};
+    for (int64_t b = 0; b < batches; b++) {
+        plan_batch(&p->plan, b, true);
+        weight += p->plan.batch.weight;
+    }
+    for (int64_t b = 0; b < batches; b++) {
+        const Batch *batch = &p->plan.batch;
+        plan_batch(&p->plan, b, true);
+        if (slot_load(&p->slot, batch, err) < 0)
+            return -1;
+        model_forward(m, &p->slot);
+        head_cross_entropy(m, &p->slot, batch->labels, batch->weights, 1 / weight, 0, &sums);
+        model_backward(m, &p->slot);
+        out->tokens += batch->tokens_used;
+    }
+    out->loss = sums.nll / weight;
+    return 0;
+}
+
+/* val_loss, and as the score the share of chats whose every answer token is the arg max: what greedy decoding would say
+ * word for word. */
+static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
+{
+    PostTrain *p = context;
+    Plan *plan = &p->held_out_plan;
+    const Batch *batch = &plan->batch;
+    int64_t batches = plan_all(plan, false), right = 0, documents = 0;
+    double nll = 0, weight = 0;
+    float *logprob = memory_alloc((size_t)batch->rows, sizeof *logprob);
+    int32_t *best = memory_alloc((size_t)batch->rows, sizeof *best);
+    int status = 0;
+    for (int64_t b = 0; b < batches && status == 0; b++) {
+        plan_batch(plan, b, true);
+        status = slot_load(&p->slot, batch, err);
+        if (status < 0)
+            break;
+        model_forward(m, &p->slot);
+        head_logprobs(m, &p->slot, batch->labels, logprob, NULL, best);
+        weight += batch->weight;
+        for (size_t d = 0; d < batch->document_count; d++) {
+            const BatchDocument *doc = &batch->documents[d];
+            bool exact = true;
+            for (int64_t r = doc->first; r < doc->first + doc->count; r++)
+                if (batch->weights[r] > 0) {
+                    nll -= (double)logprob[r];
+                    exact &= best[r] == batch->labels[r];
+                }
+            right += exact;
+            documents++;
+        }
+    }
+    free(logprob);
+    free(best);
+    *loss = nll / weight;
+    *score = (double)right / (double)documents;
+    metrics_number(log, "val_exact", *score);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    OptionSet set = {.tool = "sft", .synopsis = "sft --model DIR [OPTION]… -o DIR [FILE]…",
+                     .summary = "Fine-tune a model on chats: the loss counts assistant tokens only.", .options = options};
+    self.train.weight_decay = 0;
+    self.train.lr = 2e-5;
+    int status = option_main(&set, argc, argv);
+    if (status >= 0 || (status = posttrain_check(&self)) >= 0)
+        return status;
+    Error err;
+    if (posttrain_open(&self, EXAMPLES_CHAT, 0, set.operands, &err) < 0) {
+        status = message_failed(&err);
+    } else {
+        TrainTask task = {.context = &self, .accumulate = accumulate, .evaluate = self.val ? evaluate : NULL, .free_options = free_options,
+                          .sequence_length = self.plan.sequence_length};
+        status = train_run(&set, &self.common, &self.train, &self.model, &task);
+    }
+    posttrain_close(&self);
+    option_free(&set);
+    return status;
+}

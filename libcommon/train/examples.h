@@ -1,0 +1,54 @@
+/* Post-training records as tokens: chats, preference pairs, rankings. Rendered by the model's own chat template, control
+ * tokens by id, contents as ordinary text. */
+#ifndef TRAIN_EXAMPLES_H
+#define TRAIN_EXAMPLES_H
+
+#include "base/option.h"
+#include "data/batch.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+/* A model's tokenizer and template; one encoder, so for one thread. */
+typedef struct ChatCoder {
+    Tokenizer *tokenizer;
+    const ChatTemplate *template;
+    Encoder *encoder;
+    ChatText text;
+    int32_t end_of_turn; /* id */
+} ChatCoder;
+
+int chat_coder_open(ChatCoder *c, const char *folder, Error *err);
+void chat_coder_close(ChatCoder *c);
+
+enum { TOKEN_TRAINED = 1, TOKEN_ENDING = 2 }; /* an assistant's token; the end of its turn */
+
+typedef struct Example {
+    int32_t *tokens;
+    unsigned char *flags; /* of each token */
+    int64_t count, trained;
+    int64_t source;       /* number of the record */
+    int32_t rank;         /* in a group: 0 best, or chosen 0, rejected 1 */
+    double margin;
+} Example;
+
+/* Examples of one record stand together: a chat 1, a pair 2, a ranking as many as responses. */
+typedef struct Examples {
+    Example *items;
+    size_t count, capacity;
+    size_t *group_first, groups, group_capacity; /* first example of each record; [groups] = count */
+    uint64_t truncated, dropped;                 /* cut at max_length; without a trained token after that */
+} Examples;
+
+/* Appends the ids and flags of a rendered text. */
+void chat_encode(ChatCoder *c, const ChatText *text, Ids *ids, Buffer *flags, Error *err, int *status);
+/* Renders messages (NULL prompt: none) and an answer (a string or assistant messages; NULL: none, then generation says
+ * whether the assistant's header follows) into ids and flags, which are emptied first. */
+int chat_tokens(ChatCoder *c, const JsonValue *messages, const JsonValue *answer, bool generation, Ids *ids, Buffer *flags, Error *err);
+
+typedef enum ExampleKind { EXAMPLES_CHAT, EXAMPLES_PREFERENCE, EXAMPLES_RANKING /* pairs too */ } ExampleKind;
+
+/* Reads files (none: standard input). max_length cuts the end of longer examples. */
+int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *common, const char *const *files, int64_t max_length, Error *err);
+void examples_free(Examples *e);
+
+#endif
