@@ -1,0 +1,291 @@
+/* generate: answers prompts from files or a pipe, or chats at a terminal. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "base/progress.h"
+#include "data/document.h"
+#include "train/answers.h"
+
+typedef struct Generate {
+    Common common;
+    AnswerOptions answer;
+    const char *model, *prompt, *system;
+    bool raw;
+    Answerer answerer;
+    Writer *out;
+    /* Prompts wait until a batch is full. */
+    int32_t **prompts;
+    int64_t *lengths, waiting, room;
+    char **records;
+    size_t *record_lengths;
+    uint64_t done;
+    Progress *progress;
+} Generate;
+
+static Generate self = {.common = COMMON_DEFAULT, .answer = ANSWER_DEFAULT};
+
+static const Option options[] = {
+    {"model", 0, OPTION_STRING, &self.model, "DIR", "model folder or run", 0, 0, 0},
+    {"prompt", 0, OPTION_STRING, &self.prompt, "TEXT", "answer this, as plain text", 0, 0, 0},
+    {"system", 0, OPTION_STRING, &self.system, "TEXT", "system message of a chat at a terminal or of --prompt", 0, 0, 0},
+    {"raw", 0, OPTION_FLAG, &self.raw, 0, "continue the prompt as it stands, without a chat template", 0, 0, 0},
+    ANSWER_OPTIONS(&self.answer),
+    {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_THREADS(&self.common),
+    OPTION_COMMON_SEED(&self.common),
+    OPTION_COMMON_TEXT(&self.common),
+    OPTION_COMMON_ON_ERROR(&self.common),
+    OPTION_COMMON_DEVICE(&self.common),
+    OPTION_COMMON_END(&self.common),
+};
+
+/* `response` (or `responses`) beside the prompt. */
+static int write_record(Generate *g, int64_t i, const Answer *answers, Error *err)
+{
+    int64_t samples = g->answer.samples;
+    Buffer value = {0}, text = {0}, line = {0};
+    int status = 0;
+    buffer_string(&value, samples > 1 ? "[" : "");
+    for (int64_t k = 0; k < samples && status == 0; k++) {
+        text.length = 0;
+        status = answerer_text(&g->answerer, &answers[k], &text, err);
+        buffer_string(&value, k ? "," : "");
+        json_write_string(&value, (Span){text.data ? text.data : "", text.length});
+    }
+    buffer_string(&value, samples > 1 ? "]" : "");
+    JsonField absent = {0};
+    json_record_set(&line, (Span){g->records[i], g->record_lengths[i]}, &absent, samples > 1 ? "responses" : "response", (Span){value.data, value.length});
+    buffer_byte(&line, '\n');
+    if (status == 0)
+        status = writer_write(g->out, line.data, line.length, err);
+    buffer_free(&value);
+    buffer_free(&text);
+    buffer_free(&line);
+    return status;
+}
+
+static int answer_waiting(Generate *g, Error *err)
+{
+    int64_t samples = g->answer.samples;
+    Answer *answers = memory_zalloc((size_t)(g->waiting * samples), sizeof *answers);
+    int status = generator_run(&g->answerer.generator, (const int32_t *const *)g->prompts, g->lengths, g->waiting, g->done, answers, NULL, NULL, err);
+    for (int64_t i = 0; i < g->waiting; i++) {
+        if (status == 0)
+            status = write_record(g, i, answers + i * samples, err);
+        for (int64_t k = 0; k < samples; k++)
+            free(answers[i * samples + k].tokens);
+        free(g->prompts[i]);
+        free(g->records[i]);
+    }
+    free(answers);
+    g->done += (uint64_t)g->waiting;
+    g->waiting = 0;
+    progress_set(g->progress, g->done);
+    return status == 0 ? writer_flush(g->out, err) : -1;
+}
+
+static int take_prompt(void *context, Document *d, Error *err)
+{
+    Generate *g = context;
+    JsonValue text = {.type = JSON_STRING, .string = d->text};
+    const JsonValue *prompt = &text;
+    if (!g->common.text) {
+        prompt = d->fields[2].type == JSON_ABSENT ? NULL : json_field_tree(d->parser, &d->fields[2], err);
+        if (!prompt)
+            return error_set(err, "%s:%" PRId64 ": no field 'prompt'", d->file, d->line);
+    }
+    if (answerer_prompt(&g->answerer, prompt, err) < 0)
+        return error_prefix(err, "%s:%" PRId64, d->file, d->line);
+    if ((int64_t)g->answerer.ids.count > g->answer.max_prompt)
+        return error_set(err, "%s:%" PRId64 ": a prompt of %zu tokens (--max-prompt %" PRId64 ")", d->file, d->line, g->answerer.ids.count, g->answer.max_prompt);
+    Buffer record = {0};
+    if (g->common.text) {
+        buffer_string(&record, "{\"prompt\":");
+        json_write_string(&record, d->text);
+        buffer_byte(&record, '}');
+    } else {
+        buffer_append(&record, d->raw.data, d->raw.length);
+    }
+    int64_t i = g->waiting++;
+    g->prompts[i] = (int32_t *)memory_copy((char *)g->answerer.ids.data, g->answerer.ids.count * sizeof(int32_t));
+    g->lengths[i] = (int64_t)g->answerer.ids.count;
+    g->records[i] = record.data;
+    g->record_lengths[i] = record.length;
+    return g->waiting == g->room ? answer_waiting(g, err) : 0;
+}
+
+static int answer_files(Generate *g, OptionSet *set, Error *err)
+{
+    static const char *const fields[] = {"prompt", NULL};
+    g->room = g->answer.batch / g->answer.samples < 1 ? 1 : g->answer.batch / g->answer.samples;
+    g->prompts = memory_alloc((size_t)g->room, sizeof *g->prompts);
+    g->lengths = memory_alloc((size_t)g->room, sizeof *g->lengths);
+    g->records = memory_alloc((size_t)g->room, sizeof *g->records);
+    g->record_lengths = memory_alloc((size_t)g->room, sizeof *g->record_lengths);
+    g->out = writer_open(g->common.output, err);
+    if (!g->out)
+        return -1;
+    g->progress = progress_begin(&g->common, "prompts", 0);
+    Common plain = g->common;
+    plain.threads = 1;
+    plain.progress = "never";
+    DocumentReader r = {.common = &plain, .files = set->operands, .fields = fields, .text_optional = true, .emit = take_prompt, .context = g};
+    int status = document_run(&r, err);
+    if (status == 0 && g->waiting > 0)
+        status = answer_waiting(g, err);
+    progress_end(g->progress);
+    document_report(&r);
+    if (status < 0)
+        writer_abandon(g->out);
+    else
+        status = writer_close(g->out, err);
+    free(g->prompts);
+    free(g->lengths);
+    free(g->records);
+    free(g->record_lengths);
+    return status;
+}
+
+/* Prints an answer as it grows; bytes of an unfinished character wait. */
+typedef struct Watch {
+    Answerer *answerer;
+    Buffer text;
+    size_t printed;
+} Watch;
+
+static void watch_token(void *context, int32_t token)
+{
+    Watch *w = context;
+    Span bytes = tokenizer_bytes(w->answerer->tokenizer, token);
+    if (tokenizer_is_special(w->answerer->tokenizer, token))
+        return;
+    buffer_append(&w->text, bytes.data, bytes.length);
+    size_t end = w->text.length;
+    while (end > w->printed && !json_utf8_valid((Span){w->text.data + w->printed, end - w->printed}) && w->text.length - end < 4)
+        end--;
+    if (w->text.length - end >= 4)
+        end = w->text.length;
+    fwrite(w->text.data + w->printed, 1, end - w->printed, stdout);
+    fflush(stdout);
+    w->printed = end;
+}
+
+static void message_add(Buffer *messages, const char *role, Span content)
+{
+    messages->length -= messages->length > 1; /* the closing bracket */
+    buffer_string(messages, messages->length > 1 ? "," : "");
+    buffer_format(messages, "{\"role\":\"%s\",\"content\":", role);
+    json_write_string(messages, content);
+    buffer_string(messages, "}]");
+}
+
+/* One turn: the answer is printed as it comes and appended to the conversation. */
+static int answer_turn(Generate *g, Buffer *messages, uint64_t turn, bool keep, Error *err)
+{
+    JsonTree tree = {0};
+    buffer_reserve(messages, READER_PADDING);
+    memset(messages->data + messages->length, 0, READER_PADDING);
+    int status = json_parse(&tree, "prompt", (Span){messages->data, messages->length}, err);
+    if (status == 0)
+        status = answerer_prompt(&g->answerer, tree.root, err);
+    json_free(&tree);
+    if (status == 0 && (int64_t)g->answerer.ids.count > g->answer.max_prompt)
+        status = error_set(err, "the conversation is longer than --max-prompt %" PRId64 " tokens", g->answer.max_prompt);
+    for (int64_t k = 0; k < g->answer.samples && status == 0; k++) {
+        Watch w = {.answerer = &g->answerer};
+        Answer answer = {0};
+        const int32_t *prompt = g->answerer.ids.data;
+        int64_t length = (int64_t)g->answerer.ids.count;
+        status = generator_run(&g->answerer.generator, &prompt, &length, 1, turn + (uint64_t)k, &answer, watch_token, &w, err);
+        putchar('\n');
+        utf8_repair(&w.text);
+        if (status == 0 && keep && k == 0)
+            message_add(messages, "assistant", (Span){w.text.data ? w.text.data : "", w.text.length});
+        free(answer.tokens);
+        buffer_free(&w.text);
+    }
+    return status;
+}
+
+static int chat(Generate *g, Error *err)
+{
+    Buffer messages = {0};
+    buffer_string(&messages, "[");
+    if (g->system)
+        message_add(&messages, "system", (Span){g->system, strlen(g->system)});
+    message("type a message; an empty line or Ctrl-D ends the chat");
+    char *line = NULL;
+    size_t capacity = 0;
+    int status = 0;
+    for (uint64_t turn = 0; status == 0; turn++) {
+        fputs("> ", stdout);
+        fflush(stdout);
+        ssize_t n = getline(&line, &capacity, stdin);
+        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
+            n--;
+        if (n <= 0)
+            break;
+        if (!json_utf8_valid((Span){line, (size_t)n})) {
+            message("that is not UTF-8");
+            continue;
+        }
+        message_add(&messages, "user", (Span){line, (size_t)n});
+        status = answer_turn(g, &messages, turn, true, err);
+    }
+    free(line);
+    buffer_free(&messages);
+    return status;
+}
+
+static int answer_prompt(Generate *g, Error *err)
+{
+    Buffer messages = {0};
+    Span prompt = {g->prompt, strlen(g->prompt)};
+    if (!json_utf8_valid(prompt))
+        return error_set(err, "--prompt is not UTF-8");
+    if (g->raw) {
+        json_write_string(&messages, prompt);
+    } else {
+        buffer_string(&messages, "[");
+        if (g->system)
+            message_add(&messages, "system", (Span){g->system, strlen(g->system)});
+        message_add(&messages, "user", prompt);
+    }
+    int status = answer_turn(g, &messages, 0, false, err);
+    buffer_free(&messages);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    OptionSet set = {.tool = "generate", .synopsis = "generate --model DIR [--prompt TEXT] [OPTION]… [FILE]…",
+                     .summary = "Answer prompts from files or a pipe, or chat at a terminal.", .options = options};
+    int status = option_main(&set, argc, argv);
+    if (status >= 0)
+        return status;
+    if (!self.model)
+        return message_usage("--model DIR is needed");
+    bool terminal = set.operand_count == 0 && isatty(STDIN_FILENO) && !self.prompt;
+    AnswerOptions answer = self.answer;
+    if (terminal || self.prompt)
+        answer.samples = 1;
+    Error err;
+    Device *d = device_open(self.common.device, (int)self.common.threads, &err);
+    if (!d || answerer_open(&self.answerer, self.model, &answer, self.raw, (uint64_t)self.common.seed, d, &err) < 0) {
+        device_close(d);
+        return message_failed(&err);
+    }
+    status = self.prompt ? answer_prompt(&self, &err) : terminal ? chat(&self, &err) : answer_files(&self, &set, &err);
+    if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
+        status = error_set(&err, "standard output:");
+    if (status < 0)
+        status = message_failed(&err);
+    answerer_close(&self.answerer);
+    device_close(d);
+    option_free(&set);
+    return status;
+}

@@ -1,0 +1,256 @@
+/* rmtrain: a reward model from preference pairs or rankings (Bradley-Terry over all pairs of a ranking), and with --score the
+ * scores of answers. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "data/document.h"
+#include "train/posttrain.h"
+#include "train/scoring.h"
+
+static PostTrain self = POSTTRAIN_DEFAULT;
+static struct {
+    bool score;
+    double center;
+    Scorer scorer;
+    Writer *out;
+} rm;
+
+static const Option options[] = {
+    POSTTRAIN_OPTIONS(&self),
+    {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates (prompt, responses) or chats instead of training", 0, 0, 0},
+    {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of (score + score)², which keeps scores near 0 (default 0)", 0, 0, 1e6},
+    TRAIN_OPTIONS(&self.train),
+    OPTION_COMMON_THREADS(&self.common),
+    OPTION_COMMON_SEED(&self.common),
+    OPTION_COMMON_ON_ERROR(&self.common),
+    OPTION_COMMON_DEVICE(&self.common),
+    OPTION_COMMON_LOG(&self.common),
+    OPTION_COMMON_CONFIG(&self.common),
+    OPTION_COMMON_END(&self.common),
+};
+
+static const char *const free_options[] = {"rows", NULL};
+static const char *const extras[] = {"accuracy", NULL};
+
+static double log_sigmoid(double x)
+{
+    return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x));
+}
+
+/* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs; records weigh alike (InstructGPT,
+ * trl/trainer/reward_trainer.py). Gradients are added to gradient[example]; returns the loss and counts pairs. */
+static double record_loss(const Examples *x, size_t record, const float *scores, double share, double *gradient, int64_t *right, int64_t *pairs)
+{
+    size_t first = x->group_first[record], n = x->group_first[record + 1] - first;
+    double all = (double)n * (double)(n - 1) / 2, loss = 0;
+    for (size_t i = first; i < first + n; i++)
+        for (size_t j = i + 1; j < first + n; j++) {
+            double apart = (double)scores[i] - (double)scores[j] - x->items[i].margin, sum = (double)scores[i] + (double)scores[j];
+            loss += (-log_sigmoid(apart) + rm.center * sum * sum) / all;
+            if (gradient) {
+                double g = -1 / (1 + exp(apart)), c = 2 * rm.center * sum;
+                gradient[i] += share * (g + c) / all;
+                gradient[j] += share * (-g + c) / all;
+            }
+            *right += scores[i] > scores[j];
+            ++*pairs;
+        }
+    return loss;
+}
+
+/* Scores of the documents of the current batch, read at each one's last token. */
+static void batch_scores(PostTrain *p, const Batch *b, float *scores)
+{
+    int64_t *rows = memory_alloc(b->document_count, sizeof *rows);
+    float *values = memory_alloc(b->document_count, sizeof *values);
+    for (size_t d = 0; d < b->document_count; d++)
+        rows[d] = b->documents[d].first + b->documents[d].count - 1;
+    head_scores(&p->model, &p->slot, rows, (int64_t)b->document_count, values);
+    for (size_t d = 0; d < b->document_count; d++)
+        scores[b->documents[d].source] = values[d];
+    free(rows);
+    free(values);
+}
+
+static void batch_backward(PostTrain *p, const Batch *b, const double *gradient)
+{
+    int64_t *rows = memory_alloc(b->document_count, sizeof *rows);
+    float *values = memory_alloc(b->document_count, sizeof *values);
+    for (size_t d = 0; d < b->document_count; d++) {
+        rows[d] = b->documents[d].first + b->documents[d].count - 1;
+        values[d] = (float)gradient[b->documents[d].source];
+    }
+    head_scores_backward(&p->model, &p->slot, rows, (int64_t)b->document_count, values);
+    model_backward(&p->model, &p->slot);
+    free(rows);
+    free(values);
+}
+
+static int pass_scores(PostTrain *p, Plan *plan, int64_t batches, float *scores, int64_t *tokens, Error *err)
+{
+    for (int64_t i = 0; i < batches; i++) {
+        plan_batch(plan, i, true);
+        if (slot_load(&p->slot, &plan->batch, err) < 0)
+            return -1;
+        model_forward(&p->model, &p->slot);
+        batch_scores(p, &plan->batch, scores);
+        *tokens += plan->batch.tokens_used;
+    }
+    return 0;
+}
+
+static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
+{
+    PostTrain *p = context;
+    (void)m;
+    const Examples *x = &p->examples;
+    int64_t batches = plan_step(&p->plan, step, true), right = 0, pairs = 0, records = 0;
+    float *scores = memory_alloc(x->count, sizeof *scores);
+    double *gradient = memory_zalloc(x->count, sizeof *gradient);
+    int status = pass_scores(p, &p->plan, batches, scores, &out->tokens, err);
+    for (size_t i = 0; i < p->plan.step_count; i++)
+        records += x->items[p->plan.step_examples[i]].rank == 0;
+    for (size_t i = 0; i < p->plan.step_count && status == 0; i++) {
+        const Example *e = &x->items[p->plan.step_examples[i]];
+        if (e->rank != 0)
+            continue;
+        /* The record that begins with this example. */
+        size_t low = 0, high = x->groups;
+        while (high - low > 1) {
+            size_t middle = (low + high) / 2;
+            if (x->group_first[middle] <= p->plan.step_examples[i])
+                low = middle;
+            else
+                high = middle;
+        }
+        out->loss += record_loss(x, low, scores, 1 / (double)records, gradient, &right, &pairs) / (double)records;
+    }
+    out->extra[0] = (double)right / (double)pairs;
+    for (int64_t i = 0; i < batches && status == 0; i++) {
+        if (batches > 1) { /* one batch still has its activations */
+            plan_batch(&p->plan, i, true);
+            status = slot_load(&p->slot, &p->plan.batch, err);
+            if (status == 0)
+                model_forward(&p->model, &p->slot);
+        }
+        if (status == 0)
+            batch_backward(p, &p->plan.batch, gradient);
+    }
+    free(scores);
+    free(gradient);
+    return status;
+}
+
+static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
+{
+    PostTrain *p = context;
+    (void)m;
+    const Examples *x = &p->held_out;
+    float *scores = memory_alloc(x->count, sizeof *scores);
+    int64_t tokens = 0, right = 0, pairs = 0;
+    int status = pass_scores(p, &p->held_out_plan, plan_all(&p->held_out_plan, true), scores, &tokens, err);
+    double sum = 0;
+    for (size_t r = 0; r < x->groups && status == 0; r++)
+        sum += record_loss(x, r, scores, 0, NULL, &right, &pairs);
+    free(scores);
+    *loss = sum / (double)x->groups;
+    *score = (double)right / (double)pairs;
+    metrics_number(log, "val_accuracy", *score);
+    return status;
+}
+
+/* --score: `scores` beside `responses`, or `score` beside `messages`. */
+static int score_record(void *context, Document *d, Error *err)
+{
+    (void)context;
+    JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
+    const JsonValue *record = json_field_tree(d->parser, &whole, err), *prompt = record ? json_get(record, "prompt") : NULL;
+    const JsonValue *responses = record ? json_get(record, "responses") : NULL, *messages = record ? json_get(record, "messages") : NULL;
+    if (!record)
+        return -1;
+    bool chat = !responses && messages;
+    if (!chat && (!prompt || !json_is(responses, JSON_ARRAY)))
+        return error_set(err, "%s:%" PRId64 ": neither candidates (prompt, responses) nor a chat (messages)", d->file, d->line);
+    size_t n = chat ? 1 : responses->count;
+    const JsonValue **answers = memory_alloc(n, sizeof *answers);
+    float *scores = memory_alloc(n, sizeof *scores);
+    for (size_t i = 0; i < n; i++)
+        answers[i] = chat ? messages : &responses->items[i];
+    int status = scorer_run(&rm.scorer, chat ? NULL : prompt, answers, n, scores, err);
+    Buffer value = {0};
+    for (size_t i = 0; i < n && status == 0; i++) {
+        buffer_string(&value, chat ? "" : i ? "," : "[");
+        json_write_number(&value, (double)scores[i]);
+    }
+    buffer_string(&value, chat ? "" : n ? "]" : "[]");
+    if (status == 0) {
+        json_record_set(&d->out, d->raw, &d->fields[chat ? 3 : 2], chat ? "score" : "scores", (Span){value.data, value.length});
+        buffer_byte(&d->out, '\n');
+        status = writer_write(rm.out, d->out.data, d->out.length, err);
+    } else {
+        error_prefix(err, "%s:%" PRId64, d->file, d->line);
+    }
+    buffer_free(&value);
+    free(answers);
+    free(scores);
+    return status;
+}
+
+static int score(const char *const *files, Error *err)
+{
+    static const char *const fields[] = {"scores", "score", NULL};
+    Device *d = device_open(self.common.device, (int)self.common.threads, err);
+    if (!d || scorer_open(&rm.scorer, self.model_path, self.max_length, d, err) < 0 || !(rm.out = writer_open(self.common.output, err))) {
+        device_close(d);
+        return -1;
+    }
+    Common plain = self.common;
+    plain.threads = 1;
+    DocumentReader r = {.common = &plain, .files = files, .fields = fields, .text_optional = true, .emit = score_record};
+    int status = document_run(&r, err);
+    document_report(&r);
+    if (status < 0)
+        writer_abandon(rm.out);
+    else
+        status = writer_close(rm.out, err);
+    scorer_close(&rm.scorer);
+    device_close(d);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    OptionSet set = {.tool = "rmtrain", .synopsis = "rmtrain --model DIR [OPTION]… -o DIR [FILE]…\nrmtrain --score --model DIR [-o FILE] [FILE]…",
+                     .summary = "Train a reward model on preferences or rankings; --score scores answers with one.", .options = options};
+    self.train.weight_decay = 0;
+    self.train.lr = 1e-4;
+    int status = option_main(&set, argc, argv);
+    if (status >= 0)
+        return status;
+    Error err;
+    if (rm.score) {
+        if (!self.model_path)
+            return message_usage("--model DIR is needed");
+        status = score(set.operands, &err) < 0 ? message_failed(&err) : 0;
+        option_free(&set);
+        return status;
+    }
+    if ((status = posttrain_check(&self)) >= 0)
+        return status;
+    if (posttrain_open(&self, EXAMPLES_RANKING, 1, set.operands, &err) < 0) {
+        status = message_failed(&err);
+    } else {
+        ModelConfig *c = &self.model.config;
+        if (c->pad_token_id < 0) /* transformers reads the score at the last token that is not padding */
+            c->pad_token_id = tokenizer_pad(self.coder.tokenizer) >= 0 ? tokenizer_pad(self.coder.tokenizer) : 0;
+        TrainTask task = {.context = &self, .accumulate = accumulate, .evaluate = self.val ? evaluate : NULL, .free_options = free_options,
+                          .extra_names = extras, .sequence_length = self.plan.sequence_length};
+        status = train_run(&set, &self.common, &self.train, &self.model, &task);
+    }
+    posttrain_close(&self);
+    option_free(&set);
+    return status;
+}

@@ -1,0 +1,47 @@
+/* Prompts in, answers out: what generate, rejsample and lmeval share. */
+#ifndef TRAIN_ANSWERS_H
+#define TRAIN_ANSWERS_H
+
+#include "model/generate.h"
+#include "train/examples.h"
+
+typedef struct AnswerOptions {
+    double temperature, top_p, min_p, repetition_penalty;
+    int64_t top_k, max_tokens, samples, batch, max_prompt;
+} AnswerOptions;
+
+#define ANSWER_DEFAULT {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256, .samples = 1, .batch = 32, .max_prompt = 2048}
+
+#define ANSWER_OPTIONS(a)                                                                                                            \
+    {"samples", 0, OPTION_INTEGER, &(a)->samples, "K", "answers a prompt (default 1)", 0, 1, 100000},                                  \
+    {"max-tokens", 0, OPTION_INTEGER, &(a)->max_tokens, "N", "longest answer (default 256)", 0, 1, 1 << 24},                           \
+    {"temperature", 0, OPTION_NUMBER, &(a)->temperature, "X", "0: greedy (default 1)", 0, 0, 1e6},                                     \
+    {"top-k", 0, OPTION_INTEGER, &(a)->top_k, "N", "keep the N most probable tokens, 0: all (default 0)", 0, 0, 1e9},                  \
+    {"top-p", 0, OPTION_NUMBER, &(a)->top_p, "X", "keep the fewest tokens that sum to X (default 1)", 0, 0, 1},                        \
+    {"min-p", 0, OPTION_NUMBER, &(a)->min_p, "X", "drop tokens below X times the best (default 0)", 0, 0, 1},                          \
+    {"repetition-penalty", 0, OPTION_NUMBER, &(a)->repetition_penalty, "X", "on tokens that were there before (default 1)", 0, 1e-6, 1e6}, \
+    {"batch", 0, OPTION_INTEGER, &(a)->batch, "N", "answers written at once (default 32)", 0, 1, 1e6},                                 \
+    {"max-prompt", 0, OPTION_INTEGER, &(a)->max_prompt, "N", "longest prompt in tokens (default 2048)", 0, 1, 1 << 24}
+
+/* A model that answers. raw: prompts stand as they are, without a chat template. */
+typedef struct Answerer {
+    Model model;
+    Tokenizer *tokenizer;
+    ChatCoder coder; /* not raw */
+    Encoder *encoder;
+    Generator generator;
+    bool raw;
+    Ids ids;
+    Buffer flags;
+} Answerer;
+
+int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Device *d, Error *err);
+void answerer_close(Answerer *a);
+/* Ids of a prompt (a string or messages); they stay until the next call. */
+int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err);
+/* Text of an answer appended to out, specials left out, bytes that are no UTF-8 replaced by U+FFFD. */
+int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err);
+/* Replaces invalid UTF-8 in b by U+FFFD. */
+void utf8_repair(Buffer *b);
+
+#endif
