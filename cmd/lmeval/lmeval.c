@@ -1,0 +1,172 @@
+/* lmeval: perplexity and bits per byte, multiple choice, exact match of generated answers, needle in a haystack. */
+#include "lmeval.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "model/folder.h"
+
+static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5};
+static const char *model_path;
+static OptionList perplexity, choices, match;
+static bool needle, chat;
+
+static const Option options[] = {
+    {"model", 0, OPTION_STRING, &model_path, "DIR", "model folder or run", 0, 0, 0},
+    {"perplexity", 0, OPTION_LIST, &perplexity, "FILE", "documents, or a token shard's PREFIX (repeatable)", 0, 0, 0},
+    {"choices", 0, OPTION_LIST, &choices, "FILE", "task documents with choices and answer (repeatable)", 0, 0, 0},
+    {"match", 0, OPTION_LIST, &match, "FILE", "task documents with target: generate greedily, compare (repeatable)", 0, 0, 0},
+    {"needle", 0, OPTION_FLAG, &needle, 0, "needle in a haystack over length and depth", 0, 0, 0},
+    {"needle-length", 0, OPTION_LIST, &self.needle_lengths, "N", "tokens of the haystack (repeatable; default 1/4, 1/2 and all of the model's length)", 0, 0, 0},
+    {"needle-samples", 0, OPTION_INTEGER, &self.needle_samples, "N", "needles a cell (default 5)", 0, 1, 100000},
+    {"chat", 0, OPTION_FLAG, &chat, 0, "put contexts through the chat template as one user turn", 0, 0, 0},
+    {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens a pass (default: the model's length)", 0, 8, 1 << 24},
+    {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "longest generated answer (default 32)", 0, 1, 1 << 20},
+    {"limit", 0, OPTION_INTEGER, &self.limit, "N", "first N records of each task only", 0, 1, 1e15},
+    {"answers", 0, OPTION_STRING, &self.answers, "FILE", "write the records of --match with response and correct", 0, 0, 0},
+    {"json", 0, OPTION_FLAG, &self.json, 0, "one JSON object a task and metric", 0, 0, 0},
+    OPTION_COMMON_THREADS(&self.common),
+    OPTION_COMMON_SEED(&self.common),
+    OPTION_COMMON_ON_ERROR(&self.common),
+    OPTION_COMMON_DEVICE(&self.common),
+    OPTION_COMMON_END(&self.common),
+};
+
+void result_print(const Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n)
+{
+    if (!e->json) {
+        printf("%-28s %-16s %10.4f", task, metric, value);
+        if (isfinite(stderror))
+            printf("  ± %.4f", stderror);
+        printf("%*s %8" PRId64 "\n", isfinite(stderror) ? 0 : 10, "", n);
+        return;
+    }
+    Buffer b = {0};
+    buffer_string(&b, "{\"task\":");
+    json_write_string(&b, (Span){task, strlen(task)});
+    buffer_format(&b, ",\"metric\":\"%s\",\"value\":", metric);
+    json_write_number(&b, value);
+    buffer_string(&b, ",\"stderr\":");
+    json_write_number(&b, stderror);
+    buffer_format(&b, ",\"n\":%" PRId64 "}\n", n);
+    fwrite(b.data, 1, b.length, stdout);
+    buffer_free(&b);
+}
+
+char *task_name(const char *path)
+{
+    const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    char *name = memory_string(base);
+    static const char *const endings[] = {".gz", ".zst", ".jsonl", ".json"};
+    for (int i = 0; i < 4; i++) {
+        size_t n = strlen(name), m = strlen(endings[i]);
+        if (n > m && strcmp(name + n - m, endings[i]) == 0)
+            name[n - m] = 0;
+    }
+    return name;
+}
+
+int eval_continuation(Eval *e, const int32_t *ids, int64_t count, int64_t context, double *logprob, bool *greedy, Error *err)
+{
+    /* max_length + 1 tokens fit: the last one is only a label (lm-evaluation-harness, api/model.py). */
+    int64_t drop = count - (e->max_length + 1) > 0 ? count - (e->max_length + 1) : 0;
+    ids += drop;
+    count -= drop;
+    context = context - drop < 1 ? 1 : context - drop;
+    Batch b;
+    batch_new(&b, 1, count - 1);
+    batch_place(&b, 0, ids, ids + 1, NULL, count - 1, -1, 0, 0);
+    for (int64_t t = 0; t + 1 < context; t++)
+        b.labels[t] = -1;
+    int status = slot_load(&e->slot, &b, err);
+    *logprob = 0;
+    *greedy = true;
+    if (status == 0) {
+        float *lp = memory_alloc((size_t)count, sizeof *lp);
+        int32_t *best = memory_alloc((size_t)count, sizeof *best);
+        model_forward(&e->model, &e->slot);
+        head_logprobs(&e->model, &e->slot, b.labels, lp, NULL, best);
+        for (int64_t t = context - 1; t < count - 1; t++) {
+            *logprob += (double)lp[t];
+            *greedy &= best[t] == ids[t + 1];
+        }
+        free(lp);
+        free(best);
+    }
+    batch_free(&b);
+    return status;
+}
+
+static int run(Eval *e, Error *err)
+{
+    int status = 0;
+    for (size_t i = 0; i < perplexity.count && status == 0; i++)
+        status = eval_perplexity(e, perplexity.values[i], err);
+    for (size_t i = 0; i < choices.count && status == 0; i++)
+        status = eval_choices(e, choices.values[i], err);
+    for (size_t i = 0; i < match.count && status == 0; i++)
+        status = eval_match(e, match.values[i], err);
+    if (needle && status == 0)
+        status = eval_needle(e, err);
+    if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
+        status = error_set(err, "standard output:");
+    return status;
+}
+
+static int open_model(Eval *e, ChatCoder *coder, Error *err)
+{
+    char *folder = folder_resolve(model_path, err);
+    e->folder = folder;
+    e->device = folder ? device_open(e->common.device, (int)e->common.threads, err) : NULL;
+    if (!e->device || folder_load(&e->model, folder, 0, 0, e->device, err) < 0)
+        return -1;
+    if (e->model.config.num_labels)
+        return error_set(err, "%s: a reward model has no probabilities", folder);
+    e->tokenizer = tokenizer_open(folder, err);
+    if (!e->tokenizer)
+        return -1;
+    e->encoder = encoder_new(e->tokenizer);
+    if (chat) {
+        if (chat_coder_open(coder, folder, err) < 0)
+            return -1;
+        e->coder = coder;
+    }
+    if (tokenizer_size(e->tokenizer) > e->model.config.vocab_size)
+        return error_set(err, "%s: the tokenizer has more tokens than the model", folder);
+    if (e->max_length == 0)
+        e->max_length = e->model.config.max_position_embeddings < 2048 ? e->model.config.max_position_embeddings : 2048;
+    int64_t rows = e->max_length < 2048 ? 2048 / e->max_length * e->max_length : e->max_length;
+    return slot_new(&e->slot, &e->model, rows, MODE_SCORE, err);
+}
+
+int main(int argc, char **argv)
+{
+    OptionSet set = {.tool = "lmeval", .synopsis = "lmeval --model DIR [--perplexity FILE]… [--choices FILE]… [--match FILE]… [--needle] [--json]",
+                     .summary = "Measure a language model.", .options = options};
+    int status = option_main(&set, argc, argv);
+    if (status >= 0)
+        return status;
+    if (!model_path)
+        return message_usage("--model DIR is needed");
+    if (set.operand_count > 0)
+        return message_usage("'%s': files go with --perplexity, --choices or --match", set.operands[0]);
+    if (perplexity.count + choices.count + match.count == 0 && !needle)
+        return message_usage("nothing to measure: --perplexity, --choices, --match or --needle");
+    Error err;
+    ChatCoder coder = {0};
+    status = open_model(&self, &coder, &err) < 0 || run(&self, &err) < 0 ? message_failed(&err) : 0;
+    slot_free(&self.slot);
+    if (coder.tokenizer)
+        chat_coder_close(&coder);
+    encoder_free(self.encoder);
+    tokenizer_close(self.tokenizer);
+    model_close(&self.model);
+    device_close(self.device);
+    free((char *)(uintptr_t)self.folder);
+    option_free(&set);
+    return status;
+}

@@ -1,0 +1,253 @@
+/* rejsample: draws K answers a prompt, scores them with a reward model, and keeps the best as SFT documents, or the best and
+ * the worst as preference documents. It also takes candidates that somebody else has scored (prompt, responses, scores). */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "base/progress.h"
+#include "data/document.h"
+#include "train/answers.h"
+#include "train/scoring.h"
+
+typedef struct Rejsample {
+    Common common;
+    AnswerOptions answer;
+    const char *model, *reward;
+    bool best, pairs;
+    double min_margin;
+    Answerer answerer;
+    Scorer scorer;
+    Writer *out;
+    uint64_t index, written, same;
+    Progress *progress;
+} Rejsample;
+
+static Rejsample self = {.common = COMMON_DEFAULT, .answer = ANSWER_DEFAULT};
+
+static const Option options[] = {
+    {"model", 0, OPTION_STRING, &self.model, "DIR", "model that answers (not needed for scored candidates)", 0, 0, 0},
+    {"reward", 0, OPTION_STRING, &self.reward, "DIR", "reward model (not needed for scored candidates)", 0, 0, 0},
+    {"best", 0, OPTION_FLAG, &self.best, 0, "write the best answer as a chat document", 0, 0, 0},
+    {"pairs", 0, OPTION_FLAG, &self.pairs, 0, "write best and worst as a preference document", 0, 0, 0},
+    {"min-margin", 0, OPTION_NUMBER, &self.min_margin, "X", "leave out prompts whose best and worst scores are closer (default 0)", 0, 0, 1e9},
+    ANSWER_OPTIONS(&self.answer),
+    {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_THREADS(&self.common),
+    OPTION_COMMON_SEED(&self.common),
+    OPTION_COMMON_ON_ERROR(&self.common),
+    OPTION_COMMON_DEVICE(&self.common),
+    OPTION_COMMON_END(&self.common),
+};
+
+/* Candidate answers of one prompt: different ones, finished ones. */
+typedef struct Candidates {
+    char **texts;
+    size_t *lengths;
+    float *scores;
+    size_t count;
+} Candidates;
+
+static void candidates_add(Candidates *c, Span text, float score)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (c->lengths[i] == text.length && memcmp(c->texts[i], text.data, text.length) == 0)
+            return;
+    c->texts = memory_realloc(c->texts, c->count + 1, sizeof *c->texts);
+    c->lengths = memory_realloc(c->lengths, c->count + 1, sizeof *c->lengths);
+    c->scores = memory_realloc(c->scores, c->count + 1, sizeof *c->scores);
+    c->texts[c->count] = memory_copy(text.data, text.length);
+    c->lengths[c->count] = text.length;
+    c->scores[c->count++] = score;
+}
+
+static void candidates_free(Candidates *c)
+{
+    for (size_t i = 0; i < c->count; i++)
+        free(c->texts[i]);
+    free(c->texts);
+    free(c->lengths);
+    free(c->scores);
+}
+
+static int draw(Rejsample *j, const JsonValue *prompt, Candidates *c, Error *err)
+{
+    int64_t k = j->answer.samples;
+    if (answerer_prompt(&j->answerer, prompt, err) < 0)
+        return -1;
+    Answer *answers = memory_zalloc((size_t)k, sizeof *answers);
+    const int32_t *ids = j->answerer.ids.data;
+    int64_t length = (int64_t)j->answerer.ids.count;
+    int status = generator_run(&j->answerer.generator, &ids, &length, 1, j->index, answers, NULL, NULL, err);
+    Buffer text = {0};
+    for (int64_t i = 0; i < k; i++) {
+        text.length = 0;
+        /* An answer that was cut off or is empty teaches nothing. */
+        if (status == 0 && answers[i].stopped && answers[i].count > 0 && (status = answerer_text(&j->answerer, &answers[i], &text, err)) == 0 && text.length > 0)
+            candidates_add(c, (Span){text.data, text.length}, 0);
+        free(answers[i].tokens);
+    }
+    buffer_free(&text);
+    free(answers);
+    return status;
+}
+
+static int score(Rejsample *j, const JsonValue *prompt, Candidates *c, Error *err)
+{
+    JsonValue *values = memory_zalloc(c->count + 1, sizeof *values);
+    const JsonValue **list = memory_alloc(c->count + 1, sizeof *list);
+    for (size_t i = 0; i < c->count; i++) {
+        values[i] = (JsonValue){.type = JSON_STRING, .string = {c->texts[i], c->lengths[i]}};
+        list[i] = &values[i];
+    }
+    int status = c->count ? scorer_run(&j->scorer, prompt, list, c->count, c->scores, err) : 0;
+    free(values);
+    free(list);
+    return status;
+}
+
+static int take_scored(const JsonValue *responses, const JsonValue *scores, Candidates *c, Error *err)
+{
+    if (!json_is(responses, JSON_ARRAY) || !json_is(scores, JSON_ARRAY) || responses->count != scores->count)
+        return error_set(err, "'responses' and 'scores' must be lists of the same length");
+    for (size_t i = 0; i < scores->count; i++) {
+        if (!json_is(&responses->items[i], JSON_STRING) || !json_is(&scores->items[i], JSON_NUMBER))
+            return error_set(err, "'responses' must hold strings and 'scores' numbers");
+        if (responses->items[i].string.length > 0)
+            candidates_add(c, responses->items[i].string, (float)scores->items[i].number);
+    }
+    return 0;
+}
+
+static void put_messages(Buffer *b, const JsonValue *prompt)
+{
+    if (json_is(prompt, JSON_STRING)) {
+        buffer_string(b, "[{\"role\":\"user\",\"content\":");
+        json_write_string(b, prompt->string);
+        buffer_string(b, "}");
+    } else {
+        json_write_value(b, prompt, -1);
+        b->length--; /* the closing bracket */
+    }
+}
+
+static int write_choice(Rejsample *j, Document *d, const JsonValue *prompt, const Candidates *c, Error *err)
+{
+    size_t best = 0, worst = 0;
+    for (size_t i = 1; i < c->count; i++) {
+        best = c->scores[i] > c->scores[best] ? i : best;
+        worst = c->scores[i] < c->scores[worst] ? i : worst;
+    }
+    bool apart = c->count > 0 && (double)c->scores[best] - (double)c->scores[worst] >= self.min_margin;
+    if (c->count == 0 || (j->pairs && (best == worst || !apart)) || (j->best && self.min_margin > 0 && !apart)) {
+        j->same++;
+        return 0;
+    }
+    Buffer *b = &d->out;
+    buffer_byte(b, '{');
+    if (d->fields[0].type == JSON_STRING || d->fields[0].type == JSON_INTEGER) {
+        buffer_string(b, "\"id\":");
+        buffer_append(b, d->fields[0].raw.data, d->fields[0].raw.length);
+        buffer_byte(b, ',');
+    }
+    if (j->pairs) {
+        buffer_string(b, "\"prompt\":");
+        put_messages(b, prompt);
+        buffer_string(b, "],\"chosen\":[{\"role\":\"assistant\",\"content\":");
+        json_write_string(b, (Span){c->texts[best], c->lengths[best]});
+        buffer_string(b, "}],\"rejected\":[{\"role\":\"assistant\",\"content\":");
+        json_write_string(b, (Span){c->texts[worst], c->lengths[worst]});
+        buffer_string(b, "}],\"scores\":[");
+        json_write_number(b, (double)c->scores[best]);
+        buffer_byte(b, ',');
+        json_write_number(b, (double)c->scores[worst]);
+        buffer_string(b, "]}\n");
+    } else {
+        buffer_string(b, "\"messages\":");
+        put_messages(b, prompt);
+        buffer_string(b, ",{\"role\":\"assistant\",\"content\":");
+        json_write_string(b, (Span){c->texts[best], c->lengths[best]});
+        buffer_string(b, "}],\"score\":");
+        json_write_number(b, (double)c->scores[best]);
+        buffer_string(b, "}\n");
+    }
+    j->written++;
+    return writer_write(j->out, b->data, b->length, err);
+}
+
+static int take_record(void *context, Document *d, Error *err)
+{
+    Rejsample *j = context;
+    JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
+    const JsonValue *record = json_field_tree(d->parser, &whole, err), *prompt = record ? json_get(record, "prompt") : NULL;
+    const JsonValue *scores = record ? json_get(record, "scores") : NULL;
+    Candidates c = {0};
+    int status = 0;
+    if (!record || !prompt)
+        status = record ? error_set(err, "no field 'prompt'") : -1;
+    else if (scores)
+        status = take_scored(json_get(record, "responses"), scores, &c, err);
+    else if (!j->model || !j->reward)
+        status = error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
+    else if ((status = draw(j, prompt, &c, err)) == 0)
+        status = score(j, prompt, &c, err);
+    if (status == 0)
+        status = write_choice(j, d, prompt, &c, err);
+    else
+        error_prefix(err, "%s:%" PRId64, d->file, d->line);
+    candidates_free(&c);
+    j->index++;
+    progress_set(j->progress, j->index);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    OptionSet set = {.tool = "rejsample", .synopsis = "rejsample --model DIR --reward DIR --samples K {--best | --pairs} [OPTION]… [FILE]…",
+                     .summary = "Draw K answers a prompt and keep what a reward model likes best.", .options = options};
+    self.answer.samples = 8;
+    int status = option_main(&set, argc, argv);
+    if (status >= 0)
+        return status;
+    if (self.best == self.pairs)
+        return message_usage("one of --best and --pairs is needed");
+    if (!self.model != !self.reward)
+        return message_usage("--model and --reward go together");
+    Error err;
+    Device *d = device_open(self.common.device, (int)self.common.threads, &err);
+    status = d ? 0 : -1;
+    if (status == 0 && self.model) {
+        status = answerer_open(&self.answerer, self.model, &self.answer, false, (uint64_t)self.common.seed, d, &err);
+        if (status == 0)
+            status = scorer_open(&self.scorer, self.reward, self.answer.max_prompt + self.answer.max_tokens, d, &err);
+    }
+    self.out = status == 0 ? writer_open(self.common.output, &err) : NULL;
+    if (self.out) {
+        Common plain = self.common;
+        plain.threads = 1;
+        plain.progress = "never";
+        self.progress = progress_begin(&self.common, "prompts", 0);
+        DocumentReader r = {.common = &plain, .files = set.operands, .text_optional = true, .emit = take_record, .context = &self};
+        status = document_run(&r, &err);
+        progress_end(self.progress);
+        document_report(&r);
+        if (status < 0)
+            writer_abandon(self.out);
+        else
+            status = writer_close(self.out, &err);
+        if (status == 0)
+            message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", self.written, self.index, self.same);
+    } else {
+        status = -1;
+    }
+    if (status < 0)
+        message_failed(&err);
+    if (self.model && self.answerer.tokenizer)
+        answerer_close(&self.answerer);
+    if (self.model && self.scorer.coder.tokenizer)
+        scorer_close(&self.scorer);
+    device_close(d);
+    option_free(&set);
+    return status < 0 ? 1 : 0;
+}
