@@ -68,7 +68,7 @@ static int score_record(void *context, Document *d, Error *err)
         if (!json_is(&choices->items[i], JSON_STRING))
             return error_set(err, "%s:%" PRId64 ": choices must be strings", d->file, d->line);
         Span choice = choices->items[i].string;
-        int64_t context_count;
+        int64_t context_count = 0;
         double logprob;
         bool greedy;
         if (encode_pair(c, text, choice, &context_count, err) < 0 ||

@@ -1,0 +1,234 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "io/json.h"
+#include "io/stream.h"
+#include "scalefit.h"
+
+static size_t column_find(Table *t, const char *name, bool add)
+{
+    size_t i = 0;
+    while (i < t->column_count && strcmp(t->columns[i], name) != 0)
+        i++;
+    if (i == t->column_count && add) {
+        t->columns = memory_realloc(t->columns, i + 1, sizeof *t->columns);
+        t->columns[t->column_count++] = memory_string(name);
+        for (size_t r = 0; r < t->row_count; r++) {
+            t->cells[r] = memory_realloc(t->cells[r], i + 1, sizeof **t->cells);
+            t->cells[r][i] = NULL;
+        }
+    }
+    return i;
+}
+
+static void row_add(Table *t)
+{
+    t->cells = memory_grow(t->cells, &t->row_capacity, t->row_count + 1, sizeof *t->cells);
+    t->cells[t->row_count++] = memory_zalloc(t->column_count + 1, sizeof **t->cells);
+}
+
+static void row_drop(Table *t)
+{
+    t->row_count--;
+    for (size_t i = 0; i < t->column_count; i++)
+        free(t->cells[t->row_count][i]);
+    free(t->cells[t->row_count]);
+}
+
+static const char *table_text(const Table *t, size_t row, const char *column)
+{
+    size_t i = 0;
+    while (i < t->column_count && strcmp(t->columns[i], column) != 0)
+        i++;
+    return i < t->column_count ? t->cells[row][i] : NULL;
+}
+
+double table_number(const Table *t, size_t row, const char *column)
+{
+    const char *text = table_text(t, row, column);
+    char *end;
+    double x = text ? strtod(text, &end) : NAN;
+    return text && end != text && *end == 0 ? x : NAN;
+}
+
+bool table_has(const Table *t, const char *column)
+{
+    for (size_t i = 0; i < t->column_count; i++)
+        if (strcmp(t->columns[i], column) == 0)
+            return true;
+    return false;
+}
+
+static const char *renamed(const OptionList *renames, const char *name, size_t length)
+{
+    for (size_t i = 0; i < renames->count; i++) {
+        const char *equals = strchr(renames->values[i], '=');
+        if (equals && (size_t)(equals - renames->values[i]) == length && memcmp(renames->values[i], name, length) == 0)
+            return equals + 1;
+    }
+    return NULL;
+}
+
+static char *column_name(const OptionList *renames, const char *name, size_t length)
+{
+    const char *other = renamed(renames, name, length);
+    return other ? memory_string(other) : memory_copy(name, length);
+}
+
+/* A cell of a separated line; quotes of CSV are taken off. */
+static size_t cell_end(Span line, size_t at, char separator)
+{
+    bool quoted = at < line.length && line.data[at] == '"';
+    for (size_t i = at + quoted; i < line.length; i++) {
+        if (quoted && line.data[i] == '"')
+            quoted = false;
+        else if (!quoted && line.data[i] == separator)
+            return i;
+    }
+    return line.length;
+}
+
+static char *cell_text(Span line, size_t begin, size_t end)
+{
+    while (end > begin && (line.data[end - 1] == '\r' || line.data[end - 1] == ' '))
+        end--;
+    if (end - begin >= 2 && line.data[begin] == '"' && line.data[end - 1] == '"') {
+        begin++;
+        end--;
+    }
+    return memory_copy(line.data + begin, end - begin);
+}
+
+static int json_row(Table *t, JsonParser *p, Span line, const OptionList *renames, Error *err)
+{
+    JsonField whole = {.type = JSON_OBJECT, .raw = line};
+    const JsonValue *v = json_field_tree(p, &whole, err);
+    if (!v || v->type != JSON_OBJECT)
+        return v ? error_set(err, "not a JSON object") : -1;
+    row_add(t);
+    for (size_t i = 0; i < v->count; i++) {
+        const JsonValue *x = &v->items[i];
+        if (x->type == JSON_ARRAY || x->type == JSON_OBJECT || x->type == JSON_NULL)
+            continue;
+        char *name = column_name(renames, v->keys[i].data, v->keys[i].length);
+        size_t c = column_find(t, name, true);
+        Buffer b = {0};
+        if (x->type == JSON_STRING)
+            buffer_append(&b, x->string.data, x->string.length);
+        else
+            json_write_value(&b, x, -1);
+        buffer_byte(&b, 0);
+        free(t->cells[t->row_count - 1][c]);
+        t->cells[t->row_count - 1][c] = b.data;
+        free(name);
+    }
+    return 0;
+}
+
+static bool row_wanted(const Table *t, const OptionList *wheres)
+{
+    for (size_t i = 0; i < wheres->count; i++) {
+        const char *equals = strchr(wheres->values[i], '=');
+        char *name = memory_copy(wheres->values[i], (size_t)(equals - wheres->values[i]));
+        const char *text = table_text(t, t->row_count - 1, name);
+        free(name);
+        if (!text || strcmp(text, equals + 1) != 0)
+            return false;
+    }
+    return true;
+}
+
+static int file_table(Table *t, const char *path, const OptionList *wheres, const OptionList *renames, Error *err)
+{
+    Reader *r = reader_open(path, err);
+    if (!r)
+        return -1;
+    JsonParser *p = json_parser_new();
+    size_t *order = NULL, fields = 0, first_row = t->row_count;
+    char separator = 0;
+    bool json = false, log = false;
+    Span line;
+    int got;
+    while ((got = reader_line(r, &line, err)) > 0) {
+        if (line.length == 0 || line.data[0] == '#')
+            continue;
+        if (!separator && !json) {
+            json = line.data[0] == '{';
+            separator = memchr(line.data, '\t', line.length) ? '\t' : ',';
+            for (size_t at = 0, end; !json && at <= line.length; at = end + 1) {
+                end = cell_end(line, at, separator);
+                char *text = cell_text(line, at, end), *name = column_name(renames, text, strlen(text));
+                order = memory_realloc(order, fields + 1, sizeof *order);
+                order[fields++] = column_find(t, name, true);
+                free(text);
+                free(name);
+            }
+            if (!json)
+                continue;
+        }
+        if (json) {
+            if (json_row(t, p, line, renames, err) < 0) {
+                got = error_prefix(err, "%s:%lld", reader_name(r), (long long)reader_line_number(r));
+                break;
+            }
+            const char *final = table_text(t, t->row_count - 1, "final");
+            log |= final != NULL;
+        } else {
+            row_add(t);
+            size_t f = 0;
+            for (size_t at = 0, end; at <= line.length; at = end + 1, f++) {
+                end = cell_end(line, at, separator);
+                if (f >= fields)
+                    break;
+                t->cells[t->row_count - 1][order[f]] = cell_text(line, at, end);
+            }
+            if (f != fields) {
+                got = error_set(err, "%s:%lld: %zu cells, the header has %zu", reader_name(r), (long long)reader_line_number(r), f, fields);
+                break;
+            }
+        }
+        if (!row_wanted(t, wheres))
+            row_drop(t);
+    }
+    /* A run's loss is valid where its schedule ended. */
+    size_t kept = first_row;
+    for (size_t i = first_row; log && i < t->row_count; i++) {
+        const char *final = table_text(t, i, "final");
+        if (final && strcmp(final, "true") == 0) {
+            char **row = t->cells[kept];
+            t->cells[kept++] = t->cells[i];
+            t->cells[i] = row;
+        }
+    }
+    while (log && t->row_count > kept)
+        row_drop(t);
+    free(order);
+    json_parser_free(p);
+    reader_close(r);
+    return got < 0 ? -1 : 0;
+}
+
+int table_read(Table *t, const char *const *files, const OptionList *wheres, const OptionList *renames, Error *err)
+{
+    memset(t, 0, sizeof *t);
+    static const char *const standard[] = {"-", NULL};
+    for (size_t i = 0; i < wheres->count; i++)
+        if (!strchr(wheres->values[i], '='))
+            return error_set(err, "--where %s is not COLUMN=VALUE", wheres->values[i]);
+    for (files = *files ? files : standard; *files; files++)
+        if (file_table(t, *files, wheres, renames, err) < 0)
+            return -1;
+    return t->row_count ? 0 : error_set(err, "no rows to fit");
+}
+
+void table_free(Table *t)
+{
+    while (t->row_count)
+        row_drop(t);
+    for (size_t i = 0; i < t->column_count; i++)
+        free(t->columns[i]);
+    free(t->columns);
+    free(t->cells);
+    memset(t, 0, sizeof *t);
+}
