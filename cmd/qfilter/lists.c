@@ -1,0 +1,149 @@
+#include <stdlib.h>
+#include <string.h>
+#include "io/json.h"
+#include "io/stream.h"
+#include "keys_set.h"
+#include "rules.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
+
+struct List {
+    LineSet set;
+    size_t longest; /* words of an entry */
+};
+
+static void lower_append(Buffer *b, Span s)
+{
+    size_t n;
+    for (size_t i = 0; i < s.length; i += n) {
+        uint32_t c[2];
+        char bytes[4];
+        int m = unicode_to_lower(utf8_decode(s.data + i, &n), c);
+        for (int k = 0; k < m; k++)
+            buffer_append(b, bytes, utf8_encode(c[k], bytes));
+    }
+}
+
+/* "example.com", "0.0.0.0 example.com" as hosts files have it, "||example.com^" as filter lists; # and ! begin comments. */
+static Span domain_of(Span line)
+{
+    Span s = strip(line);
+    const char *hash = s.length ? memchr(s.data, '#', s.length) : NULL;
+    if (hash)
+        s = strip((Span){s.data, (size_t)(hash - s.data)});
+    if (s.length && *s.data == '!')
+        s.length = 0;
+    for (size_t i = 0; i < s.length; i++)
+        if (s.data[i] == ' ' || s.data[i] == '\t') {
+            s = strip((Span){s.data + i, s.length - i});
+            break;
+        }
+    if (s.length > 2 && memcmp(s.data, "||", 2) == 0)
+        s = (Span){s.data + 2, s.length - 2};
+    while (s.length && (s.data[s.length - 1] == '^' || s.data[s.length - 1] == '.'))
+        s.length--;
+    if (s.length > 2 && memcmp(s.data, "*.", 2) == 0)
+        s = (Span){s.data + 2, s.length - 2};
+    return s;
+}
+
+List *list_read(const char *const *files, size_t count, bool domains, Error *err)
+{
+    List *l = memory_zalloc(1, sizeof *l);
+    lineset_open(&l->set);
+    Buffer lower = {0};
+    int got = 0;
+    for (size_t i = 0; i < count && got >= 0; i++) {
+        Reader *r = reader_open(files[i], err);
+        if (!r)
+            got = -1;
+        Span line;
+        while (r && (got = reader_line(r, &line, err)) > 0) {
+            if (!json_utf8_valid(line))
+                continue;
+            Span s = domains ? domain_of(line) : strip(line);
+            if (s.length == 0 || (!domains && *s.data == '#'))
+                continue;
+            lower.length = 0;
+            lower_append(&lower, s);
+            lineset_add(&l->set, (Span){lower.data, lower.length});
+            size_t words = 1;
+            for (size_t k = 0; k < s.length; k++)
+                words += s.data[k] == ' ';
+            l->longest = words > l->longest ? words : l->longest;
+        }
+        reader_close(r);
+    }
+    buffer_free(&lower);
+    if (got < 0) {
+        list_free(l);
+        return NULL;
+    }
+    return l;
+}
+
+void list_free(List *l)
+{
+    if (l)
+        lineset_close(&l->set);
+    free(l);
+}
+
+bool list_has_domain(const List *l, Span url)
+{
+    size_t begin = find_text(url, "://");
+    begin = begin < url.length ? begin + 3 : 0;
+    size_t end = begin;
+    while (end < url.length && !strchr("/?#", url.data[end]))
+        end++;
+    for (size_t i = begin; i < end; i++)
+        if (url.data[i] == '@')
+            begin = i + 1;
+    for (size_t i = begin; i < end; i++)
+        if (url.data[i] == ':')
+            end = i;
+    Buffer host = {0};
+    lower_append(&host, (Span){url.data + begin, end - begin});
+    bool found = false;
+    for (size_t at = 0; at < host.length && !found;) {
+        found = lineset_has(&l->set, (Span){host.data + at, host.length - at});
+        const char *dot = memchr(host.data + at, '.', host.length - at);
+        at = dot ? (size_t)(dot - host.data) + 1 : host.length;
+    }
+    buffer_free(&host);
+    return found;
+}
+
+static bool is_word(uint32_t c)
+{
+    return c == '_' || (unicode_class(c) & (UNICODE_L | UNICODE_N));
+}
+
+bool list_has_word(const List *l, Span text)
+{
+    Buffer b = {0};
+    lower_append(&b, text);
+    bool found = false;
+    size_t n;
+    for (size_t i = 0; i < b.length && !found;) {
+        if (!is_word(utf8_decode(b.data + i, &n))) {
+            i += n;
+            continue;
+        }
+        size_t end = i, words = 0;
+        /* Each run of words from here, as long as the longest entry. */
+        for (size_t at = i; at < b.length && words < l->longest && !found; words++) {
+            while (at < b.length && is_word(utf8_decode(b.data + at, &n)))
+                at += n;
+            if (words == 0)
+                end = at;
+            found = lineset_has(&l->set, (Span){b.data + i, at - i});
+            if (at >= b.length || b.data[at] != ' ')
+                break;
+            at++;
+        }
+        i = end;
+    }
+    buffer_free(&b);
+    return found;
+}

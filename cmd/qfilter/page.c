@@ -1,0 +1,95 @@
+#include <stdlib.h>
+#include <string.h>
+#include <stdint.h>
+#include "punctuation.inc"
+#include "rules.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
+
+void page_set(Page *p, Span text, WordKind kind)
+{
+    p->text = text;
+    p->kind = kind;
+    p->length = utf8_count(text);
+    words_split(&p->words, kind, text);
+}
+
+void page_free(Page *p)
+{
+    words_free(&p->words);
+    buffer_free(&p->rewritten);
+    buffer_free(&p->scratch);
+    free(p->grams);
+    memset(p, 0, sizeof *p);
+}
+
+static bool is_in(const uint32_t *list, size_t n, uint32_t c)
+{
+    size_t low = 0, high = n;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (list[middle] < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < n && list[low] == c;
+}
+
+bool is_punctuation(uint32_t c)
+{
+    return is_in(punctuation, sizeof punctuation / sizeof *punctuation, c);
+}
+
+bool is_terminal_punctuation(uint32_t c)
+{
+    return is_in(terminal_punctuation, sizeof terminal_punctuation / sizeof *terminal_punctuation, c);
+}
+
+static bool is_line_end(uint32_t c)
+{
+    return (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
+
+bool split_line(Span text, size_t *at, Span *line)
+{
+    if (*at >= text.length)
+        return false;
+    size_t i = *at, n = 1;
+    while (i < text.length && !is_line_end(utf8_decode(text.data + i, &n)))
+        i += n;
+    *line = (Span){text.data + *at, i - *at};
+    if (i < text.length && text.data[i] == '\r' && i + 1 < text.length && text.data[i + 1] == '\n')
+        n = 2;
+    *at = i < text.length ? i + n : i;
+    return true;
+}
+
+static bool is_blank(uint32_t c)
+{
+    return (unicode_class(c) & UNICODE_SPACE) || (c >= 0x1c && c <= 0x1f);
+}
+
+Span strip(Span s)
+{
+    size_t n;
+    while (s.length && is_blank(utf8_decode(s.data, &n))) {
+        s.data += n;
+        s.length -= n;
+    }
+    while (s.length) {
+        size_t back = 1;
+        while (back < s.length && ((unsigned char)s.data[s.length - back] & 0xc0) == 0x80)
+            back++;
+        if (!is_blank(utf8_decode(s.data + s.length - back, &n)))
+            break;
+        s.length -= back;
+    }
+    return s;
+}
+
+size_t find_text(Span s, const char *what)
+{
+    const char *p = s.length ? memmem(s.data, s.length, what, strlen(what)) : NULL;
+    return p ? (size_t)(p - s.data) : s.length;
+}

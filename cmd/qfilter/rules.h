@@ -1,0 +1,73 @@
+/* Quality rules after datatrove (pipeline/filters/): a verdict is a reason, or NULL to keep. Lengths are code points. Thresholds
+ * bear datatrove's names with hyphens. */
+#ifndef QFILTER_RULES_H
+#define QFILTER_RULES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "text/words.h"
+
+/* The text of a document and what several rules need of it. */
+typedef struct Page {
+    Span text;
+    size_t length; /* code points */
+    Words words;
+    Buffer rewritten, scratch; /* c4 writes the kept lines here */
+    WordKind kind;
+    /* Hash table of repetition.c, grown as needed. */
+    struct Gram *grams;
+    size_t gram_capacity;
+} Page;
+
+void page_set(Page *p, Span text, WordKind kind);
+void page_free(Page *p);
+
+typedef struct GopherQuality {
+    double min_doc_words, max_doc_words, min_avg_word_length, max_avg_word_length, max_symbol_word_ratio, max_bullet_lines_ratio,
+        max_ellipsis_lines_ratio, max_non_alpha_words_ratio, min_stop_words;
+} GopherQuality;
+typedef struct GopherRepetition {
+    double dup_para_frac, dup_para_char_frac, dup_line_frac, dup_line_char_frac, top_n_grams[3] /* 2 3 4 */, dup_n_grams[6] /* 5 … 10 */;
+} GopherRepetition;
+typedef struct C4 {
+    double split_paragraph, remove_citations, filter_no_terminal_punct, min_num_sentences, min_words_per_line, max_word_length, filter_lorem_ipsum,
+        filter_javascript, filter_curly_bracket, filter_policy;
+} C4;
+typedef struct FineWeb {
+    double line_punct_thr, line_punct_exclude_zero, short_line_thr, short_line_length, char_duplicates_ratio, new_line_ratio;
+} FineWeb;
+
+extern const GopherQuality gopher_quality_default;
+extern const GopherRepetition gopher_repetition_default;
+extern const C4 c4_default;
+extern const FineWeb fineweb_default;
+
+const char *gopher_quality(const GopherQuality *r, Page *p);
+const char *gopher_repetition(const GopherRepetition *r, Page *p);
+/* Leaves the kept lines in p->rewritten. */
+const char *c4(const C4 *r, Page *p);
+const char *fineweb(const FineWeb *r, Page *p);
+
+bool is_punctuation(uint32_t c);          /* datatrove's PUNCTUATION_SET */
+bool is_terminal_punctuation(uint32_t c);
+/* Python's str.splitlines: the next line from *at, without its end; false at the end. */
+bool split_line(Span text, size_t *at, Span *line);
+Span strip(Span s); /* Python's str.strip */
+/* First place of what in s, or length. */
+size_t find_text(Span s, const char *what);
+
+/* Lists: a domain a line (hosts files too), bad words a line. */
+typedef struct List List;
+List *list_read(const char *const *files, size_t count, bool domains, Error *err);
+void list_free(List *l);
+/* The host of url, or a parent domain of it, is listed. */
+bool list_has_domain(const List *l, Span url);
+/* A listed word stands in the lower-cased text between characters that are no \w. */
+bool list_has_word(const List *l, Span text);
+
+/* E-mail and IPv4 addresses (datatrove's PIIFormatter, its replacements chosen by position in the document): how many; out (NULL:
+ * only count) gets the masked text. */
+size_t pii_mask(Span text, Buffer *out);
+
+#endif

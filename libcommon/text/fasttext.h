@@ -1,0 +1,39 @@
+/* Linear text classifiers in fastText's .bin format (src/fasttext.cc, dictionary.cc): reading of dense softmax, one-vs-all and
+ * negative-sampling models with word n-grams and subwords, and training of softmax models. */
+#ifndef TEXT_FASTTEXT_H
+#define TEXT_FASTTEXT_H
+
+#include <stdint.h>
+#include "base/error.h"
+#include "base/memory.h"
+
+typedef struct FastText FastText;
+
+typedef struct FastTextOptions {
+    int dim, epoch, word_ngrams, minn, maxn, min_count, bucket;
+    double lr;
+    uint64_t seed;
+} FastTextOptions;
+
+FastText *fasttext_load(const char *path, Error *err);
+int fasttext_save(const FastText *f, const char *path, Error *err);
+void fasttext_free(FastText *f);
+int fasttext_labels(const FastText *f);
+const char *fasttext_label(const FastText *f, int i); /* without __label__ */
+
+/* Probabilities of the labels for one line of text (newlines count as blanks); scratch grows and is the caller's. Returns -1
+ * where nothing is known of the text. */
+typedef struct FastTextScratch {
+    int32_t *ids;
+    size_t count, capacity;
+    int32_t *hashes;
+    size_t hash_capacity;
+    float *hidden, *output;
+} FastTextScratch;
+int fasttext_predict(const FastText *f, FastTextScratch *s, Span text, float *probabilities);
+void fasttext_scratch_free(FastTextScratch *s);
+
+/* Lines "__label__x text". The same seed gives the same model. */
+FastText *fasttext_train(const FastTextOptions *o, Span lines, Error *err);
+
+#endif
