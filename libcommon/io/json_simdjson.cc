@@ -3,6 +3,7 @@
 #include <simdjson.h>
 
 #include <cstring>
+#include <string>
 #include <string_view>
 #include <unordered_set>
 
@@ -17,6 +18,7 @@ static const size_t MAX_DEPTH = 256;
 
 struct JsonParser {
     dom::parser records, trees;
+    std::string wide;
     JsonTree tree;
 };
 
@@ -33,6 +35,50 @@ extern "C" void json_parser_free(JsonParser *p)
         return;
     json_free(&p->tree);
     delete p;
+}
+
+/* simdjson refuses integers of more than 64 bits, which Python writes (tokenizer_config.json says model_max_length
+ * 1000000000000000019884624838656). A copy in which such a number reads "…e0" is taken as a double. */
+static bool widen_integers(Span text, std::string &out)
+{
+    bool widened = false, inside = false;
+    out.clear();
+    out.reserve(text.length + 64);
+    for (size_t i = 0; i < text.length;) {
+        char c = text.data[i];
+        if (inside || c < '0' || c > '9') {
+            if (inside && c == '\\' && i + 1 < text.length)
+                out += text.data[i++];
+            else if (c == '"')
+                inside = !inside;
+            out += text.data[i++];
+            continue;
+        }
+        size_t begin = i;
+        while (i < text.length && text.data[i] >= '0' && text.data[i] <= '9')
+            i++;
+        bool whole = i == text.length || (text.data[i] != '.' && text.data[i] != 'e' && text.data[i] != 'E');
+        bool plain = begin == 0 || (text.data[begin - 1] != '.' && text.data[begin - 1] != 'e' && text.data[begin - 1] != 'E' && text.data[begin - 1] != '+');
+        out.append(text.data + begin, i - begin);
+        if (whole && plain && i - begin >= 19 && i - begin < 300) {
+            out += "e0";
+            widened = true;
+        }
+    }
+    out.append(READER_PADDING, '\0');
+    return widened;
+}
+
+static error_code parse_text(dom::parser &parser, Span text, std::string &wide, dom::element &root)
+{
+    error_code code = parser.parse(text.data, text.length, false).get(root);
+    if (code == NUMBER_ERROR && widen_integers(text, wide)) {
+        size_t n = wide.size() - READER_PADDING;
+        if (parser.capacity() < n)
+            code = parser.allocate(n, MAX_DEPTH);
+        code = parser.parse(wide.data(), n, false).get(root);
+    }
+    return code;
 }
 
 static const char *reason_of(error_code code)
@@ -145,7 +191,7 @@ static error_code read_record(JsonParser *p, Span line, const char *const *names
     if (p->records.max_depth() != MAX_DEPTH || p->records.capacity() < line.length)
         SIMDJSON_TRY(p->records.allocate(line.length < 4096 ? 4096 : line.length + line.length / 2, MAX_DEPTH));
     dom::element root;
-    SIMDJSON_TRY(p->records.parse(line.data, line.length, false).get(root));
+    SIMDJSON_TRY(parse_text(p->records, line, p->wide, root));
     dom::object object;
     SIMDJSON_TRY(root.get_object().get(object));
     const char *end = line.data + line.length, *at = skip_blank(line.data) + 1;
@@ -275,8 +321,9 @@ static int tree_build(JsonTree *out, dom::parser &parser, Span text, Error *err)
     dom::element root;
     std::string_view duplicate;
     error_code code = parser.allocate(text.length ? text.length : 1, MAX_DEPTH);
+    std::string wide;
     if (!code)
-        code = parser.parse(text.data ? text.data : "", text.length, false).get(root);
+        code = parse_text(parser, Span{text.data ? text.data : "", text.length}, wide, root);
     if (!code) {
         out->root = (JsonValue *)arena_alloc(&out->arena, 1, sizeof *out->root);
         code = build(root, out->root, &out->arena, &duplicate);

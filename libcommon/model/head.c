@@ -129,6 +129,15 @@ void head_logits(Model *m, Slot *s, const int64_t *rows, int64_t n, float *out)
     }
 }
 
+void head_logits_all(Model *m, Slot *s, float *out)
+{
+    for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
+        int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+        Tensor z = chunk_logits(m, s, first, n);
+        download(m, out + first * z.cols, z.data, (size_t)(n * z.cols) * sizeof(float));
+    }
+}
+
 void head_scores(Model *m, Slot *s, const int64_t *rows, int64_t n, float *scores)
 {
     Tensor w = param_acquire(&m->params.table, m->params.score, m->params.score);

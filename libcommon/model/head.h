@@ -28,6 +28,9 @@ void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, c
 /* Logits of single rows of the last forward pass: out[i] = logits of rows[i], [n, vocab_size], host. */
 void head_logits(Model *m, Slot *s, const int64_t *rows, int64_t n, float *out);
 
+/* Logits of every row, [used, vocab_size], host. */
+void head_logits_all(Model *m, Slot *s, float *out);
+
 /* A reward model's score at each of n rows, and back. Host arrays. */
 void head_scores(Model *m, Slot *s, const int64_t *rows, int64_t n, float *scores);
 void head_scores_backward(Model *m, Slot *s, const int64_t *rows, int64_t n, const float *dscores);

@@ -1,6 +1,7 @@
 /* The layers' forward and backward passes. Notation of the slots: h1 = residual stream into the attention block, y1 its norm,
  * h2 = h1 + attention's output, y2 its norm; the MLP's output goes to slot.branch and is added by the next norm. */
 #include <math.h>
+#include "model/cache.h"
 #include "model/model.h"
 
 static Tensor used(Tensor x, int64_t rows)
@@ -113,8 +114,13 @@ static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub
         qk_norm_forward(m, l, p, qkv, attended);
     rotate(m, s, qkv, false);
     Attention a = attention_of(s, layer);
-    ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
-                           tensor_columns(qkv, q + kv, kv), &a);
+    if (s->cache)
+        cache_store(s->cache, s, layer, tensor_columns(qkv, q, kv), tensor_columns(qkv, q + kv, kv));
+    if (s->decoding)
+        cache_attend(s->cache, s, layer, attended, tensor_columns(qkv, 0, q));
+    else
+        ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
+                               tensor_columns(qkv, q + kv, kv), &a);
     linear_forward(m, branch, attended, p->o, p->o, p->o_bias, p->o_bias);
     ops->rmsnorm_forward(m->stream, y2, h2, l->r2, h1, branch, param_acquire(t, p->post_norm, p->post_norm), (float)c->rms_norm_eps);
     linear_forward(m, used(l->gate_up, n), y2, p->gate, p->up, p->gate_bias, p->up_bias);

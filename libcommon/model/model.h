@@ -51,6 +51,10 @@ typedef struct Slot {
     int32_t *tokens, *labels, *positions, *begin, *end;
     int64_t sequences, sequence_rows, used; /* used = sequences · sequence_rows */
     int32_t *window_begin;       /* begin under the sliding window */
+    /* Set by cache.c while a pass fills the KV cache (prompts lie packed) or decodes one token a sequence from it. */
+    struct KvCache *cache;
+    bool decoding;
+    int64_t prompts;
 } Slot;
 
 enum { HEAD_CHUNK = 256 };

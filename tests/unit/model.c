@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "io/safetensors.h"
+#include "model/cache.h"
 #include "model/folder.h"
 #include "model/head.h"
 #include "tests/unit/tap.h"
@@ -22,6 +23,33 @@ static const void *golden_find(const Safetensors *g, const char *name)
 {
     const SafetensorsEntry *e = safetensors_find(g, name);
     return e ? g->data + e->begin : NULL;
+}
+
+/* Ten tokens prefilled and ten decoded one by one, in two sequences of which one is a fork, against the full pass. */
+static void test_cache(const char *family, Model *m, const int32_t *tokens, const float *want)
+{
+    Error err = {{0}};
+    KvCache c;
+    Slot s;
+    Sequence sequences[2] = {{0}}, *both[2] = {&sequences[0], &sequences[1]};
+    float logits[2 * 61];
+    int64_t length = 10;
+    int status = cache_open(&c, m, 400, 64, 2, &err);
+    status |= slot_new(&s, m, 32, MODE_SCORE, &err);
+    status |= cache_prefill(&c, &s, &tokens, &length, 1, sequences, logits, &err);
+    double worst = distance(logits, want + 9 * 61, 61);
+    status |= sequence_fork(&c, &sequences[1], &sequences[0], &err);
+    for (int i = 10; i < 20 && status == 0; i++) {
+        int32_t next[2] = {tokens[i], tokens[i]};
+        status |= cache_decode(&c, &s, next, both, 2, logits, &err);
+        worst = fmax(worst, fmax(distance(logits, want + i * 61, 61), distance(logits + 61, want + i * 61, 61)));
+    }
+    ok(status == 0 && worst < 1e-5, "%s: decoding from the cache gives the logits of a full pass (%.2g) %s", family, worst, err.text);
+    sequence_free(&c, &sequences[0]);
+    sequence_free(&c, &sequences[1]);
+    ok(cache_free_tokens(&c) == 448, "%s: every page is free again", family);
+    slot_free(&s);
+    cache_close(&c);
 }
 
 static void test_family(const char *family, Device *d)
@@ -50,6 +78,7 @@ static void test_family(const char *family, Device *d)
     head_logits(&m, &s, rows, 40, logits);
     double e = distance(logits, golden_find(&g, "logits"), 40 * 61);
     ok(e < 1e-5, "%s: logits differ by %.2g", family, e);
+    test_cache(family, &m, tokens, golden_find(&g, "logits"));
     head_cross_entropy(&m, &s, b.labels, b.weights, 1 / b.weight, 0, &sums);
     model_backward(&m, &s);
     double loss = *(const float *)golden_find(&g, "loss");
