@@ -51,8 +51,8 @@ int mix_open(Mix *m, uint64_t seed, int64_t unit_size, Error *err);
 /* Chooses `tokens` of each source by a seeded hash of the documents. A document that is held out of one source is not
  * trained on in any. Memory: 8 bytes a document meanwhile. */
 int mix_hold_out(Mix *m, int64_t tokens, uint64_t seed, Error *err);
-/* Tokens a phase and source, by largest remainder; error for a source that has too few. */
-int mix_plan(Mix *m, int64_t tokens, Error *err);
+/* Tokens a phase and source, by largest remainder; phases begin at whole samples. Error for a source that has too few. */
+int mix_plan(Mix *m, int64_t tokens, int64_t sequence_length, Error *err);
 void mix_free(Mix *m);
 
 /* The next piece of a source, at most `limit` tokens of one document; goes on for ever, epoch after epoch. */

@@ -194,7 +194,7 @@ static int mix(Mix *m, Error *err)
         return -1;
     /* Whole samples, and one token more that is the last sample's last label; where a source has too few for that, N alone. */
     int64_t samples = tokens / sequence_length + (tokens % sequence_length != 0), whole;
-    if ((__builtin_mul_overflow(samples, sequence_length, &whole) || mix_plan(m, whole + 1, NULL) < 0) && mix_plan(m, tokens, err) < 0)
+    if ((__builtin_mul_overflow(samples, sequence_length, &whole) || mix_plan(m, whole + 1, sequence_length, NULL) < 0) && mix_plan(m, tokens, sequence_length, err) < 0)
         return -1;
     for (size_t i = 0; i < m->count; i++)
         wide |= m->sources[i].shard.item_size == 4;

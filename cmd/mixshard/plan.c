@@ -153,7 +153,7 @@ static void deal(int64_t total, const double *weight, size_t count, int64_t *out
     }
 }
 
-int mix_plan(Mix *m, int64_t tokens, Error *err)
+int mix_plan(Mix *m, int64_t tokens, int64_t sequence_length, Error *err)
 {
     m->tokens = tokens;
     for (size_t i = 0; i < m->count; i++)
@@ -162,8 +162,11 @@ int mix_plan(Mix *m, int64_t tokens, Error *err)
     int64_t *total = memory_zalloc(m->phase_count, sizeof *total);
     for (size_t p = 0; p < m->phase_count; p++)
         share[p] = m->phases[p].share;
-    deal(tokens, share, m->phase_count, total);
+    /* Phases are whole samples; the last one has what is left. */
+    deal(tokens / sequence_length, share, m->phase_count, total);
+    size_t last = m->phase_count - 1;
     for (size_t p = 0; p < m->phase_count; p++) {
+        total[p] = total[p] * sequence_length + (p == last ? tokens % sequence_length : 0);
         m->phases[p].total = total[p];
         if (total[p] == 0)
             continue;

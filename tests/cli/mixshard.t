@@ -45,7 +45,7 @@ mixshard -q c=1:"$T/c" --tokens $tokens --seq-len 16 --shuffle sequence -o "$T/s
 is "sequence shuffle keeps every token" "$(shard_read "$T/sequence/train" | tr ' ' '\n' | sort | cksum)" "$(tr ' ' '\n' <"$T/c.txt" | sort | cksum)"
 is "sequence shuffle makes pieces of a sequence at most" "$(shard_read "$T/sequence/train" | awk 'NF > 16' | wc -l | tr -d ' ')" 0
 
-mixshard -q a=1:"$T/a" b=0:"$T/b" --tokens 2000 --seq-len 16 --phase 0.25:a=1,b=1 --phase 0.25:b=1 -o "$T/p"
+mixshard -q a=1:"$T/a" b=0:"$T/b" --tokens 2000 --seq-len 10 --phase 0.25:a=1,b=1 --phase 0.25:b=1 -o "$T/p"
 is "phases come in order, each with its weights" "$(shard_read "$T/p/train" | tr ' ' '\n' | awk '{ if ($1) k = int($1 / 1000); p = NR <= 1000 ? 1 : NR <= 1500 ? 2 : 3; if ($1) n[p, k]++; m[p] += $1 != 0 }
     END { x = n[2, 1] / m[2]; print (n[1, 1] == m[1]) (x > .45 && x < .55) (n[3, 2] == m[3]) }')" "111"
 is "phases go on where the last one stopped" "$(shard_read "$T/p/train" | awk 'NF > 2' | sort | uniq -d | wc -l | tr -d ' ')" 0
