@@ -25,7 +25,17 @@ typedef struct Budget {
 static int compare_points(const void *a, const void *b)
 {
     const RunPoint *x = a, *y = b;
-    return x->params < y->params ? -1 : x->params > y->params;
+    return x->params != y->params ? (x->params > y->params) - (x->params < y->params) : (x->loss > y->loss) - (x->loss < y->loss);
+}
+
+/* Of several runs of one size in a budget the lowest loss counts. */
+static int drop_repeats(RunPoint *p, int count)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++)
+        if (n == 0 || p[i].params != p[n - 1].params)
+            p[n++] = p[i];
+    return n;
 }
 
 static int compare_flops(const void *a, const void *b)
@@ -44,9 +54,9 @@ static int read_points(const Table *t, RunPoint **out, int *count, Error *err)
             r.loss = table_number(t, i, "loss");
         if (isnan(r.tokens))
             r.tokens = r.flops / (6 * r.params);
-        if (!(r.flops > 0) || !(r.params > 0) || !(r.tokens > 0)) {
+        if (!(r.flops > 0 && r.params > 0 && r.tokens > 0 && isfinite(r.flops) && isfinite(r.params) && isfinite(r.tokens))) {
             free(p);
-            return error_set(err, "row %zu has no positive flops, params and tokens", i + 1);
+            return error_set(err, "row %zu of those that are wanted has no positive flops, params and tokens", i + 1);
         }
         if (isfinite(r.loss))
             p[n++] = r;
@@ -106,6 +116,7 @@ static int make_budgets(RunPoint *p, int count, double tolerance, const char *wi
             sum += log(p[j++].flops);
         b[n] = (Budget){.flops = exp(sum / (j - i)), .points = p + i, .count = j - i};
         qsort(b[n].points, (size_t)b[n].count, sizeof *p, compare_points);
+        b[n].count = drop_repeats(b[n].points, b[n].count);
         budget_fit(&b[n], window);
         i = j;
     }
@@ -351,8 +362,11 @@ int command_power(const Settings *s, const char *const *files, Error *err)
             y[n++] = log10(b);
         }
     }
-    if (n < 2)
-        status = error_set(err, "fewer than two rows have positive %s and %s", s->x, s->y);
+    bool differ = false;
+    for (int i = 1; i < n; i++)
+        differ |= x[i] != x[0];
+    if (n < 2 || !differ)
+        status = error_set(err, "fewer than two rows have positive %s and %s at different %s", s->x, s->y, s->x);
     if (status == 0) {
         Line l;
         line_fit(&l, x, y, n);

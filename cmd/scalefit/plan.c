@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/message.h"
 #include "model/config.h"
 #include "scalefit.h"
 
@@ -20,10 +21,28 @@ static void row(bool json, const char *key, double value, const char *unit, cons
     }
 }
 
+int plan_config(Settings *s, Error *err)
+{
+    ModelConfig c;
+    if (!s->model_config)
+        return 0;
+    if (config_read(&c, s->model_config, err) < 0)
+        return -1;
+    const struct {
+        int64_t *to, from;
+    } sizes[] = {{&s->layers, c.num_hidden_layers}, {&s->hidden, c.hidden_size}, {&s->heads, c.num_attention_heads},
+                 {&s->kv_heads, c.num_key_value_heads}, {&s->intermediate, c.intermediate_size}, {&s->vocab, c.vocab_size}};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        if (*sizes[i].to == 0)
+            *sizes[i].to = sizes[i].from;
+    if (!(s->params > 0))
+        s->params = (double)config_parameters(&c);
+    return 0;
+}
+
 int command_plan(const Settings *s, Error *err)
 {
-    if (!(s->params > 0) || !(s->tokens > 0))
-        return error_set(err, "plan needs --params and --tokens");
+    (void)err;
     bool j = s->json;
     double n = s->params, flops = 6 * n * s->tokens, peak = s->peak * 1e12;
     double seconds = flops / (peak * s->mfu), serving = n * 4 / (32 / s->bits) * 1.2;
@@ -77,25 +96,29 @@ int command_plan(const Settings *s, Error *err)
     return 0;
 }
 
+/* 2/3 of four times the width, or what brings the parameters closest to those wanted, in steps of 32 and between 2 and 4
+ * times the width. */
 static void shape_make(const Settings *s, ModelConfig *c, int64_t layers, int64_t width)
 {
     int64_t d = s->head_dim, heads = width / d;
     *c = (ModelConfig){.model_type = "llama", .vocab_size = s->vocab, .hidden_size = width, .num_hidden_layers = layers, .num_attention_heads = heads,
                        .head_dim = d, .max_position_embeddings = s->sequence, .rms_norm_eps = 1e-5, .rope_theta = 10000, .initializer_range = 0.02,
                        .tie_word_embeddings = s->tied, .bos_token_id = s->bos, .pad_token_id = -1, .num_key_value_heads = heads % 2 == 0 ? heads / 2 : heads};
-    c->intermediate_size = (width * 8 / 3 + 31) / 32 * 32;
+    double each = 3.0 * (double)width * (double)layers, rest = (double)config_parameters_compute(c);
+    double wanted = fmin(fmax((s->params - rest) / each, 2.0 * (double)width), 4.0 * (double)width);
+    c->intermediate_size = (int64_t)(floor(wanted / 32 + 0.5)) * 32;
+    if (c->intermediate_size < 32)
+        c->intermediate_size = 32;
     if (s->eos >= 0) {
         c->eos_token_id[0] = s->eos;
         c->eos_count = 1;
     }
 }
 
-/* Width in steps of the head size, depth so that width / layers stays near --aspect; the shape whose parameters are nearest
- * in ratio wins, the wider one among equals. */
+/* Width in steps of the head size, depth so that width / layers stays near --aspect, the feed-forward width near 8/3 of the
+ * width: the parameters' distance counts most, and a shape off these proportions pays for it. */
 int command_shape(const Settings *s, Error *err)
 {
-    if (!(s->params > 0) || s->vocab < 1)
-        return error_set(err, "shape needs --params and --vocab");
     ModelConfig best, c;
     double least = INFINITY;
     for (int64_t heads = 1; heads <= 512; heads++)
@@ -105,7 +128,8 @@ int command_shape(const Settings *s, Error *err)
             if (ratio < 0.7 || ratio > 1.5)
                 continue;
             shape_make(s, &c, layers, width);
-            double off = fabs(log((double)config_parameters_compute(&c) / s->params)) + 0.02 * fabs(log(ratio));
+            double off = fabs(log((double)config_parameters_compute(&c) / s->params)) + 0.02 * fabs(log(ratio)) +
+                         0.02 * fabs(log((double)c.intermediate_size / (double)width * 3 / 8));
             if (off < least) {
                 least = off;
                 best = c;
@@ -115,6 +139,11 @@ int command_shape(const Settings *s, Error *err)
         return error_set(err, "no shape has about %g parameters", s->params);
     if (config_check(&best, "shape", err) < 0)
         return -1;
+    double params = (double)config_parameters_compute(&best);
+    message("%" PRId64 " parameters without the input embedding (%+.2f %%), %" PRId64 " in all: %" PRId64 " layers of %" PRId64,
+            config_parameters_compute(&best), 100 * (params / s->params - 1), config_parameters(&best), best.num_hidden_layers, best.hidden_size);
+    if (params > 1.25 * s->params || params < 0.8 * s->params)
+        message_warning("no shape of head size %" PRId64 " and vocabulary %" PRId64 " comes near %g parameters", s->head_dim, s->vocab, s->params);
     Buffer b = {0};
     config_write(&best, &b);
     fwrite(b.data, 1, b.length, stdout);

@@ -32,6 +32,7 @@ static const Option options[] = {
     {"checkpoint-bytes", 0, OPTION_NUMBER, &self.bytes_weights, "X", "bytes a parameter in a checkpoint (default 14)", 0, 1, 100},
     {"checkpoint-seconds", 0, OPTION_NUMBER, &self.checkpoint_seconds, "S", "that a save blocks (default 60)", 0, 1e-6, 1e9},
     {"mtbf-hours", 0, OPTION_NUMBER, &self.mtbf_hours, "H", "of one GPU (default 50677, Llama 3's)", 0, 1e-3, 1e12},
+    {"model-config", 0, OPTION_STRING, &self.model_config, "FILE", "plan: take parameters and sizes from a config.json", 0, 0, 0},
     {"layers", 0, OPTION_INTEGER, &self.layers, "N", "plan: for activations and the KV cache", 0, 0, 1e6},
     {"hidden", 0, OPTION_INTEGER, &self.hidden, "N", "plan: width", 0, 0, 1e9},
     {"heads", 0, OPTION_INTEGER, &self.heads, "N", "plan: query heads", 0, 0, 1e6},
@@ -76,11 +77,17 @@ int main(int argc, char **argv)
         status = command_isoflop(&self, files, &err);
     else if (strcmp(command, "power") == 0)
         status = command_power(&self, files, &err);
-    else if (strcmp(command, "plan") == 0)
-        status = command_plan(&self, &err);
-    else if (strcmp(command, "shape") == 0)
+    else if ((strcmp(command, "plan") == 0 || strcmp(command, "shape") == 0) && *files)
+        return message_usage("%s reads no table: '%s'", command, *files);
+    else if (strcmp(command, "plan") == 0) {
+        if (!(self.tokens > 0) || (!(self.params > 0) && !self.model_config))
+            return message_usage("plan needs --tokens, and --params or --model-config");
+        status = plan_config(&self, &err) < 0 ? -1 : command_plan(&self, &err);
+    } else if (strcmp(command, "shape") == 0) {
+        if (!(self.params > 0) || self.vocab < 1)
+            return message_usage("shape needs --params and --vocab");
         status = command_shape(&self, &err);
-    else
+    } else
         return message_usage("unknown command '%s' (isoflop, power, plan, shape)", command);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");

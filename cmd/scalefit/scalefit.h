@@ -37,7 +37,7 @@ void parabola_fit(const double *x, const double *y, int n, double c[3]);
 typedef struct Settings {
     Common common;
     OptionList wheres, renames, budgets;
-    const char *window, *plot, *x, *y;
+    const char *window, *plot, *x, *y, *model_config;
     double tolerance;
     bool json;
     /* plan and shape */
@@ -49,6 +49,8 @@ typedef struct Settings {
 
 int command_isoflop(const Settings *s, const char *const *files, Error *err);
 int command_power(const Settings *s, const char *const *files, Error *err);
+/* Takes what --model-config says where no option does. */
+int plan_config(Settings *s, Error *err);
 int command_plan(const Settings *s, Error *err);
 int command_shape(const Settings *s, Error *err);
 

@@ -1,7 +1,9 @@
+/* Tables of runs in memory: TSV, CSV, JSON Lines and training logs. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/message.h"
 #include "io/json.h"
 #include "io/stream.h"
 #include "scalefit.h"
@@ -172,15 +174,14 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
                 got = error_prefix(err, "%s:%lld", reader_name(r), (long long)reader_line_number(r));
                 break;
             }
-            const char *final = table_text(t, t->row_count - 1, "final");
-            log |= final != NULL;
+            log |= table_text(t, t->row_count - 1, "final") || table_text(t, t->row_count - 1, "step");
         } else {
             row_add(t);
             size_t f = 0;
             for (size_t at = 0, end; at <= line.length; at = end + 1, f++) {
                 end = cell_end(line, at, separator);
                 if (f >= fields)
-                    break;
+                    continue;
                 t->cells[t->row_count - 1][order[f]] = cell_text(line, at, end);
             }
             if (f != fields) {
@@ -192,7 +193,7 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
             row_drop(t);
     }
     /* A run's loss is valid where its schedule ended. */
-    size_t kept = first_row;
+    size_t kept = first_row, read = t->row_count;
     for (size_t i = first_row; log && i < t->row_count; i++) {
         const char *final = table_text(t, i, "final");
         if (final && strcmp(final, "true") == 0) {
@@ -203,6 +204,8 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
     }
     while (log && t->row_count > kept)
         row_drop(t);
+    if (got == 0 && log && kept == first_row && read > first_row)
+        message_warning("%s: no line is final: a run that has not ended is left out", reader_name(r));
     free(order);
     json_parser_free(p);
     reader_close(r);
