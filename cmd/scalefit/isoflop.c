@@ -113,10 +113,13 @@ static int make_budgets(RunPoint *p, int count, double tolerance, const char *wi
         int j = i;
         double sum = 0;
         while (j < count && p[j].flops <= p[i].flops * (1 + tolerance))
-            sum += log(p[j++].flops);
-        b[n] = (Budget){.flops = exp(sum / (j - i)), .points = p + i, .count = j - i};
+            j++;
+        b[n] = (Budget){.points = p + i, .count = j - i};
         qsort(b[n].points, (size_t)b[n].count, sizeof *p, compare_points);
         b[n].count = drop_repeats(b[n].points, b[n].count);
+        for (int k = 0; k < b[n].count; k++)
+            sum += log(b[n].points[k].flops);
+        b[n].flops = exp(sum / b[n].count);
         budget_fit(&b[n], window);
         i = j;
     }

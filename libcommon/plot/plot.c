@@ -18,7 +18,7 @@ static void put_text(FILE *f, const char *s)
 
 static void put_panel(FILE *f, const PlotPanel *p)
 {
-    fprintf(f, "set %slogscale x; set %slogscale y\n", p->log_x ? "" : "un", p->log_y ? "" : "un");
+    fprintf(f, "%sset logscale x; %sset logscale y\n", p->log_x ? "" : "un", p->log_y ? "" : "un");
     fputs("set title \"", f);
     put_text(f, p->title);
     fputs("\"\nset xlabel \"", f);
