@@ -287,7 +287,7 @@ static int draw(const Settings *s, const Budget *b, int count, const Laws *l, Er
             y[k] = b[i].points[k].loss;
         }
         snprintf(titles[i], sizeof titles[i], "%.2g FLOPs", b[i].flops);
-        series[n++] = (PlotSeries){titles[i], x, y, (size_t)points, false};
+        series[n++] = (PlotSeries){titles[i], x, y, (size_t)points, false, i + 1};
         if (b[i].why)
             continue;
         cs[used] = b[i].flops;
@@ -298,9 +298,9 @@ static int draw(const Settings *s, const Budget *b, int count, const Laws *l, Er
             x[128 + k] = pow(10, z);
             y[128 + k] = b[i].c[0] + b[i].c[1] * z + b[i].c[2] * z * z;
         }
-        series[n++] = (PlotSeries){NULL, x + 128, y + 128, STEPS, true};
+        series[n++] = (PlotSeries){NULL, x + 128, y + 128, STEPS, true, i + 1};
     }
-    PlotSeries law[2] = {{"minima", cs, ns, used, false}, {"power law", lx, ly, 2, true}};
+    PlotSeries law[2] = {{"minima", cs, ns, used, false, 1}, {"power law", lx, ly, 2, true, 2}};
     PlotPanel panels[2] = {{"IsoFLOP", "parameters", "loss", true, false, series, n}, {"optimal size", "FLOPs", "parameters", true, true, law, 2}};
     if (l->used >= 2) {
         double last = s->budgets.count ? strtod(s->budgets.values[s->budgets.count - 1], NULL) : cs[used - 1];
@@ -414,7 +414,7 @@ int command_power(const Settings *s, const char *const *files, Error *err)
             }
             for (int k = 0; k < 2; k++)
                 ly[k] = pow(10, l.intercept + l.slope * log10(lx[k]));
-            PlotSeries series[2] = {{"runs", x, y, (size_t)n, false}, {"power law", lx, ly, 2, true}};
+            PlotSeries series[2] = {{"runs", x, y, (size_t)n, false, 1}, {"power law", lx, ly, 2, true, 2}};
             PlotPanel panel = {"power law", s->x, s->y, true, true, series, 2};
             status = plot_write(s->plot, &panel, 1, err);
         }

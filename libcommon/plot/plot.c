@@ -25,10 +25,15 @@ static void put_panel(FILE *f, const PlotPanel *p)
     put_text(f, p->x_label);
     fputs("\"\nset ylabel \"", f);
     put_text(f, p->y_label);
-    fputs("\"\nplot ", f);
+    size_t titled = 0;
+    for (size_t i = 0; i < p->count; i++)
+        titled += p->series[i].title != NULL;
+    fprintf(f, "\"\nset key %s\nplot ", titled > 4 ? "outside right top" : p->log_y ? "inside left top" : "inside right top");
     for (size_t i = 0; i < p->count; i++) {
         const PlotSeries *s = &p->series[i];
         fprintf(f, "%s'-' using 1:2 with %s ", i ? ", " : "", s->line ? "lines lw 2" : "points pt 7 ps 0.7");
+        if (s->color)
+            fprintf(f, "lc %d ", s->color);
         if (s->title) {
             fputs("title \"", f);
             put_text(f, s->title);
@@ -61,8 +66,8 @@ int plot_write(const char *path, const PlotPanel *panels, size_t count, Error *e
     if (!f) {
         status = error_set(err, "gnuplot:");
     } else {
-        fprintf(f, "set terminal %s size %zu,420%s\nset output '%s'\nset grid\nset key top right\nset multiplot layout 1,%zu\n",
-                png ? "pngcairo" : "svg", 560 * count, png ? "" : " background 'white'", temporary, count);
+        fprintf(f, "set terminal %s size %zu,420%s\nset output '%s'\nset grid\nset multiplot layout 1,%zu\n",
+                png ? "pngcairo" : "svg", 600 * count, png ? "" : " background 'white'", temporary, count);
         for (size_t i = 0; i < count; i++)
             put_panel(f, &panels[i]);
         fputs("unset multiplot\nset output\n", f);

@@ -11,6 +11,7 @@ typedef struct PlotSeries {
     const double *x, *y;
     size_t count;
     bool line;               /* else points */
+    int color;               /* series of one number have one colour; 0: the next one */
 } PlotSeries;
 
 typedef struct PlotPanel {
