@@ -26,7 +26,7 @@ S = $W/shards
 # Budgets in FLOPs, and the sizes (parameters without the input table) that each is spent on.
 small_VOCAB = 2048
 small_TOKENS = 12000000
-small_SWEEP = 4e11:1e5,1.5e5,2.5e5,4e5,7e5 8e11:1e5,1.7e5,3e5,5e5,9e5 1.6e12:1.5e5,2.5e5,4.5e5,8e5,1.3e6
+small_SWEEP = 5e11:3.4e4,7.8e4,1.5e5,2.8e5,5e5 1e12:3.4e4,7.8e4,1.5e5,2.8e5,5e5 2e12:3.4e4,7.8e4,1.5e5,2.8e5,5e5
 small_MAIN = 3e13
 small_TASKS = 500 300 1600 1500
 medium_VOCAB = 8192
@@ -114,7 +114,7 @@ $W/law.json: $W/sweep/done
 $W/base/done: $W/law.json $(HERE)pretrain
 	$(call say,pretrain,$(MAIN) FLOPs)
 	@SEED=$(SEED) SEQ=$(SEQ) VOCAB=$(VOCAB) HEAD_DIM=$(HEAD_DIM) VAL='$(VAL)' bash $(HERE)pretrain $W $(MAIN)
-LONG = --data $W/mix/train --tokenizer $V --schedule linear --warmup 5 --min-lr 0 --seed $(SEED) -q $(VAL) --eval-tokens 20000
+LONG = --data $W/mix/train --shuffle --tokenizer $V --schedule linear --warmup 5 --min-lr 0 --seed $(SEED) -q $(VAL) --eval-tokens 20000
 $W/long-512/done: $W/base/done
 	$(call say,context,$(SEQ) to 512)
 	@pretrain --init $W/base $(LONG) --seq-len 512 --batch-tokens 4096 --micro-batch 8 --steps 40 --lr 4e-4 --rope-theta 40000 -o $(@D)

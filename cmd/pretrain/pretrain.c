@@ -19,6 +19,7 @@ typedef struct Pretrain {
     int64_t sequence_length, batch_tokens, tokens, micro_batch, eval_tokens, max_positions;
     int64_t tp, cp, pp, dp;
     double z_loss, rope_theta;
+    bool shuffle;
     Sources sources, held_out;
     Blend blend;
     Slot slot;
@@ -41,6 +42,7 @@ static const Option options[] = {
     {"micro-batch", 0, OPTION_INTEGER, &self.micro_batch, "N", "samples a pass (default: as many as fit 4096 tokens)", 0, 1, 1e6},
     {"tokens", 0, OPTION_INTEGER, &self.tokens, "N", "train on so many tokens", 0, 1, 1e18},
     {"steps", 0, OPTION_INTEGER, &self.train.steps, "N", "or for so many steps", 0, 1, 1e12},
+    {"shuffle", 0, OPTION_FLAG, &self.shuffle, 0, "permute the samples of the first epoch too", 0, 0, 0},
     {"eval-tokens", 0, OPTION_INTEGER, &self.eval_tokens, "N", "of each --val that are looked at (default 65536)", 0, 1, 1e12},
     {"rope-theta", 0, OPTION_NUMBER, &self.rope_theta, "X", "with --init: raise the RoPE base", 0, 0, 1e15},
     {"z-loss", 0, OPTION_NUMBER, &self.z_loss, "X", "weight of the squared log-sum-exp (default 0)", 0, 0, 1e3},
@@ -69,7 +71,7 @@ static void fill_batch(Pretrain *p, int64_t first, int64_t samples)
     for (int64_t i = 0; i < samples; i++) {
         uint64_t index;
         Source *s = &p->sources.items[blend_next(&p->blend, &index)];
-        samples_place(&s->shard, samples_order((int64_t)index, s->samples, (uint64_t)p->common.seed), &p->batch, i);
+        samples_place(&s->shard, samples_order((int64_t)index + (p->shuffle ? s->samples : 0), s->samples, (uint64_t)p->common.seed), &p->batch, i);
     }
 }
 

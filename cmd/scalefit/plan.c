@@ -125,7 +125,7 @@ int command_shape(const Settings *s, Error *err)
         for (int64_t layers = 1; layers <= 200; layers++) {
             int64_t width = heads * s->head_dim;
             double ratio = (double)width / (double)layers / (double)s->aspect;
-            if (ratio < 0.7 || ratio > 1.5)
+            if (ratio < 0.5 || ratio > 2)
                 continue;
             shape_make(s, &c, layers, width);
             double off = fabs(log((double)config_parameters_compute(&c) / s->params)) + 0.02 * fabs(log(ratio)) +

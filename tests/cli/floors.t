@@ -1,0 +1,22 @@
+# smoke
+# No file includes a higher floor, and none but the CUDA kernels know CUDA.
+. "$(dirname "$0")/tap.sh"
+floor() {
+    case $1 in
+    cmd/*) echo 7 ;; libcommon/train/* | train/*) echo 6 ;; libcommon/model/* | model/*) echo 5 ;; libcommon/dist/* | dist/*) echo 4 ;;
+    libcommon/text/* | libcommon/data/* | libcommon/plot/* | text/* | data/* | plot/*) echo 3 ;; kernels/*) echo 2 ;; libcommon/base/* | libcommon/io/* | base/* | io/*) echo 1 ;;
+    *) echo 0 ;;
+    esac
+}
+above() { # prints the includes that go up
+    for f in "$@"; do
+        mine=$(floor "$f")
+        sed -n 's/^#include "\([^"]*\)".*/\1/p' "$f" | while read -r i; do
+            [ "$(floor "$i")" -le "$mine" ] || echo "$f includes $i"
+        done
+    done
+}
+is "no include goes up a floor" "$(above $(find cmd libcommon kernels -name '*.[ch]' -o -name '*.cc' -o -name '*.cu'))" ""
+mkdir -p "$T/x" && cd "$T" && mkdir -p libcommon/base && echo '#include "train/loop.h"' >libcommon/base/bad.c
+is "the check sees a bad one" "$(above libcommon/base/bad.c)" "libcommon/base/bad.c includes train/loop.h"
+done_testing

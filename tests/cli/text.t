@@ -1,0 +1,53 @@
+# smoke
+# dedup, qfilter, tokenize, bpe-train and mixshard on small inputs, good and bad.
+. "$(dirname "$0")/tap.sh"
+cat >"$T/d.jsonl" <<'D'
+{"id":"a","text":"The quick brown fox jumps over the lazy dog near the river bank in the early morning light","x":[1, 2]}
+{"text":"the quick brown fox jumps over the lazy dog near the river bank in the early morning light!","id":"b"}
+{"id":"c","text":"Something else entirely, about numbers and their sums, with nothing in common.","url":"http://a.spam.example/x"}
+{"id":"d","text":"The quick brown fox jumps over the lazy dog near the river bank in the early morning light","x":[1, 2]}
+D
+is "dedup --exact keeps the first" "$(dedup --exact "$T/d.jsonl" | wc -l)" 3
+is "dedup --fuzzy finds what differs in case and marks" "$(dedup --fuzzy --removed "$T/r" "$T/d.jsonl" | cut -c1-9 | tr '\n' ' ')" '{"id":"a" {"id":"c" '
+like "and says why" "$(head -n 1 "$T/r")" '"removed":\{"method":"fuzzy","kept":"a","match":"a","similarity":1\}'
+is "fields pass through byte for byte" "$(dedup --exact "$T/d.jsonl" | head -n 1)" "$(head -n 1 "$T/d.jsonl")"
+for i in 1 2 3 4 5 6 7 8; do printf '{"id":"%s","text":"menu\\nline %s of its own"}\n' $i $i; done >"$T/l.jsonl"
+is "dedup --lines cuts what stands too often" "$(dedup --lines <"$T/l.jsonl" | head -n 1)" '{"id":"1","text":"line 1 of its own"}'
+is "qfilter names rule and reason" "$(qfilter --rules gopher-quality --removed "$T/r" "$T/d.jsonl"; sed -n '1s/.*"removed"://p' "$T/r")" '{"rule":"gopher-quality","reason":"gopher_short_doc"}}'
+is "qfilter --block-domains" "$(qfilter --block-domains pipelines/lists/domains.txt "$T/d.jsonl" | wc -l)" 3
+is "qfilter --pii=mask" "$(echo '{"text":"bob@x.io 10.0.0.1 8.8.8.8"}' | qfilter --pii=mask)" '{"text":"email@example.com 10.0.0.1 22.214.171.124"}'
+is "c4 removes citations" "$(echo '{"text":"See [12] the facts [edit]."}' | qfilter --rules c4 --set c4.min-num-sentences=-1)" '{"text":"See  the facts ."}'
+
+ok "bpe-train" bpe-train -q --vocab-size 300 --chat-template -o "$T/v" "$T/d.jsonl"
+tokenize --tokenizer "$T/v" --ids "$T/d.jsonl" >"$T/ids"
+tokenize --tokenizer "$T/v" --decode --text "$T/ids" >"$T/back"
+is "tokenize --decode gives the text back" "$(head -n 1 "$T/back")" "The quick brown fox jumps over the lazy dog near the river bank in the early morning light"
+tokenize --tokenizer "$T/v" -j 1 --ids "$T/d.jsonl" >"$T/ids1"
+same "threads change nothing" "$T/ids" "$T/ids1"
+ok "tokenize -o" tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
+ok "mixshard" mixshard -q x=1:"$T/s" --tokens 64 --seq-len 16 --holdout 20 -o "$T/m"
+is "the mix is whole samples and one token" "$(sed -n 's/.*"tokens": \([0-9]*\),$/\1/p' "$T/m/manifest.json" | head -n 1)" 65
+fails 1 "has run out" "mixshard: a source that runs out is named" mixshard -q x=1:"$T/s" --tokens 1e6 --seq-len 16 -o "$T/m2"
+ok "and no shard appears" test ! -e "$T/m2/train.bin"
+printf 'MMIDIDX\000\000\001\000\000\000\000\000\000\000\010\377\377\377\377\377\377\377\177\002\000\000\000\000\000\000\000' >"$T/bad.idx"
+: >"$T/bad.bin"
+fails 1 "bad.idx: claims" "an absurd header is refused" mixshard x=1:"$T/bad" --tokens 10 --seq-len 4 -o "$T/m3"
+
+for t in "dedup --exact" "qfilter --rules c4" "tokenize --tokenizer $T/v --ids" "bpe-train -o $T/v2"; do
+    prog=${t%% *}
+    fails 1 "$prog: nowhere: No such file" "$prog: a missing file" $t nowhere
+    fails 1 "$prog: $T: is a directory" "$prog: a directory" $t "$T"
+    gzip -c "$T/d.jsonl" | head -c 60 >"$T/cut.gz"
+    fails 1 "cut.gz: compressed data ends too early" "$prog: truncated gzip" $t "$T/cut.gz"
+    printf '{"text":"a"}\n{"text":\n' >"$T/bad.jsonl"
+    fails 1 "bad.jsonl:2: " "$prog: a malformed line" $t "$T/bad.jsonl"
+    printf '{"text":7}\n' >"$T/type.jsonl"
+    fails 1 "type.jsonl:1: field 'text' is not a string" "$prog: a wrong type" $t "$T/type.jsonl"
+    printf '{"text":"\377"}\n' >"$T/utf.jsonl"
+    fails 1 "utf.jsonl:1: invalid UTF-8" "$prog: invalid UTF-8" $t "$T/utf.jsonl"
+done
+like "--on-error=skip counts" "$(dedup --exact --on-error=skip "$T/bad.jsonl" 2>&1 >/dev/null)" "1 malformed record skipped, the first: .*bad.jsonl:2"
+fails 1 "No space left" "a full disk" sh -c "dedup --exact $T/d.jsonl >/dev/full"
+is "a closed pipe is silent" "$( (yes '{"text":"a b c"}' | head -n 200000 | tokenize --tokenizer "$T/v" --ids | head -n 1 >/dev/null) 2>&1)" ""
+is "-o leaves nothing behind when it fails" "$(dedup --exact -o "$T/out.jsonl" "$T/bad.jsonl" 2>/dev/null; ls "$T" | grep -c out.jsonl)" 0
+done_testing

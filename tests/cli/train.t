@@ -1,0 +1,53 @@
+# smoke
+# pretrain: resumes with the same bits after a kill, refuses what does not fit; then the whole post-training on a tiny model.
+. "$(dirname "$0")/tap.sh"
+for i in $(seq 200); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
+bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
+tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
+scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 --eos 319 >"$T/c.json"
+P="pretrain -q --model-config $T/c.json --data $T/s --val $T/s --eval-tokens 2000 --tokenizer $T/v --seq-len 64 --batch-tokens 256 --lr 3e-3 --warmup 5 --save-every 10 --seed 3"
+ok "pretrain" $P --steps 60 -o "$T/a"
+$P --steps 60 -o "$T/b" &
+pid=$!
+for i in $(seq 100); do [ -e "$T/b/latest" ] && break; sleep 0.02; done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+ok "pretrain goes on after SIGKILL" $P --steps 60 -o "$T/b"
+same "with the same bits" "$T/a/final/model.safetensors" "$T/b/final/model.safetensors"
+is "and one unbroken log" "$(grep -c . "$T/b/log.jsonl")" 60
+like "whose last line is final" "$(tail -n 1 "$T/a/log.jsonl")" '"val_loss":[0-9.]+,"final":true'
+$P --steps 4000 -o "$T/t" &
+pid=$!
+for i in $(seq 100); do [ -e "$T/t/latest" ] && break; sleep 0.02; done
+kill -TERM $pid
+wait $pid
+is "SIGTERM saves and exits with 75" $? 75
+fails 1 "the run was started with --lr 0.003, not 0.001" "a changed option is refused by name" $P --steps 4000 --lr 1e-3 -o "$T/t"
+printf x | dd of="$T/t/latest/model.safetensors" bs=1 seek=2000 conv=notrunc 2>/dev/null
+like "a damaged checkpoint is named and the one before taken" "$($P --steps 4000 -o "$T/t" 2>&1 & sleep 1; kill $! 2>/dev/null; wait $!)" "damaged"
+fails 1 "the vocabulary has 100" "ids outside the vocabulary" sh -c "sed 's/\"vocab_size\": 320/\"vocab_size\": 100/; s/319/99/' $T/c.json >$T/c100.json; pretrain -q --model-config $T/c100.json --data $T/s --seq-len 64 --steps 2 -o $T/x"
+fails 1 "num_attention_heads is 0" "a configuration with no heads" sh -c "sed 's/\"num_attention_heads\": [0-9]*/\"num_attention_heads\": 0/' $T/c.json >$T/c0.json; pretrain -q --model-config $T/c0.json --data $T/s --seq-len 64 --steps 2 -o $T/x"
+
+for i in $(seq 40); do
+    echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$([ $((i % 2)) = 0 ] && echo yes || echo no)\"}]}"
+done >"$T/chat.jsonl"
+for i in $(seq 40); do
+    a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
+    echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}"
+done >"$T/pairs.jsonl"
+Q="-q --batch-size 8 --max-length 64 --rows 512 --save-every 0"
+ok "sft" sft --model "$T/a" --epochs 8 --lr 3e-3 $Q -o "$T/sft" "$T/chat.jsonl"
+ok "dpo" dpo --model "$T/sft" --epochs 1 --lr 1e-4 $Q -o "$T/dpo" "$T/pairs.jsonl"
+like "whose first loss is ln 2 and whose margin is 0" "$(head -n 1 "$T/dpo/log.jsonl")" '"rewards_accuracy":0,"rewards_margin":(0|-?[0-9.]+e-[0-9]+),'
+ok "rmtrain" rmtrain --model "$T/sft" --epochs 8 --lr 1e-3 $Q -o "$T/rm" "$T/pairs.jsonl"
+generate --model "$T/sft" --samples 4 --max-tokens 8 --seed 1 "$T/pairs.jsonl" >"$T/cand.jsonl"
+like "generate adds responses" "$(head -n 1 "$T/cand.jsonl")" '"responses":\["[^"]*","[^"]*","[^"]*","[^"]*"\]\}$'
+rmtrain --score --model "$T/rm" "$T/cand.jsonl" >"$T/scored.jsonl"
+like "rmtrain --score adds scores" "$(head -n 1 "$T/scored.jsonl")" '"scores":\[-?[0-9.e-]+,'
+ok "rejsample --best" rejsample -q --best -o "$T/best.jsonl" "$T/scored.jsonl"
+rejsample -q --model "$T/sft" --reward "$T/rm" --samples 4 --max-tokens 8 --pairs "$T/pairs.jsonl" >"$T/p.jsonl"
+ok "rejsample --pairs draws by itself" test -f "$T/p.jsonl"
+like "lmeval" "$(lmeval --model "$T/a" --max-length 64 --perplexity "$T/s" --json)" '"metric":"bits_per_byte","value":[0-9.]+'
+fails 1 "not a reward model" "a causal model is no reward model" rmtrain --score --model "$T/sft" "$T/cand.jsonl"
+fails 1 "pairs.jsonl:1: no field 'messages'" "records of the wrong kind" sft --model "$T/a" $Q -o "$T/y" "$T/pairs.jsonl"
+done_testing

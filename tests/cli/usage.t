@@ -1,0 +1,15 @@
+# smoke
+# What every program does alike: --help, --version, unknown options, missing files, manual pages.
+. "$(dirname "$0")/tap.sh"
+for t in dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmtrain rejsample generate lmeval; do
+    ok "$t --help" "$t" --help
+    is "$t --version" "$("$t" --version)" "$t (lmpipe) 0.1.0"
+    fails 2 "unknown option '--nonsense'" "$t: an unknown option is wrong usage" "$t" --nonsense
+    fails 1 'No space left' "$t: a full disk is told" sh -c "$t --help >/dev/full; exit \$((\$? == 2 ? 1 : \$?))"
+    if command -v mandoc >/dev/null; then
+        is "$t.1 is clean mdoc" "$(mandoc -Tlint -W warning "man/$t.1" 2>&1)" ""
+    else
+        skip "$t.1 is clean mdoc" "mandoc is not installed"
+    fi
+done
+done_testing
