@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 #!/bin/sh
 # smoke
 . "$(dirname "$0")/tap.sh"
@@ -119,18 +118,5 @@ if [ -r "$shared/reference-fits.json" ]; then
     done
 else
     skip "slopes of other set-ups" "there is no ../shared/data"
-=======
-# smoke
-# scalefit against known answers, and the reference fits where they are.
-. "$(dirname "$0")/tap.sh"
-like "7e9 parameters on 1e12 tokens at 10 TFLOP/s are 1.17 million hours" "$(scalefit plan --params 7e9 --tokens 1e12 --tflops 10 --mfu 1 --json)" '"gpu_hours": 1166666.66'
-awk 'BEGIN {print "flops\tparams\ttokens\tloss"; for (c = 1; c <= 3; c++) for (k = -3; k <= 3; k++) {f = 10 ^ (18 + c); n = 10 ^ (6 + c / 2 + k / 4); print f "\t" n "\t" f / 6 / n "\t" 4 - 0.3 * c + (k / 4) ^ 2}}' >"$T/t.tsv"
-like "a made table gives its own exponent" "$(scalefit isoflop --json "$T/t.tsv" | tr -d '\n')" '"log10_N_on_log10_C": \{"slope": 0\.(5|4999999|5000000)'
-fails 1 "needs two budgets" "one budget is no law" sh -c "head -n 8 $T/t.tsv | scalefit isoflop"
-if [ -d ../shared/data/scaling ]; then
-    like "RefinedWeb, Kaplan's set-up" "$(scalefit isoflop -q --json --tolerance 0.01 --where corpus=owt2 --where hparams=base --where warmup=long --where decay=kaplan --where count=kaplan --where split=train ../shared/data/scaling/porian-isoflop.tsv | tr -d '\n')" '"slope": 0\.8579523'
-else
-    skip "the reference fits" "../shared is not here"
->>>>>>> a473766 (Test from outside, document every program, shuffle the first epoch's samples)
 fi
 done_testing
