@@ -232,14 +232,11 @@ int option_parse(OptionSet *set, int argc, char **argv, Error *err)
 int option_main(OptionSet *set, int argc, char **argv)
 {
     Error err;
-    switch (option_parse(set, argc, argv, &err)) {
-    case OPTIONS_RUN:
+    int status = option_parse(set, argc, argv, &err);
+    if (status == OPTIONS_RUN)
         return -1;
-    case OPTIONS_DONE:
-        return 0;
-    default:
-        return message_usage("%s", err.text);
-    }
+    option_free(set);
+    return status == OPTIONS_DONE ? 0 : message_usage("%s", err.text);
 }
 
 void option_free(OptionSet *set)
