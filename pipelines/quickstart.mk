@@ -28,7 +28,7 @@ small_VOCAB = 2048
 small_TOKENS = 12000000
 small_SWEEP = 1e12:3.4e4,7.8e4,1.5e5,2.8e5 1.6e12:3.4e4,7.8e4,1.5e5,2.8e5 2.6e12:3.4e4,7.8e4,1.5e5,2.8e5
 small_MAIN = 3e13
-small_TASKS = 500 300 1600 1500
+small_TASKS = 250 300 4000 1500
 medium_VOCAB = 8192
 medium_TOKENS = 20000000
 medium_SWEEP = 4e12:3e5,6e5,1e6,2e6,4e6 1e13:5e5,1e6,2e6,4e6,8e6 3e13:1e6,2e6,4e6,8e6,1.6e7
@@ -137,7 +137,7 @@ $T/test.jsonl: $(CLASSES:%=$W/split/%.train.jsonl) $(HERE)tasks/make
 TRAIN = --batch-size 32 --max-length 512 --rows 4096 --schedule linear --min-lr 0 --warmup 5 --save-every 0 --seed $(SEED) -q
 $W/sft/done: $W/long/done $T/test.jsonl
 	$(call say,sft,until the development score stops rising)
-	@sft --model $W/long --epochs 24 --lr 1e-3 $(TRAIN) --val $T/dev.jsonl --eval-every 16 --patience 5 -o $(@D) $T/sft.jsonl
+	@sft --model $W/long --epochs 30 --lr 6e-4 $(TRAIN) --val $T/dev.jsonl --eval-every 16 --patience 5 -o $(@D) $T/sft.jsonl
 round-2_FROM = round-1
 round-1_FROM = sft
 SAMPLE = --samples $(SAMPLES) --temperature 1 --max-tokens 12 --max-prompt 400 --batch 64 --seed $(SEED)
@@ -149,7 +149,7 @@ $W/%/pairs.jsonl: $W/sft/done
 	    generate --model $W/$($*_FROM) $(SAMPLE) | perl $(HERE)tasks/check > $@
 $W/%/reward/done: $W/%/pairs.jsonl
 	$(call say,$*,reward model)
-	@rmtrain --model $W/$($*_FROM) --epochs 3 --lr 5e-4 $(TRAIN) -o $(@D) $<
+	@rmtrain --model $W/long --epochs 3 --lr 1e-3 $(TRAIN) -o $(@D) $<
 SHUFFLE ?=
 $W/%/scored.jsonl: $W/%/reward/done
 	$(call say,$*,answers drawn and scored)
@@ -161,7 +161,7 @@ $W/%/preferences.jsonl: $W/%/scored.jsonl
 	@rejsample --pairs --min-margin 0.5 -o $@ $<
 $W/%/sft/done: $W/%/best.jsonl
 	$(call say,$*,sft on the best)
-	@sft --model $W/$($*_FROM) --epochs 3 --lr 4e-4 $(TRAIN) -o $(@D) $T/sft.jsonl $<
+	@sft --model $W/$($*_FROM) --epochs 3 --lr 6e-4 $(TRAIN) -o $(@D) $T/sft.jsonl $<
 $W/round-1/done $W/round-2/done: $W/%/done: $W/%/sft/done $W/%/preferences.jsonl
 	$(call say,$*,dpo)
 	@dpo --model $W/$*/sft --epochs 1 --lr 5e-5 $(TRAIN) -o $W/$*/dpo $W/$*/preferences.jsonl
