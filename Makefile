@@ -35,27 +35,45 @@ BUILT = $(foreach t,$(TOOLS),$(if $(wildcard cmd/$t/*.c),$(B)/bin/$t))
 LIBRARY_C := $(wildcard libcommon/*/*.c kernels/*.c kernels/cpu/*.c)
 LIBRARY_CC := $(wildcard libcommon/*/*.cc)
 LIBRARY_O = $(LIBRARY_C:%.c=$(B)/%.o) $(LIBRARY_CC:%.cc=$(B)/%.o)
+SELFTEST = $(B)/tests/unit/emulation
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
+# The CUDA kernels: a shared object where the toolkit has cuBLASLt, and the same sources on the host for tests.
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
-EMULATED = $(if $(CUDA_SOURCES),$(B)/lib/liblmpipe-emulated.so)
-CUDA_OBJECT = $(if $(and $(NVCC),$(CUDA_SOURCES)),$(B)/lib/liblmpipe-cuda.so)
+CUDA_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/gpu/%.o)
+EMULATED_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/emulated/%.o)
+EMULATED = $(B)/lib/liblmpipe-emulated.so
+CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUBLASLT := $(if $(CUDA_ROOT),$(firstword $(wildcard $(CUDA_ROOT)/include/cublasLt.h $(CUDA_ROOT)/targets/*/include/cublasLt.h /usr/include/cublasLt.h)))
+NCCL := $(firstword $(wildcard $(NCCL_HOME)/include/nccl.h $(CUDA_ROOT)/include/nccl.h /usr/include/nccl.h))
+CUDA_OBJECT = $(if $(CUBLASLT),$(B)/lib/liblmpipe-cuda.so)
+CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
 all: $(BUILT) $(CUDA_OBJECT) ## build every program (V=1 shows the commands)
 
-smoke: all $(UNIT) ## a minute of tests, for every commit
+smoke: all $(UNIT) $(EMULATED) $(SELFTEST) ## a minute of tests, for every commit
 	$(Q)B=$(B) sh tests/run smoke
 
-check: all $(UNIT) $(EMULATED) ## every test that a machine without a GPU can run
+check: all $(UNIT) $(EMULATED) $(SELFTEST) $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
 	$(Q)B=$(B) sh tests/run check
 
+# Libraries, kernels and parsers again in a build with sanitizers.
+sanitized:
+	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' units
+
+units: $(UNIT) $(EMULATED) $(SELFTEST)
+
 check-asan: ## every test again, built with the address and undefined-behaviour sanitizers
-	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' check
+	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
 
 check-peers: all ## compare with the real Python packages (tests/reference/README.md)
 	$(Q)B=$(B) sh tests/peers
+
+features: ## what this machine's build takes in
+	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
+	@echo 'NCCL: $(if $(NCCL),yes: $(NCCL),no (set NCCL_HOME))'
 
 check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
 	$(Q)B=$(B) sh tests/run gpu
@@ -116,7 +134,33 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/liblmpipe.a
 	$(call say,LINK)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $< $(B)/liblmpipe.a $(LIBS)
 
+$(B)/gpu/%.o: kernels/%.cu
+	$(call say,NVCC)
+	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Ilibcommon -Ikernels -I. -Xcompiler -fPIC,-Wall,-Wextra -MMD -MP -c -o $@ $<
+
+$(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
+	$(call say,LINK)
+	$(Q)mkdir -p $(@D) && $(NVCC) -shared -o $@ $^ -lcublasLt -Xlinker -rpath=$(CUDA_ROOT)/lib64
+
+EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -fPIC -Itests/emulation -Ilibcommon -Ikernels -I. -MMD -MP
+$(B)/emulated/%.o: kernels/%.cu
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(EMULATE) -c -o $@ $<
+
+$(B)/emulated/%.o: tests/emulation/%.cc
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(EMULATE) -c -o $@ $<
+
+$(EMULATED): $(EMULATED_O) $(B)/emulated/emulation.o
+	$(call say,LINK)
+	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -shared -o $@ $^
+
+$(SELFTEST): $(B)/emulated/selftest.o $(B)/emulated/emulation.o
+	$(call say,LINK)
+	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -o $@ $^
+
+-include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check check-asan check-peers check-gpu bench bench-gpu fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-gpu fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

@@ -49,6 +49,22 @@ static void *cuda_load(char *tried, size_t size)
     return handle;
 }
 
+/* An object that lacks operations is no device for the engine; it is closed. */
+static bool operations_complete(Device *d, Error *err)
+{
+    enum { COUNT = sizeof(struct Ops) / sizeof(void (*)(void)) };
+    void (*operations[COUNT])(void);
+    memcpy(operations, d->ops, sizeof operations);
+    int have = 0;
+    for (int i = 0; i < COUNT; i++)
+        have += operations[i] != NULL;
+    if (have == COUNT)
+        return true;
+    error_set(err, "device %s: this build has kernels for %d of %d operations", d->name, have, COUNT);
+    d->close(d);
+    return false;
+}
+
 static Device *cuda_open(Error *err)
 {
     char tried[512];
@@ -62,7 +78,8 @@ static Device *cuda_open(Error *err)
         error_set(err, "device cuda: not a shared object of CUDA kernels");
         return NULL;
     }
-    return open(err);
+    Device *d = open(err);
+    return d && operations_complete(d, err) ? d : NULL;
 }
 
 Device *device_open(const char *name, int threads, Error *err)

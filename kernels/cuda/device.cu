@@ -1,0 +1,148 @@
+/* The CUDA device. This file's cuda_device_open is the one name that the shared object is asked for. */
+#include "kernels/cuda/cuda.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void cuda_check(bool condition, const char *operation, const char *what)
+{
+    if (condition)
+        return;
+    fprintf(stderr, "cuda %s: %s do not fit\n", operation, what);
+    abort();
+}
+
+static void failed(CudaStream *s, cudaError_t status, const char *what)
+{
+    if (status == cudaSuccess || s->failed != cudaSuccess)
+        return;
+    s->failed = status;
+    s->what = what;
+}
+
+void cuda_launched(Stream *s, const char *operation)
+{
+    failed(cuda_stream(s), cudaGetLastError(), operation);
+}
+
+static void *device_alloc(Device *d, size_t bytes)
+{
+    (void)d;
+    void *p = NULL;
+    if (cudaMalloc(&p, bytes ? bytes : 1) != cudaSuccess) {
+        cudaGetLastError();
+        return NULL;
+    }
+    if (cudaMemset(p, 0, bytes) != cudaSuccess) {
+        cudaFree(p);
+        return NULL;
+    }
+    return p;
+}
+
+static void device_release(Device *d, void *p)
+{
+    (void)d;
+    cudaFree(p);
+}
+
+static void stream_free(Stream *s)
+{
+    CudaStream *c = cuda_stream(s);
+    if (!c)
+        return;
+    if (c->stream)
+        cudaStreamDestroy(c->stream);
+    cudaFree(c->workspace);
+    free(c);
+}
+
+static Stream *stream_new(Device *d)
+{
+    CudaStream *s = (CudaStream *)memory_zalloc(1, sizeof *s);
+    s->base.device = d;
+    if (cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking) != cudaSuccess ||
+        cudaMalloc(&s->workspace, PRODUCT_WORKSPACE_BYTES) != cudaSuccess) {
+        cudaGetLastError();
+        stream_free(&s->base);
+        return NULL;
+    }
+    return &s->base;
+}
+
+static int stream_wait(Stream *s, Error *err)
+{
+    CudaStream *c = cuda_stream(s);
+    failed(c, cudaStreamSynchronize(c->stream), "stream");
+    if (c->failed == cudaSuccess)
+        return 0;
+    error_set(err, "device cuda: %s: %s", c->what, cudaGetErrorString(c->failed));
+    c->failed = cudaSuccess;
+    return -1;
+}
+
+static void stream_copy(Stream *s, void *to, const void *from, size_t bytes, CopyKind kind)
+{
+    static const cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
+    failed(cuda_stream(s), cudaMemcpyAsync(to, from, bytes, kinds[kind], cuda_stream(s)->stream), "copy");
+}
+
+static void stream_order(Stream *from, Stream *to)
+{
+    cudaEvent_t event;
+    cudaError_t status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+    if (status == cudaSuccess) {
+        status = cudaEventRecord(event, cuda_stream(from)->stream);
+        if (status == cudaSuccess)
+            status = cudaStreamWaitEvent(cuda_stream(to)->stream, event, 0);
+        cudaEventDestroy(event);
+    }
+    failed(cuda_stream(to), status, "stream_order");
+}
+
+static void device_close_cuda(Device *d)
+{
+    CudaState *state = (CudaState *)d->state;
+    product_close(state->product);
+    free(state);
+    free((void *)d->ops);
+    free(d);
+}
+
+extern "C" Device *cuda_device_open(Error *err)
+{
+    int count = 0;
+    cudaError_t status = cudaGetDeviceCount(&count);
+    if (status != cudaSuccess || count == 0) {
+        error_set(err, "device cuda: %s", status != cudaSuccess ? cudaGetErrorString(status) : "no GPU");
+        return NULL;
+    }
+    status = cudaSetDevice(0);
+    if (status != cudaSuccess) {
+        error_set(err, "device cuda: %s", cudaGetErrorString(status));
+        return NULL;
+    }
+    Product *product = product_open(err);
+    if (!product)
+        return NULL;
+    CudaState *state = (CudaState *)memory_zalloc(1, sizeof *state);
+    state->product = product;
+    Ops *ops = (Ops *)memory_zalloc(1, sizeof *ops);
+    ops->matmul = cuda_matmul;
+    ops->rmsnorm_forward = cuda_rmsnorm_forward;
+    ops->rmsnorm_backward = cuda_rmsnorm_backward;
+    Device *d = (Device *)memory_zalloc(1, sizeof *d);
+    d->name = "cuda";
+    d->threads = 1;
+    d->ops = ops;
+    d->state = state;
+    d->alloc = device_alloc;
+    d->release = device_release;
+    d->stream_new = stream_new;
+    d->stream_free = stream_free;
+    d->stream_wait = stream_wait;
+    d->copy = stream_copy;
+    d->stream_order = stream_order;
+    d->close = device_close_cuda;
+    return d;
+}
