@@ -86,7 +86,7 @@ static inline float __fdividef(float a, float b)
     return a / b;
 }
 
-/* The runtime's host side: one device whose memory is the heap and whose streams run at once. */
+/* The runtime's host side: one device of 64 GB, whose memory is the heap and whose streams run at once. */
 typedef int cudaError_t;
 enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
@@ -105,7 +105,7 @@ static inline cudaError_t cudaSetDevice(int)
 }
 static inline cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    *p = bytes > PTRDIFF_MAX / 2 ? NULL : malloc(bytes ? bytes : 1);
+    *p = bytes > (size_t)64 << 30 ? NULL : malloc(bytes ? bytes : 1);
     if (*p)
         memset(*p, 0xff, bytes);
     return *p ? cudaSuccess : cudaErrorMemoryAllocation;

@@ -81,7 +81,14 @@ struct Block {
 thread_local Block *block;
 thread_local uint64_t order = 0;
 /* Stacks outlive their block: making them is what costs. */
-thread_local std::vector<char *> stacks;
+struct Stacks : std::vector<char *> {
+    ~Stacks()
+    {
+        for (char *s : *this)
+            free(s);
+    }
+};
+thread_local Stacks stacks;
 
 [[noreturn]] void fail(const char *what, const char *place, const char *other)
 {

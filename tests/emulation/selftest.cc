@@ -60,7 +60,8 @@ __global__ void divergent_shuffle(float *sum)
 __global__ void past_the_end(float *sum)
 {
     SHARED(float, part, [THREADS]);
-    part[threadIdx.x + 1] = 1;
+    float *p = part;
+    p[threadIdx.x + 1] = 1;
     __syncthreads();
     sum[0] = part[0];
 }
