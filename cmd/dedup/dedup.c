@@ -344,8 +344,10 @@ static int make_stages(OptionSet *set, Stage *stages)
                 bool before = n > 0 && (stages[n - 1].methods[0] == METHOD_LINES || stages[n - 1].methods[0] == METHOD_PARAGRAPHS);
                 if (n > 0 && stage_has(&stages[n - 1], (Method)m))
                     continue;
-                if (n == 0 || alone || before)
-                    stages[n++] = (Stage){.d = &self, .first = n == 1};
+                if (n == 0 || alone || before) {
+                    stages[n] = (Stage){.d = &self, .first = n == 0};
+                    n++;
+                }
                 stages[n - 1].methods[stages[n - 1].count++] = (Method)m;
             }
     return n;

@@ -95,10 +95,7 @@ static void load_keys(float *plain, float *transposed, Tensor x, Shape s, int64_
 
 CLONES static float seen_max(const float *s, int lo, int hi, float most)
 {
-#pragma omp simd reduction(max : most)
-    for (int j = lo; j < hi; j++)
-        most = s[j] > most ? s[j] : most;
-    return most;
+    return cpu_max(s + lo, hi - lo, most);
 }
 
 /* s becomes e^(s − most) inside [lo, hi) and 0 outside; returns the sum. */

@@ -67,6 +67,23 @@ static inline float cpu_exp(float x)
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
+/* The largest of `most` and x[0 … n-1], by 16 lanes: comparisons that every compiler turns into vector ones. */
+static inline float cpu_max(const float *x, int64_t n, float most)
+{
+    float lanes[16];
+    for (int l = 0; l < 16; l++)
+        lanes[l] = most;
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        for (int l = 0; l < 16; l++)
+            lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
+    for (; i < n; i++)
+        lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    for (int l = 0; l < 16; l++)
+        most = lanes[l] > most ? lanes[l] : most;
+    return most;
+}
+
 void cpu_fill(Stream *s, Tensor x, float value);
 void cpu_copy(Stream *s, Tensor to, Tensor from);
 void cpu_add(Stream *s, Tensor y, Tensor x, float alpha);

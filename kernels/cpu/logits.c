@@ -5,11 +5,7 @@
 
 CLONES static float row_max(const float *z, int64_t n)
 {
-    float most = z[0];
-#pragma omp simd reduction(max : most)
-    for (int64_t i = 0; i < n; i++)
-        most = z[i] > most ? z[i] : most;
-    return most;
+    return cpu_max(z, n, z[0]);
 }
 
 CLONES static float row_exp_sum(const float *z, int64_t n, float most)
