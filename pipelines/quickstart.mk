@@ -26,7 +26,7 @@ S = $W/shards
 # Budgets in FLOPs, and the sizes (parameters without the input table) that each is spent on.
 small_VOCAB = 2048
 small_TOKENS = 12000000
-small_SWEEP = 1e12:3.4e4,7.8e4,1.5e5,2.8e5 1.6e12:3.4e4,7.8e4,1.5e5,2.8e5 2.6e12:3.4e4,7.8e4,1.5e5,2.8e5
+small_SWEEP = 1.6e12:3.4e4,7.8e4,1.5e5,2.8e5 2.6e12:3.4e4,7.8e4,1.5e5,2.8e5 4e12:3.4e4,7.8e4,1.5e5,2.8e5
 small_MAIN = 3e13
 small_TASKS = 250 300 4000 1500
 medium_VOCAB = 8192
