@@ -96,9 +96,13 @@ $V/tokenizer.json: $(CLASSES:%=$W/split/%.train.jsonl)
 $S/%.idx: $V/tokenizer.json $W/split/%.train.jsonl
 	@mkdir -p $(@D)
 	@tokenize --tokenizer $V -o $S/$* $W/split/$*.train.jsonl
+# A small corpus of one's own is repeated up to four times, and gives what it has (.bin holds two bytes a token).
 $W/mix/manifest.json: $(CLASSES:%=$S/%.idx)
-	$(call say,mix,$(TOKENS) tokens)
-	@mixshard $(MIX) --tokens $(TOKENS) --seq-len $(SEQ) --holdout 20000 --max-epochs 4 --seed $(SEED) -o $W/mix
+	@tokens=$(TOKENS); for part in $(MIX); do \
+	    file=$${part#*:}.bin share=$${part#*=}; \
+	    tokens=$$(awk -v t=$$tokens -v b=$$(stat -c %s $$file) -v s=$${share%%:*} 'BEGIN {h = int((b / 2 - 20000) * 3.9 / s); printf "%d", h < t ? h : t}'); done; \
+	printf '%s  %-12s %s\n' "$$(date +%H:%M:%S)" mix "$$tokens tokens"; \
+	mixshard $(MIX) --tokens $$tokens --seq-len $(SEQ) --holdout 20000 --max-epochs 4 --seed $(SEED) -o $W/mix
 VAL = --val general=0.50:$W/mix/heldout-general --val math=0.25:$W/mix/heldout-math --val code=0.17:$W/mix/heldout-code --val multilingual=0.08:$W/mix/heldout-multilingual
 
 # 4. Scaling laws: every run decays to its own end. The learning rate falls with the width.
