@@ -450,7 +450,7 @@ static int write_stats(const Dedup *u, Error *err)
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "dedup", .synopsis = "dedup [--url] [--exact] [--lines] [--paragraphs] [--fuzzy] [OPTION]… [FILE]…",
+    OptionSet set = {.tool = "dedup", .synopsis = "dedup [--url] [--exact] [--lines] [--paragraphs] [--fuzzy]\n[OPTION]… [FILE]…",
                      .summary = "Drop documents, lines or paragraphs that were there before; the first stays.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)

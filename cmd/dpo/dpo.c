@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/thread.h"
 #include "model/folder.h"
 #include "train/posttrain.h"
 
@@ -24,6 +25,7 @@ static const Option options[] = {
     {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, 0, 1e6},
     {"keep-endings", 0, OPTION_FLAG, &dpo.keep_endings, 0, "let the end-of-turn token count in the preference", 0, 0, 0},
     TRAIN_OPTIONS(&self.train),
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
@@ -223,6 +225,7 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
 
 int main(int argc, char **argv)
 {
+    thread_spin_briefly(argv);
     OptionSet set = {.tool = "dpo", .synopsis = "dpo --model DIR [--reference DIR] [OPTION]… -o DIR [FILE]…",
                      .summary = "Direct preference optimisation on pairs of answers.", .options = options};
     self.train.weight_decay = 0;

@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/progress.h"
+#include "base/thread.h"
 #include "data/document.h"
 #include "train/answers.h"
 
@@ -35,6 +36,7 @@ static const Option options[] = {
     {"raw", 0, OPTION_FLAG, &self.raw, 0, "continue the prompt as it stands, without a chat template", 0, 0, 0},
     ANSWER_OPTIONS(&self.answer),
     {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_TEXT(&self.common),
@@ -262,6 +264,7 @@ static int answer_prompt(Generate *g, Error *err)
 
 int main(int argc, char **argv)
 {
+    thread_spin_briefly(argv);
     OptionSet set = {.tool = "generate", .synopsis = "generate --model DIR [--prompt TEXT] [OPTION]… [FILE]…",
                      .summary = "Answer prompts from files or a pipe, or chat at a terminal.", .options = options};
     int status = option_main(&set, argc, argv);

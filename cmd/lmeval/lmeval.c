@@ -1,4 +1,5 @@
 /* lmeval: perplexity and bits per byte, multiple choice, exact match of generated answers, needle in a haystack. */
+#include "base/thread.h"
 #include "lmeval.h"
 
 #include <inttypes.h>
@@ -29,6 +30,7 @@ static const Option options[] = {
     {"limit", 0, OPTION_INTEGER, &self.limit, "N", "first N records of each task only", 0, 1, 1e15},
     {"answers", 0, OPTION_STRING, &self.answers, "FILE", "write the records of --match with response and correct", 0, 0, 0},
     {"json", 0, OPTION_FLAG, &self.json, 0, "one JSON object a task and metric", 0, 0, 0},
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
@@ -145,7 +147,8 @@ static int open_model(Eval *e, ChatCoder *coder, Error *err)
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "lmeval", .synopsis = "lmeval --model DIR [--perplexity FILE]… [--choices FILE]… [--match FILE]… [--needle] [--json]",
+    thread_spin_briefly(argv);
+    OptionSet set = {.tool = "lmeval", .synopsis = "lmeval --model DIR [--perplexity FILE]… [--choices FILE]… [--match FILE]…\n[--needle] [--json]",
                      .summary = "Measure a language model.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)

@@ -36,7 +36,7 @@ static OptionSet set = {
     .synopsis = "mixshard NAME=WEIGHT:PREFIX... --tokens N --seq-len T [OPTION]... -o DIR",
     .summary = "Mix token shards in exact proportions, and hold documents of each source out.",
     .options = options,
-    .footer = "Writes DIR/train.{bin,idx}, DIR/heldout-NAME.{bin,idx} and, last, DIR/manifest.json.",
+    .footer = "Writes DIR/train.{bin,idx}, DIR/heldout-NAME.{bin,idx}, last DIR/manifest.json.",
 };
 
 typedef struct Copy {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/thread.h"
 #include "data/samples.h"
 #include "model/folder.h"
 #include "model/head.h"
@@ -47,10 +48,12 @@ static const Option options[] = {
     {"rope-theta", 0, OPTION_NUMBER, &self.rope_theta, "X", "with --init: raise the RoPE base", 0, 0, 1e15},
     {"z-loss", 0, OPTION_NUMBER, &self.z_loss, "X", "weight of the squared log-sum-exp (default 0)", 0, 0, 1e3},
     TRAIN_OPTIONS(&self.train),
+    OPTION_MORE_HEADING("grid of processes:"),
     {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
     {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
     {"pp", 0, OPTION_INTEGER, &self.pp, "N", "pipeline stages (default 1)", 0, 1, 65536},
     {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default 1)", 0, 1, 65536},
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_DEVICE(&self.common),
@@ -262,7 +265,8 @@ static int train(Pretrain *p, OptionSet *set, Device *d, Error *err)
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD… --tokens N | --steps N [OPTION]… -o DIR",
+    thread_spin_briefly(argv);
+    OptionSet set = {.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR",
                      .summary = "Train a decoder-only transformer on token shards; the same command again resumes.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)

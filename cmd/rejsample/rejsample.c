@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/progress.h"
+#include "base/thread.h"
 #include "data/document.h"
 #include "train/answers.h"
 #include "train/scoring.h"
@@ -34,6 +35,7 @@ static const Option options[] = {
     {"min-margin", 0, OPTION_NUMBER, &self.min_margin, "X", "leave out prompts whose best and worst scores are closer (default 0)", 0, 0, 1e9},
     ANSWER_OPTIONS(&self.answer),
     {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
@@ -204,7 +206,8 @@ static int take_record(void *context, Document *d, Error *err)
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "rejsample", .synopsis = "rejsample --model DIR --reward DIR --samples K {--best | --pairs} [OPTION]… [FILE]…",
+    thread_spin_briefly(argv);
+    OptionSet set = {.tool = "rejsample", .synopsis = "rejsample --model DIR --reward DIR --samples K {--best | --pairs}\n[OPTION]… [FILE]…",
                      .summary = "Draw K answers a prompt and keep what a reward model likes best.", .options = options};
     self.answer.samples = 8;
     int status = option_main(&set, argc, argv);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/thread.h"
 #include "data/document.h"
 #include "train/posttrain.h"
 #include "train/scoring.h"
@@ -23,6 +24,7 @@ static const Option options[] = {
     {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates (prompt, responses) or chats instead of training", 0, 0, 0},
     {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of (score + score)², which keeps scores near 0 (default 0)", 0, 0, 1e6},
     TRAIN_OPTIONS(&self.train),
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
@@ -223,6 +225,7 @@ static int score(const char *const *files, Error *err)
 
 int main(int argc, char **argv)
 {
+    thread_spin_briefly(argv);
     OptionSet set = {.tool = "rmtrain", .synopsis = "rmtrain --model DIR [OPTION]… -o DIR [FILE]…\nrmtrain --score --model DIR [-o FILE] [FILE]…",
                      .summary = "Train a reward model on preferences or rankings; --score scores answers with one.", .options = options};
     self.train.weight_decay = 0;

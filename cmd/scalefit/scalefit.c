@@ -21,7 +21,7 @@ static const Option options[] = {
     {"y", 0, OPTION_STRING, &self.y, "COL", "power: y (default loss)", 0, 0, 0},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png", 0, 0, 0},
     {"json", 0, OPTION_FLAG, &self.json, 0, "JSON instead of text", 0, 0, 0},
-    {NULL, 0, OPTION_HEADING, 0, 0, "plan, shape:", 0, 0, 0},
+    OPTION_MORE_HEADING("plan, shape:"),
     {"params", 0, OPTION_NUMBER, &self.params, "N", "parameters", 0, 0, 1e20},
     {"tokens", 0, OPTION_NUMBER, &self.tokens, "N", "training tokens", 0, 0, 1e24},
     {"tflops", 0, OPTION_NUMBER, &self.peak, "X", "peak TFLOP/s of a GPU (default 989)", 0, 1e-9, 1e9},

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/thread.h"
 #include "train/posttrain.h"
 
 static PostTrain self = POSTTRAIN_DEFAULT;
@@ -10,6 +11,7 @@ static PostTrain self = POSTTRAIN_DEFAULT;
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
     TRAIN_OPTIONS(&self.train),
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
@@ -88,6 +90,7 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
 
 int main(int argc, char **argv)
 {
+    thread_spin_briefly(argv);
     OptionSet set = {.tool = "sft", .synopsis = "sft --model DIR [OPTION]… -o DIR [FILE]…",
                      .summary = "Fine-tune a model on chats: the loss counts assistant tokens only.", .options = options};
     self.train.weight_decay = 0;

@@ -219,7 +219,7 @@ static int run(Tokenize *t, OptionSet *set, Error *err)
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "tokenize", .synopsis = "tokenize --tokenizer PATH {--ids | --count | --decode | -o PREFIX} [OPTION]… [FILE]…",
+    OptionSet set = {.tool = "tokenize", .synopsis = "tokenize --tokenizer PATH {--ids | --count | --decode | -o PREFIX}\n[OPTION]… [FILE]…",
                      .summary = "Turn documents into token ids or shards, and ids back into text.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)

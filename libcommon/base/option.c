@@ -12,7 +12,7 @@
 static const Option *option_find(const OptionSet *set, const char *name, size_t length, bool *negated)
 {
     *negated = false;
-    for (const Option *o = set->options; o->name || o->type == OPTION_HEADING; o++) {
+    for (const Option *o = set->options; !option_is_last(o); o++) {
         if (!o->name)
             continue;
         if (strlen(o->name) == length && memcmp(o->name, name, length) == 0)
@@ -113,6 +113,7 @@ int option_store(const Option *o, const char *text, Error *err)
         list->values[list->count++] = text;
         return 0;
     case OPTION_HEADING:
+    case OPTION_MORE:
         break;
     }
     return error_set(err, "--%s takes no value", o->name);
@@ -153,7 +154,7 @@ static int parse_long(OptionSet *set, const char *argument, char **argv, int arg
 
 static const Option *letter_find(const OptionSet *set, char letter)
 {
-    for (const Option *o = set->options; o->name || o->type == OPTION_HEADING; o++)
+    for (const Option *o = set->options; !option_is_last(o); o++)
         if (o->letter == letter)
             return o;
     return NULL;
@@ -211,7 +212,9 @@ int option_parse(OptionSet *set, int argc, char **argv, Error *err)
         } else if (strcmp(a, "--") == 0) {
             only_operands = true;
         } else if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0) {
-            return option_print_help(set, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
+            return option_print_help(set, false, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
+        } else if (strcmp(a, "--help=all") == 0) {
+            return option_print_help(set, true, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
         } else if (strcmp(a, "--version") == 0) {
             return option_print_version(set, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
         } else if (a[1] == '-') {
@@ -241,7 +244,7 @@ int option_main(OptionSet *set, int argc, char **argv)
 
 void option_free(OptionSet *set)
 {
-    for (const Option *o = set->options; o->name || o->type == OPTION_HEADING; o++)
+    for (const Option *o = set->options; !option_is_last(o); o++)
         if (o->type == OPTION_LIST) {
             OptionList *list = o->value;
             free(list->values);

@@ -18,7 +18,8 @@ typedef enum OptionType {
     OPTION_CHOICE,   /* const char *, one of `choices` ("auto|cpu|cuda") */
     OPTION_LIST,     /* OptionList: may be given several times, values kept in order */
     OPTION_OPTIONAL, /* const char *: --name alone stores `choices` as the value, --name=V stores V */
-    OPTION_HEADING   /* no option: `help` is printed as a heading */
+    OPTION_HEADING,  /* no option: `help` is printed as a heading */
+    OPTION_MORE      /* no option: the ones up to the next heading are only named by --help, explained by --help=all */
 } OptionType;
 
 typedef struct OptionList {
@@ -49,6 +50,8 @@ typedef struct OptionSet {
     const Option **given;  /* the options seen, in the order given (a repeated one appears again) */
     size_t given_count;
 } OptionSet;
+
+#define OPTION_MORE_HEADING(text) {NULL, 0, OPTION_MORE, 0, 0, text, 0, 0, 0}
 
 /* What means the same in every tool. Point OptionSet.options at a table that includes the macros below. */
 typedef struct Common {
@@ -94,7 +97,7 @@ typedef struct Common {
 enum { OPTIONS_RUN = 0, OPTIONS_DONE = 1 /* --help or --version was printed */, OPTIONS_USAGE = -1 };
 
 /* Parses argv[1..]. Unknown, ambiguous-by-prefix or repeated-with-conflict options are usage errors; an abbreviation is
- * never accepted. -h/--help and --version are built in. Also calls message_begin(tool, quiet, verbose). */
+ * never accepted. -h/--help (a screen), --help=all and --version are built in. Also calls message_begin(tool, quiet, verbose). */
 int option_parse(OptionSet *set, int argc, char **argv, Error *err);
 /* The usual first lines of a main(): parses, prints usage errors ("tool: reason" and a hint at --help). Returns -1 to go
  * on, else the exit status (0 or 2). */

@@ -42,8 +42,27 @@ static void print_option(const Option *o)
     print_wrapped(o->help, HELP_COLUMN, n);
 }
 
-int option_print_help(const OptionSet *set, Error *err)
+/* "heading --name ARG, --name ARG" of the options from `o` to the next heading, wrapped; returns the row after them. */
+static const Option *print_names(const Option *o)
 {
+    int at = printf("%s", o->help);
+    for (o++; !option_is_last(o) && !option_is_heading(o); o++) {
+        int n = (int)strlen(o->name) + 3 + (o->argument ? (int)strlen(o->argument) + 1 : 0) + (o->letter ? 4 : 0);
+        if (at + n > HELP_WIDTH)
+            at = printf("\n    ") - 1;
+        putchar(' ');
+        if (o->letter)
+            printf("-%c, ", o->letter);
+        printf("--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+        at += n;
+    }
+    putchar('\n');
+    return o;
+}
+
+int option_print_help(const OptionSet *set, bool all, Error *err)
+{
+    bool shortened = false;
     const char *line = set->synopsis;
     for (int first = 1; *line; first = 0) {
         size_t n = strcspn(line, "\n");
@@ -53,12 +72,20 @@ int option_print_help(const OptionSet *set, Error *err)
     if (set->summary)
         print_wrapped(set->summary, 0, 0);
     putchar('\n');
-    for (const Option *o = set->options; o->name || o->type == OPTION_HEADING; o++) {
-        if (o->type == OPTION_HEADING)
+    for (const Option *o = set->options; !option_is_last(o);) {
+        if (o->type == OPTION_MORE && !all) {
+            o = print_names(o);
+            shortened = true;
+            continue;
+        }
+        if (option_is_heading(o))
             printf("%s\n", o->help);
         else
             print_option(o);
+        o++;
     }
+    if (shortened)
+        printf("--help=all and %s(1) explain the options that are only named here.\n", set->tool);
     if (set->footer)
         printf("%s\n", set->footer);
     return fflush(stdout) != 0 || ferror(stdout) ? error_set(err, "standard output:") : 0;
@@ -83,8 +110,8 @@ char *option_json(const OptionSet *set)
     Buffer b = {0};
     buffer_string(&b, "{");
     bool first = true;
-    for (const Option *o = set->options; o->name || o->type == OPTION_HEADING; o++) {
-        if (o->type == OPTION_HEADING)
+    for (const Option *o = set->options; !option_is_last(o); o++) {
+        if (option_is_heading(o))
             continue;
         buffer_format(&b, "%s\n  \"%s\": ", first ? "" : ",", o->name);
         first = false;
@@ -136,7 +163,7 @@ static char *value_text(const JsonValue *v)
 static int config_member(OptionSet *set, const char *path, const char *key, const JsonValue *v, Error *err)
 {
     const Option *o = set->options;
-    while ((o->name || o->type == OPTION_HEADING) && (!o->name || strcmp(o->name, key) != 0))
+    while (!option_is_last(o) && (option_is_heading(o) || strcmp(o->name, key) != 0))
         o++;
     if (!o->name)
         return error_set(err, "%s: unknown option '%s'", path, key);

@@ -8,6 +8,12 @@
 
 int thread_default_count(void); /* CPUs that this process may run on */
 
+/* The first line of a main() that computes with OpenMP: its threads then wait for one another by spinning for some 50 µs, not
+ * for milliseconds, which stalls programs that share the CPUs (a pipe of two of them ran twenty times slower). libgomp reads
+ * that from the environment before main(), so the program sets it and starts itself again; a user's own GOMP_SPINCOUNT or
+ * OMP_WAIT_POLICY stays. */
+void thread_spin_briefly(char **argv);
+
 /* Runs work(context, index, thread) for index 0 … count-1 on `threads` threads; thread is 0 … threads-1. The first error
  * (lowest index) is returned after all have stopped. */
 int thread_parallel(int threads, size_t count, int (*work)(void *context, size_t index, int thread, Error *err),

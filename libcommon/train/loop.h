@@ -20,6 +20,7 @@ typedef struct TrainOptions {
 
 /* Options of the optimiser and the loop, for a tool's table. */
 #define TRAIN_OPTIONS(t)                                                                                                          \
+    OPTION_MORE_HEADING("learning:"),                                                                                              \
     {"lr", 0, OPTION_NUMBER, &(t)->lr, "X", "peak learning rate (default 3e-4)", 0, 0, 1e9},                                        \
     {"min-lr", 0, OPTION_NUMBER, &(t)->min_lr, "X", "learning rate at the end (default: a tenth of the peak)", 0, 0, 1e9},          \
     {"schedule", 0, OPTION_CHOICE, &(t)->schedule, "KIND", "cosine, wsd, linear or constant (default cosine)", "cosine|wsd|linear|constant", 0, 0}, \
@@ -30,6 +31,7 @@ typedef struct TrainOptions {
     {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW (default 0.95)", 0, 0, 1},                                                 \
     {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW (default 1e-8)", 0, 0, 1},                                                     \
     {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
+    OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
     {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "write a checkpoint so often, 0: never (default 1000)", 0, 0, 1e12}, \
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "newest checkpoints that stay, 0: all (default 2)", 0, 0, 1e6},                    \
     {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "evaluate so often, 0: only at the end (default 0)", 0, 0, 1e12},  \

@@ -3,6 +3,8 @@
 . "$(dirname "$0")/tap.sh"
 for t in dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmtrain rejsample generate lmeval; do
     ok "$t --help" "$t" --help
+    is "$t --help fits a screen" "$("$t" --help | awk '{gsub(/…/, ".")} length > 80 {wide++} END {print (NR > 30 || wide) ? "no" : "yes"}')" yes
+    ok "$t --help=all" "$t" --help=all
     is "$t --version" "$("$t" --version)" "$t (lmpipe) 0.1.0"
     fails 2 "unknown option '--nonsense'" "$t: an unknown option is wrong usage" "$t" --nonsense
     fails 1 'No space left' "$t: a full disk is told" sh -c "$t --help >/dev/full; exit \$((\$? == 2 ? 1 : \$?))"
