@@ -194,7 +194,7 @@ int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, Devic
     if (fresh)
         c.num_labels = 1;
     if (model_open(m, &c, d, err) < 0)
-        return -1;
+        return error_prefix(err, "%s", path);
     if (weights_load(m, path, fresh, seed, err) < 0) {
         model_close(m);
         return -1;
