@@ -9,6 +9,7 @@ VERSION = 0.1.0
 CC ?= cc
 CXX ?= c++
 PKG_CONFIG ?= pkg-config
+PYTHON ?= python3
 NVCC ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc /usr/local/cuda/bin/nvcc) $(shell command -v nvcc 2>/dev/null))
 # Everything that is built lies here; a second build (sanitizers, clang) takes another folder.
 B ?= build
@@ -69,7 +70,7 @@ check-asan: ## every test again, built with the address and undefined-behaviour 
 	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
 
 check-peers: all ## compare with the real Python packages (tests/reference/README.md)
-	$(Q)B=$(B) sh tests/peers
+	$(Q)B=$(B) PYTHON=$(PYTHON) sh tests/peers
 
 features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
