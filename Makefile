@@ -79,8 +79,8 @@ features: ## what this machine's build takes in
 check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
 	$(Q)B=$(B) sh tests/run gpu
 
-bench: all ## measure every figure that README.md states, as ratios
-	$(Q)B=$(B) sh tests/bench/run
+bench: all $(B)/tests/bench/json ## measure as ratios against peers (TEXT=, PYTHON=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
 
 bench-gpu: all ## measure the CUDA kernels
 	$(Q)B=$(B) sh tests/bench/run gpu
@@ -159,6 +159,10 @@ $(EMULATED): $(EMULATED_O) $(B)/emulated/emulation.o
 $(SELFTEST): $(B)/emulated/selftest.o $(B)/emulated/emulation.o
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -o $@ $^
+
+$(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
+	$(call say,LINK)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(B)/liblmpipe.a $(LIBS)
 
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
