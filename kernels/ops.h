@@ -4,7 +4,21 @@
  * Conventions: T tokens are rows. Every operation takes a stream first, works on one device, allocates nothing and returns
  * nothing: shapes are checked by checks that abort with the operation's name (a programming error, never input).
  * Sums over tokens run in a fixed order that does not depend on the number of threads. Weight gradients are accumulated
- * (+=) in f32; activations' gradients are written (=) unless said otherwise. */
+ * (+=) in f32; activations' gradients are written (=) unless said otherwise.
+ *
+ * Types. What is called "either" below is F32 or BF16; everything that is not named is F32, float or int32. Every operation
+ * computes in f32 and rounds a BF16 result once, to nearest even.
+ *   fill, copy, add, scale      either, each tensor its own
+ *   matmul                      a and b the same of either; c either; products are summed in f32
+ *   bias                        y, dy either
+ *   embedding                   F32 alone
+ *   rmsnorm                     y, sub, dy either; dh and dresidual the same of either; x, h, w, dw, rstd F32
+ *   rope                        x either
+ *   attention                   q, k, v, out and their gradients all the same of either; decode: q and out too, the cache its own
+ *   swiglu                      all the same of either
+ *   logits, sum_squares, adamw  F32 alone
+ * So in bf16 training the residual stream, its gradient, the weights' master copies and gradients and all norms are F32; the
+ * inputs of products (activations and working copies of matrices) are BF16. */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
