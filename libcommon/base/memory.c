@@ -6,9 +6,18 @@
 #include <string.h>
 #include <unistd.h>
 
+static void (*before_exit)(void);
+
+void memory_exhausted_call(void (*function)(void))
+{
+    before_exit = function;
+}
+
 static void out_of_memory(size_t count, size_t size)
 {
     char text[96];
+    if (before_exit)
+        before_exit();
     int n = snprintf(text, sizeof text, "out of memory: %zu items of %zu bytes\n", count, size);
     if (write(STDERR_FILENO, text, (size_t)n) < 0)
         _exit(1);

@@ -1,9 +1,12 @@
 #include "base/option.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/option_internal.h"
@@ -212,11 +215,11 @@ int option_parse(OptionSet *set, int argc, char **argv, Error *err)
         } else if (strcmp(a, "--") == 0) {
             only_operands = true;
         } else if (strcmp(a, "-h") == 0 || strcmp(a, "--help") == 0) {
-            return option_print_help(set, false, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
+            return option_print_help(set, false, err) < 0 ? OPTIONS_FAILED : OPTIONS_DONE;
         } else if (strcmp(a, "--help=all") == 0) {
-            return option_print_help(set, true, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
+            return option_print_help(set, true, err) < 0 ? OPTIONS_FAILED : OPTIONS_DONE;
         } else if (strcmp(a, "--version") == 0) {
-            return option_print_version(set, err) < 0 ? OPTIONS_USAGE : OPTIONS_DONE;
+            return option_print_version(set, err) < 0 ? OPTIONS_FAILED : OPTIONS_DONE;
         } else if (a[1] == '-') {
             if (parse_long(set, a + 2, argv, argc, &i, err) < 0)
                 return OPTIONS_USAGE;
@@ -232,14 +235,25 @@ int option_parse(OptionSet *set, int argc, char **argv, Error *err)
     return OPTIONS_RUN;
 }
 
+/* Where the parent closed a standard descriptor, the next file would get its number: a tool would read its own output as its
+ * input, or write messages into it. What stands in its place fails when it is used. */
+static void hold_standard_descriptors(void)
+{
+    for (int d = STDIN_FILENO; d <= STDERR_FILENO; d++)
+        if (fcntl(d, F_GETFD) < 0 && open("/dev/null", d == STDIN_FILENO ? O_WRONLY : O_RDONLY) < 0)
+            return;
+}
+
 int option_main(OptionSet *set, int argc, char **argv)
 {
     Error err;
+    hold_standard_descriptors();
+    signal(SIGPIPE, SIG_DFL); /* a closed pipe ends a tool quietly, also where its parent ignores the signal (services do) */
     int status = option_parse(set, argc, argv, &err);
     if (status == OPTIONS_RUN)
         return -1;
     option_free(set);
-    return status == OPTIONS_DONE ? 0 : message_usage("%s", err.text);
+    return status == OPTIONS_DONE ? 0 : status == OPTIONS_FAILED ? message_failed(&err) : message_usage("%s", err.text);
 }
 
 void option_free(OptionSet *set)

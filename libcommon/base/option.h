@@ -94,13 +94,14 @@ typedef struct Common {
     {"stats", 0, OPTION_STRING, &(c)->stats, "FILE", "write counts and timings there, one JSON object", 0, 0, 0},   \
     {NULL, 0, 0, 0, 0, 0, 0, 0, 0}
 
-enum { OPTIONS_RUN = 0, OPTIONS_DONE = 1 /* --help or --version was printed */, OPTIONS_USAGE = -1 };
+enum { OPTIONS_RUN = 0, OPTIONS_DONE = 1 /* --help or --version was printed */, OPTIONS_USAGE = -1,
+       OPTIONS_FAILED = -2 /* they could not be printed */ };
 
 /* Parses argv[1..]. Unknown, ambiguous-by-prefix or repeated-with-conflict options are usage errors; an abbreviation is
  * never accepted. -h/--help (a screen), --help=all and --version are built in. Also calls message_begin(tool, quiet, verbose). */
 int option_parse(OptionSet *set, int argc, char **argv, Error *err);
 /* The usual first lines of a main(): parses, prints usage errors ("tool: reason" and a hint at --help). Returns -1 to go
- * on, else the exit status (0 or 2). */
+ * on, else the exit status (0, 1 or 2). */
 int option_main(OptionSet *set, int argc, char **argv);
 /* Was this variable's option given (on the command line or in --config)? */
 bool option_given(const OptionSet *set, const void *value);

@@ -172,8 +172,15 @@ static int config_member(OptionSet *set, const char *path, const char *key, cons
     size_t count = v->type == JSON_ARRAY && o->type == OPTION_LIST ? v->count : 1;
     for (size_t i = 0; i < count; i++) {
         const JsonValue *one = v->type == JSON_ARRAY && o->type == OPTION_LIST ? &v->items[i] : v;
+        bool text = o->type == OPTION_STRING || o->type == OPTION_CHOICE || o->type == OPTION_LIST || o->type == OPTION_OPTIONAL;
         if (one->type == JSON_ARRAY || one->type == JSON_OBJECT || one->type == JSON_NULL)
             return error_set(err, "%s: '%s' must be a plain value", path, key);
+        if (text && one->type != JSON_STRING)
+            return error_set(err, "%s: '%s' must be a string", path, key);
+        if (one->type == JSON_STRING && memchr(one->string.data, 0, one->string.length))
+            return error_set(err, "%s: '%s' holds a NUL", path, key);
+        if (o->type == OPTION_FLAG && one->type != JSON_BOOL)
+            return error_set(err, "%s: '%s' must be true or false", path, key);
         if (option_store(o, value_text(one), err) < 0)
             return error_prefix(err, "%s", path);
     }
@@ -188,7 +195,9 @@ int option_read_config(OptionSet *set, const char *path, Error *err)
         return -1;
     int status = json_is(tree.root, JSON_OBJECT) ? 0 : error_set(err, "%s: not a JSON object", path);
     for (size_t i = 0; status == 0 && i < tree.root->count; i++)
-        status = config_member(set, path, tree.root->keys[i].data, &tree.root->items[i], err);
+        status = strlen(tree.root->keys[i].data) != tree.root->keys[i].length
+                     ? error_set(err, "%s: a key holds a NUL", path)
+                     : config_member(set, path, tree.root->keys[i].data, &tree.root->items[i], err);
     json_free(&tree);
     return status;
 }

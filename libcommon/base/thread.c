@@ -97,6 +97,7 @@ typedef struct Ring {
     Error *errors;       /* of each slot's work */
     bool *failed;
     size_t depth, read, taken; /* items read, items given to workers */
+    size_t *weights, held;     /* of each slot; their sum over the items in flight */
     bool ended, stop;
     int read_status;
     Error read_error;
@@ -126,9 +127,14 @@ static void *ring_reader(void *argument)
         bool stop = r->stop;
         pthread_mutex_unlock(&r->lock);
         int got = stop ? 0 : p->read(p->context, ring_item(r, r->read), &r->read_error);
+        size_t slot = r->read % r->depth, weight = got > 0 && p->weight ? p->weight(p->context, ring_item(r, r->read)) : 0;
         pthread_mutex_lock(&r->lock);
+        while (!r->stop && r->held > 0 && r->held + weight > p->budget)
+            pthread_cond_wait(&r->changed, &r->lock);
         if (got > 0) {
-            r->state[r->read % r->depth] = SLOT_READ;
+            r->weights[slot] = weight;
+            r->held += weight;
+            r->state[slot] = SLOT_READ;
             r->read++;
         } else {
             r->ended = true;
@@ -194,6 +200,7 @@ static int ring_write(Ring *r, Error *err)
             status = p->write(p->context, ring_item(r, number), err);
         }
         pthread_mutex_lock(&r->lock);
+        r->held -= r->weights[slot];
         r->state[slot] = SLOT_EMPTY;
         pthread_cond_broadcast(&r->changed);
     }
@@ -212,6 +219,7 @@ int pipeline_run(const Pipeline *p, Error *err)
     r.state = memory_zalloc(r.depth, sizeof *r.state);
     r.errors = memory_zalloc(r.depth, sizeof *r.errors);
     r.failed = memory_zalloc(r.depth, sizeof *r.failed);
+    r.weights = memory_zalloc(r.depth, sizeof *r.weights);
     RingWorker *workers = memory_zalloc((size_t)threads, sizeof *workers);
     pthread_t reader;
     int started = 0, status;
@@ -243,5 +251,6 @@ int pipeline_run(const Pipeline *p, Error *err)
     free(r.state);
     free(r.errors);
     free(r.failed);
+    free(r.weights);
     return status;
 }

@@ -29,6 +29,10 @@ typedef struct Pipeline {
     int (*work)(void *context, void *item, int thread, Error *err);
     int (*write)(void *context, void *item, Error *err);
     void (*release)(void *context, void *item); /* at the end, for each item ever used; may be NULL */
+    /* Bytes that an item which was read holds, and how many all in flight may hold: an item past it waits until it is alone. So
+     * a file of huge records needs memory for a few of them, not for depth. May be NULL. */
+    size_t (*weight)(void *context, void *item);
+    size_t budget;
     void *context;
 } Pipeline;
 int pipeline_run(const Pipeline *p, Error *err);

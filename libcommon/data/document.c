@@ -10,6 +10,8 @@
 
 /* Lines travel in batches, so that threads meet once in a quarter of a megabyte and not once a line. */
 enum { BATCH_BYTES = 1 << 18, BATCH_LINES = 4096 };
+/* Batches in flight hold no more bytes of lines than this, or there is one; what a huge line grew is given back after it. */
+enum { FLIGHT_BYTES = 1 << 26, KEEP_BYTES = 1 << 23 };
 
 typedef struct Line {
     size_t offset, length;
@@ -126,16 +128,19 @@ static void string_keep(Batch *b, JsonField *f)
 static int document_parse(Run *run, Batch *b, size_t i, Error *err)
 {
     Document *d = &b->documents[i];
-    if (run->reader->common->text)
-        return json_utf8_valid(d->raw) ? 0 : error_set(err, "invalid UTF-8");
-    if (json_record(b->parser, d->raw, run->names, run->name_count, d->fields, err) < 0)
-        return -1;
+    bool text_only = run->reader->common->text;
+    if (text_only ? !json_utf8_valid(d->raw) : json_record(b->parser, d->raw, run->names, run->name_count, d->fields, err) < 0) {
+        bool utf16 = d->line == 1 && d->raw.length >= 2 && (memcmp(d->raw.data, "\xff\xfe", 2) == 0 || memcmp(d->raw.data, "\xfe\xff", 2) == 0);
+        return utf16 ? error_set(err, "invalid UTF-8 (the file begins as UTF-16 does)") : text_only ? error_set(err, "invalid UTF-8") : -1;
+    }
+    if (text_only)
+        return 0;
     JsonField *text = &d->fields[1];
     if (text->type != JSON_STRING && (text->type != JSON_ABSENT || !run->reader->text_optional))
         return error_set(err, text->type == JSON_ABSENT ? "no field 'text'" : "field 'text' is not a string");
     JsonType id = d->fields[0].type;
-    if (id != JSON_ABSENT && id != JSON_STRING && id != JSON_INTEGER && id != JSON_NULL)
-        return error_set(err, "field 'id' is neither a string nor a whole number");
+    if (id != JSON_ABSENT && id != JSON_STRING && id != JSON_INTEGER && id != JSON_NUMBER && id != JSON_NULL)
+        return error_set(err, "field 'id' is neither a string nor a number");
     for (size_t f = 0; f < run->name_count; f++)
         if (d->fields[f].type == JSON_STRING)
             string_keep(b, &d->fields[f]);
@@ -146,11 +151,12 @@ static void document_identify(Document *d)
 {
     if (d->fields[0].type == JSON_STRING) {
         d->id = d->fields[0].string;
-    } else if (d->fields[0].type == JSON_INTEGER) {
-        d->id = d->fields[0].raw;
+    } else if (d->fields[0].type == JSON_INTEGER || d->fields[0].type == JSON_NUMBER) {
+        d->id = d->fields[0].raw; /* hashes of 64 bits and more are not all an int64 */
     } else {
-        size_t n = (size_t)snprintf(d->place, sizeof d->place, "%s:%" PRId64, d->file, d->line);
-        d->id = (Span){d->place, n < sizeof d->place ? n : sizeof d->place - 1};
+        d->place.length = 0;
+        buffer_format(&d->place, "%s:%" PRId64, d->file, d->line);
+        d->id = (Span){d->place.data, d->place.length};
     }
 }
 
@@ -206,6 +212,24 @@ static int batch_work(void *context, void *item, int thread, Error *err)
     return 0;
 }
 
+static size_t batch_weight(void *context, void *item)
+{
+    (void)context;
+    return ((Batch *)item)->text.length;
+}
+
+static void batch_shrink(Batch *b)
+{
+    if (b->text.capacity <= KEEP_BYTES && b->strings.capacity <= KEEP_BYTES)
+        return;
+    buffer_free(&b->text);
+    buffer_free(&b->strings);
+    json_parser_free(b->parser);
+    b->parser = NULL;
+    for (size_t i = 0; i < b->prepared; i++)
+        buffer_free(&b->documents[i].out);
+}
+
 static int batch_write(void *context, void *item, Error *err)
 {
     Run *run = context;
@@ -224,6 +248,7 @@ static int batch_write(void *context, void *item, Error *err)
             return -1;
     }
     progress_set(run->progress, r->bytes_in);
+    batch_shrink(b);
     return 0;
 }
 
@@ -233,6 +258,7 @@ static void batch_release(void *context, void *item)
     Batch *b = item;
     for (size_t i = 0; i < b->prepared; i++) {
         buffer_free(&b->documents[i].out);
+        buffer_free(&b->documents[i].place);
         free(b->reasons[i]);
     }
     buffer_free(&b->text);
@@ -260,7 +286,7 @@ int document_run(DocumentReader *r, Error *err)
     r->first_skip = NULL;
     run.progress = progress_begin(r->common, "bytes", 0);
     Pipeline p = {.threads = (int)r->common->threads, .item_size = sizeof(Batch), .read = batch_read, .work = batch_work,
-                  .write = batch_write, .release = batch_release, .context = &run};
+                  .write = batch_write, .release = batch_release, .weight = batch_weight, .budget = FLIGHT_BYTES, .context = &run};
     int status = pipeline_run(&p, err);
     progress_end(run.progress);
     reader_close(run.input);

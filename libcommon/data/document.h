@@ -17,12 +17,12 @@ typedef struct Document {
     uint64_t index;     /* place among all documents, from 0 */
     Span raw;           /* the line as read, without newline */
     Span text;          /* unescaped */
-    Span id;            /* the field `id` (a string, or the raw number), else FILE:LINE */
+    Span id;            /* the field `id` (a string, or the number as it is written), else FILE:LINE */
     bool line_ended;    /* with --text: the line had its newline */
     JsonField *fields;  /* as many as DocumentReader.fields names; [0] is id and [1] is text */
     JsonParser *parser; /* of this thread, for json_field_tree */
     Buffer out;         /* what `work` wants written; emptied before each document */
-    char place[256];    /* FILE:LINE, where the record has no id */
+    Buffer place;       /* FILE:LINE, where the record has no id */
     void *result;       /* result_size bytes of the batch for this document, cleared before `work` */
 } Document;
 

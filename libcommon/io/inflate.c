@@ -51,7 +51,37 @@ static enum Kind kind_of(const unsigned char *p, size_t n)
         return GZIP;
     if (n >= 4 && p[0] == 0x28 && p[1] == 0xb5 && p[2] == 0x2f && p[3] == 0xfd)
         return ZSTD;
+    /* A skippable frame: pzstd and seekable zstd write them before and between frames of data. */
+    if (n >= 4 && (p[0] & 0xf0) == 0x50 && p[1] == 0x2a && p[2] == 0x4d && p[3] == 0x18)
+        return ZSTD;
     return PLAIN;
+}
+
+/* What is not read: "xz", or NULL. */
+static const char *other_compression(const unsigned char *p, size_t n)
+{
+    static const struct {
+        const char *name, *magic;
+        size_t length;
+    } others[] = {{"xz", "\xfd" "7zXZ", 5}, {"lz4", "\x04\x22\x4d\x18", 4}, {"zip", "PK\x03\x04", 4}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (n >= others[i].length && memcmp(p, others[i].magic, others[i].length) == 0)
+            return others[i].name;
+    return n >= 7 && memcmp(p, "BZh", 3) == 0 && memcmp(p + 4, "1AY", 3) == 0 ? "bzip2" : NULL;
+}
+
+/* Zeros behind the last member are padding (gzip(1) takes them so): skips them. 1: something else follows, 0: the end, -1. */
+static int skip_padding(Inflate *f, Error *err)
+{
+    for (;;) {
+        while (f->begin < f->end && f->input[f->begin] == 0)
+            f->begin++;
+        if (f->begin < f->end)
+            return 1;
+        int got = fill(f, err);
+        if (got <= 0)
+            return got;
+    }
 }
 
 Inflate *inflate_open(int descriptor, const char *name, Error *err)
@@ -60,7 +90,8 @@ Inflate *inflate_open(int descriptor, const char *name, Error *err)
     f->descriptor = descriptor;
     f->name = name;
     f->input = memory_alloc(INPUT_BYTES, 1);
-    while (f->end < 4) {
+    /* No first bytes of interest have a newline among them: who types a short line is not kept waiting for another. */
+    while (f->end < 8 && !memchr(f->input, '\n', f->end)) {
         int got = fill(f, err);
         if (got < 0) {
             inflate_close(f);
@@ -70,6 +101,12 @@ Inflate *inflate_open(int descriptor, const char *name, Error *err)
             break;
     }
     f->kind = kind_of(f->input, f->end);
+    const char *other = f->kind == PLAIN ? other_compression(f->input, f->end) : NULL;
+    if (other) {
+        error_set(err, "%s: %s is not read; gzip and zstd are", name, other);
+        inflate_close(f);
+        return NULL;
+    }
     if (f->kind == GZIP && inflateInit2(&f->zlib, 15 + 16) != Z_OK) {
         error_set(err, "%s: zlib does not start", name);
         f->kind = PLAIN;
@@ -78,7 +115,11 @@ Inflate *inflate_open(int descriptor, const char *name, Error *err)
     }
     if (f->kind == ZSTD) {
         f->zstd = ZSTD_createDStream();
-        ZSTD_DCtx_setParameter(f->zstd, ZSTD_d_windowLogMax, 31);
+        if (!f->zstd || ZSTD_isError(ZSTD_DCtx_setParameter(f->zstd, ZSTD_d_windowLogMax, 31))) { /* what zstd --long=31 writes */
+            error_set(err, "%s: zstd does not start", name);
+            inflate_close(f);
+            return NULL;
+        }
     }
     return f;
 }
@@ -144,6 +185,10 @@ ssize_t inflate_read(Inflate *f, void *buffer, size_t n, Error *err)
         }
         if (!f->inside && f->end - f->begin < 4 && !f->ended && fill(f, err) < 0)
             return -1;
+        if (f->kind == GZIP && !f->inside && f->begin < f->end && f->input[f->begin] == 0) {
+            int more = skip_padding(f, err);
+            return more <= 0 ? more : error_set(err, "%s: garbage behind the compressed data", f->name);
+        }
         if (!f->inside && f->end > f->begin && kind_of(f->input + f->begin, f->end - f->begin) != f->kind)
             return error_set(err, "%s: garbage behind the compressed data", f->name);
         ssize_t got = f->kind == GZIP ? step_gzip(f, buffer, n, err) : step_zstd(f, buffer, n, err);

@@ -1,5 +1,6 @@
 /* JSON (RFC 8259) in and out. Parsing is simdjson's, behind this C header. Strict: UTF-8 is checked, duplicate keys,
- * lone surrogates and raw control characters are errors, depth at most 256; NaN and Infinity are refused. */
+ * lone surrogates and raw control characters are errors, depth at most 256; NaN and Infinity are refused. A whole number of more
+ * than 64 bits is read as a double; one past a double's range is refused where it is read, and passes in other fields. */
 #ifndef IO_JSON_H
 #define IO_JSON_H
 

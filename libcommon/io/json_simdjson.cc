@@ -2,6 +2,8 @@
  * only at compile time) and checks a line wholly before any of it is used. */
 #include <simdjson.h>
 
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -37,42 +39,83 @@ extern "C" void json_parser_free(JsonParser *p)
     delete p;
 }
 
-/* simdjson refuses integers of more than 64 bits, which Python writes (tokenizer_config.json says model_max_length
- * 1000000000000000019884624838656). A copy in which such a number reads "…e0" is taken as a double. */
-static bool widen_integers(Span text, std::string &out)
+static size_t count_digits(const char *p, const char *end)
 {
-    bool widened = false, inside = false;
+    const char *q = p;
+    while (q < end && *q >= '0' && *q <= '9')
+        q++;
+    return (size_t)(q - p);
+}
+
+/* The length of the JSON number at p, 0: none. `whole`: it has neither a fraction nor an exponent. */
+static size_t number_length(const char *p, const char *end, bool *whole)
+{
+    const char *q = p + (*p == '-');
+    size_t n = count_digits(q, end);
+    *whole = true;
+    if (n == 0 || (*q == '0' && n > 1))
+        return 0;
+    q += n;
+    if (q < end && *q == '.') {
+        *whole = false;
+        if ((n = count_digits(q + 1, end)) == 0)
+            return 0;
+        q += 1 + n;
+    }
+    if (q < end && (*q == 'e' || *q == 'E')) {
+        *whole = false;
+        const char *digits = q + 1 + (q + 1 < end && (q[1] == '+' || q[1] == '-'));
+        if ((n = count_digits(digits, end)) == 0)
+            return 0;
+        q = digits + n;
+    }
+    return (size_t)(q - p);
+}
+
+/* simdjson takes neither whole numbers of more than 64 bits, which Python writes (tokenizer_config.json says model_max_length
+ * 1000000000000000019884624838656), nor those past a double's range, which RFC 8259 allows. In a copy the first read "…e0" and
+ * are taken as doubles. The others can't be read: a record (`lenient`) may hold them in fields that nobody reads, so there the
+ * copy has "{}", which no reader of a number takes. */
+static void widen_numbers(Span text, bool lenient, std::string &out)
+{
+    const char *p = text.data, *end = p + text.length;
     out.clear();
     out.reserve(text.length + 64);
-    for (size_t i = 0; i < text.length;) {
-        char c = text.data[i];
-        if (inside || c < '0' || c > '9') {
-            if (inside && c == '\\' && i + 1 < text.length)
-                out += text.data[i++];
-            else if (c == '"')
-                inside = !inside;
-            out += text.data[i++];
+    while (p < end) {
+        bool whole;
+        if (*p == '"') {
+            const char *begin = p++;
+            while (p < end && *p != '"')
+                p += *p == '\\' && p + 1 < end ? 2 : 1;
+            p += p < end;
+            out.append(begin, (size_t)(p - begin));
             continue;
         }
-        size_t begin = i;
-        while (i < text.length && text.data[i] >= '0' && text.data[i] <= '9')
-            i++;
-        bool whole = i == text.length || (text.data[i] != '.' && text.data[i] != 'e' && text.data[i] != 'E');
-        bool plain = begin == 0 || (text.data[begin - 1] != '.' && text.data[begin - 1] != 'e' && text.data[begin - 1] != 'E' && text.data[begin - 1] != '+');
-        out.append(text.data + begin, i - begin);
-        if (whole && plain && i - begin >= 19 && i - begin < 300) {
-            out += "e0";
-            widened = true;
+        size_t n = *p == '-' || (*p >= '0' && *p <= '9') ? number_length(p, end, &whole) : 0;
+        if (n == 0) {
+            out += *p++;
+            continue;
+        }
+        std::string number(p, n);
+        p += n;
+        double x = strtod(number.c_str(), NULL);
+        if (x - x != 0) {
+            out += lenient ? "{}" : number;
+        } else {
+            out += number;
+            errno = 0;
+            if (whole && n >= 19 && (number[0] == '-' ? (void)strtoll(number.c_str(), NULL, 10) : (void)strtoull(number.c_str(), NULL, 10), errno == ERANGE))
+                out += "e0";
         }
     }
     out.append(READER_PADDING, '\0');
-    return widened;
 }
 
-static error_code parse_text(dom::parser &parser, Span text, std::string &wide, dom::element &root)
+static error_code parse_text(dom::parser &parser, Span text, bool lenient, std::string &wide, dom::element &root)
 {
     error_code code = parser.parse(text.data, text.length, false).get(root);
-    if (code == NUMBER_ERROR && widen_integers(text, wide)) {
+    if (code == NUMBER_ERROR) {
+        widen_numbers(text, lenient, wide);
         size_t n = wide.size() - READER_PADDING;
         if (parser.capacity() < n)
             code = parser.allocate(n, MAX_DEPTH);
@@ -93,7 +136,7 @@ static const char *reason_of(error_code code)
     case STRING_ERROR:
         return "bad escape or lone surrogate in a string";
     case NUMBER_ERROR:
-        return "bad number";
+        return "bad number, or one out of range";
     case DEPTH_ERROR:
         return "nested too deeply";
     case EMPTY:
@@ -191,7 +234,7 @@ static error_code read_record(JsonParser *p, Span line, const char *const *names
     if (p->records.max_depth() != MAX_DEPTH || p->records.capacity() < line.length)
         SIMDJSON_TRY(p->records.allocate(line.length < 4096 ? 4096 : line.length + line.length / 2, MAX_DEPTH));
     dom::element root;
-    SIMDJSON_TRY(parse_text(p->records, line, p->wide, root));
+    SIMDJSON_TRY(parse_text(p->records, line, true, p->wide, root));
     dom::object object;
     SIMDJSON_TRY(root.get_object().get(object));
     const char *end = line.data + line.length, *at = skip_blank(line.data) + 1;
@@ -209,6 +252,8 @@ static error_code read_record(JsonParser *p, Span line, const char *const *names
                 return SUCCESS;
             }
             read_scalar(member.value, &fields[i]);
+            if (fields[i].type == JSON_OBJECT && *value != '{')
+                return NUMBER_ERROR; /* past a double's range, see widen_numbers */
             fields[i].raw = Span{value, (size_t)(at - value)};
             fields[i].key_begin = (size_t)(key - line.data);
         }
@@ -323,7 +368,7 @@ static int tree_build(JsonTree *out, dom::parser &parser, Span text, Error *err)
     error_code code = parser.allocate(text.length ? text.length : 1, MAX_DEPTH);
     std::string wide;
     if (!code)
-        code = parse_text(parser, Span{text.data ? text.data : "", text.length}, wide, root);
+        code = parse_text(parser, Span{text.data ? text.data : "", text.length}, false, wide, root);
     if (!code) {
         out->root = (JsonValue *)arena_alloc(&out->arena, 1, sizeof *out->root);
         code = build(root, out->root, &out->arena, &duplicate);

@@ -10,7 +10,7 @@
 
 /* A thread of its own reads and decompresses into two blocks in turn; the caller takes lines out of a buffer that always
  * has READER_PADDING bytes behind its end. */
-enum { BLOCK_BYTES = 1 << 20 };
+enum { BLOCK_BYTES = 1 << 20, KEEP_BYTES = 1 << 24 };
 static const size_t LINE_LIMIT = (size_t)1 << 30;
 
 typedef struct Block {
@@ -85,9 +85,13 @@ Reader *reader_open(const char *path, Error *err)
             close(descriptor);
         return NULL;
     }
-    if (S_ISDIR(st.st_mode)) {
+    struct stat out;
+    bool directory = S_ISDIR(st.st_mode);
+    /* `tool FILE >> FILE` would read what it writes, for ever; `tool FILE > FILE` has lost its input already. */
+    bool own = S_ISREG(st.st_mode) && fstat(STDOUT_FILENO, &out) == 0 && st.st_dev == out.st_dev && st.st_ino == out.st_ino;
+    if (directory || own) {
         close(descriptor);
-        error_set(err, "%s: is a directory", name);
+        error_set(err, directory ? "%s: is a directory" : "%s: is the output too; -o can replace its own input", name);
         return NULL;
     }
     Reader *r = memory_zalloc(1, sizeof *r);
@@ -126,6 +130,8 @@ static int take_block(Reader *r, Error *err)
             r->text.length -= r->begin;
             r->begin = 0;
         }
+        if (r->text.length == 0 && r->text.capacity > KEEP_BYTES) /* a huge line has gone by */
+            buffer_free(&r->text);
         buffer_reserve(&r->text, b->length + READER_PADDING);
         memcpy(r->text.data + r->text.length, b->data, b->length);
         r->text.length += b->length;

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <zlib.h>
 #include <zstd.h>
 #include "io/stream.h"
+#include "io/temporary.h"
 
 /* The caller fills one block while a thread compresses and writes the other. A failure is kept and given to the caller's
  * next call; the thread goes on taking blocks and dropping them, so nobody waits for ever. */
@@ -16,7 +18,9 @@ enum { BLOCK_BYTES = 1 << 20 };
 enum Kind { PLAIN, GZIP, ZSTD };
 
 struct Writer {
-    char *path, *temporary; /* temporary NULL: written in place */
+    char *path;               /* as the user named it, for messages */
+    char *target, *temporary; /* what is renamed to what; NULL: written in place */
+    int unfinished; /* the temporary's number, -1: none */
     int descriptor;
     enum Kind kind;
     z_stream zlib;
@@ -114,32 +118,136 @@ static bool ends_with(const char *path, const char *suffix)
     return n > m && strcmp(path + n - m, suffix) == 0;
 }
 
-/* What -o may replace: a name that is free, or a regular file (also behind a link: the link stays). */
-static int open_target(Writer *w, Error *err)
+/* The descriptor that /dev/stdout, /dev/fd/N and their kind name, or -1. What the shell has opened is written in place, also
+ * where it is a regular file: a rename would take it from the programs that share it. */
+static int descriptor_named(const char *path)
 {
-    struct stat st;
-    if (stat(w->path, &st) == 0 && !S_ISREG(st.st_mode)) {
-        if (S_ISDIR(st.st_mode))
-            return error_set(err, "%s: is a directory", w->path);
-        w->descriptor = open(w->path, O_WRONLY | O_CLOEXEC);
-        return w->descriptor < 0 ? error_set(err, "%s:", w->path) : 0;
+    static const struct {
+        const char *name;
+        int descriptor;
+    } named[] = {{"/dev/stdout", STDOUT_FILENO}, {"/dev/stderr", STDERR_FILENO}};
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        if (strcmp(path, named[i].name) == 0)
+            return named[i].descriptor;
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        size_t n = strlen(folders[i]);
+        if (strncmp(path, folders[i], n) == 0 && path[n] && strlen(path + n) < 6 && strspn(path + n, "0123456789") == strlen(path + n))
+            return atoi(path + n);
     }
-    char *real = realpath(w->path, NULL);
-    if (real) {
-        free(w->path);
-        w->path = real;
+    return -1;
+}
+
+/* `path` with its folder's own name, so that one file has one name. */
+static char *name_whole(char *path)
+{
+    char *slash = strrchr(path, '/');
+    char *folder = slash ? memory_format("%.*s/", (int)(slash - path), path) : memory_string(".");
+    char *real = realpath(folder, NULL);
+    free(folder);
+    if (!real || !path[0])
+        return path;
+    char *whole = memory_format("%s/%s", strcmp(real, "/") == 0 ? "" : real, slash ? slash + 1 : path);
+    free(real);
+    free(path);
+    return whole;
+}
+
+/* Where a write to `path` ends up: behind links, also those whose file is not there yet. NULL where links go round. */
+static char *target_of(const char *path)
+{
+    char *now = memory_string(path), link[PATH_MAX];
+    for (int hops = 0; hops < 40; hops++) {
+        char *real = realpath(now, NULL);
+        ssize_t n = real ? -1 : readlink(now, link, sizeof link - 1);
+        if (n < 0) {
+            if (!real)
+                return name_whole(now);
+            free(now);
+            return real;
+        }
+        link[n] = 0;
+        char *slash = strrchr(now, '/');
+        char *next = link[0] == '/' || !slash ? memory_string(link) : memory_format("%.*s/%s", (int)(slash - now), now, link);
+        free(now);
+        now = next;
     }
-    w->temporary = memory_format("%s.tmp-XXXXXX", w->path);
+    free(now);
+    errno = ELOOP;
+    return NULL;
+}
+
+static int open_temporary(Writer *w, mode_t mode, Error *err)
+{
+    w->temporary = memory_format("%s.tmp-XXXXXX", w->target);
     w->descriptor = mkostemp(w->temporary, O_CLOEXEC);
     if (w->descriptor < 0) {
         free(w->temporary);
         w->temporary = NULL;
         return error_set(err, "%s:", w->path);
     }
+    w->unfinished = temporary_add(w->temporary, w->target, err);
+    if (w->unfinished < 0)
+        return -1;
+    return fchmod(w->descriptor, mode) != 0 && errno != EPERM ? error_set(err, "%s:", w->path) : 0;
+}
+
+/* What -o may replace: a name that is free, or a regular file (also behind a link: the link stays). */
+static int open_target(Writer *w, Error *err)
+{
+    struct stat st;
+    int shared = descriptor_named(w->path);
+    if (shared >= 0) {
+        w->descriptor = dup(shared);
+        return w->descriptor < 0 ? error_set(err, "%s:", w->path) : 0;
+    }
+    bool there = stat(w->path, &st) == 0;
+    if (there && !S_ISREG(st.st_mode)) {
+        if (S_ISDIR(st.st_mode))
+            return error_set(err, "%s: is a directory", w->path);
+        w->descriptor = open(w->path, O_WRONLY | O_CLOEXEC);
+        return w->descriptor < 0 ? error_set(err, "%s:", w->path) : 0;
+    }
+    if (there && access(w->path, W_OK) != 0) /* a rename would replace what its owner protects */
+        return error_set(err, "%s:", w->path);
+    char *target = target_of(w->path);
+    if (!target || !*target) {
+        if (target)
+            errno = ENOENT;
+        free(target);
+        return error_set(err, "%s:", w->path);
+    }
+    w->target = target;
     mode_t mask = umask(0);
     umask(mask);
-    fchmod(w->descriptor, real ? st.st_mode & 0777 : 0666 & ~mask);
+    return open_temporary(w, there ? st.st_mode & 0777 : 0666 & ~mask, err);
+}
+
+static int open_packer(Writer *w, const char *path, Error *err)
+{
+    static const char *const others[] = {".xz", ".bz2", ".lz4", ".zip"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (ends_with(path, others[i]))
+            return error_set(err, "%s: %s is not written; .gz and .zst are", path, others[i] + 1);
+    enum Kind kind = ends_with(path, ".gz") ? GZIP : ends_with(path, ".zst") ? ZSTD : PLAIN;
+    if (kind == PLAIN)
+        return 0;
+    if (kind == GZIP && deflateInit2(&w->zlib, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+        return error_set(err, "%s: zlib does not start", w->path);
+    w->kind = kind;
+    w->packed = memory_alloc(BLOCK_BYTES, 1);
+    if (kind == ZSTD) {
+        w->zstd = ZSTD_createCCtx();
+        if (!w->zstd || ZSTD_isError(ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_checksumFlag, 1)))
+            return error_set(err, "%s: zstd does not start", w->path);
+    }
     return 0;
+}
+
+static int open_standard(Writer *w, Error *err)
+{
+    w->descriptor = dup(STDOUT_FILENO);
+    return w->descriptor < 0 ? error_set(err, "%s:", w->path) : 0;
 }
 
 Writer *writer_open(const char *path, Error *err)
@@ -149,31 +257,16 @@ Writer *writer_open(const char *path, Error *err)
     w->path = memory_string(standard ? "standard output" : path);
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->changed, NULL);
-    w->descriptor = -1;
-    if (standard) {
-        w->descriptor = dup(STDOUT_FILENO);
-        if (w->descriptor < 0) {
-            error_set(err, "%s:", w->path);
-            writer_abandon(w);
-            return NULL;
-        }
-    } else {
-        w->kind = ends_with(path, ".gz") ? GZIP : ends_with(path, ".zst") ? ZSTD : PLAIN;
-        if (open_target(w, err) < 0) {
-            w->kind = PLAIN;
-            writer_abandon(w);
-            return NULL;
-        }
+    w->descriptor = w->unfinished = -1;
+    int status = standard ? open_standard(w, err) : open_target(w, err);
+    if (status == 0 && !standard)
+        status = open_packer(w, path, err);
+    if (status == 0) {
+        w->threaded = pthread_create(&w->thread, NULL, writer_thread, w) == 0;
+        if (!w->threaded)
+            status = error_set(err, "%s: cannot start a thread", w->path);
     }
-    if (w->kind != PLAIN)
-        w->packed = memory_alloc(BLOCK_BYTES, 1);
-    if (w->kind == GZIP && deflateInit2(&w->zlib, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK)
-        w->kind = PLAIN;
-    if (w->kind == ZSTD)
-        w->zstd = ZSTD_createCCtx();
-    w->threaded = pthread_create(&w->thread, NULL, writer_thread, w) == 0;
-    if (!w->threaded) {
-        error_set(err, "%s: cannot start a thread", w->path);
+    if (status < 0) {
         writer_abandon(w);
         return NULL;
     }
@@ -255,6 +348,7 @@ static void writer_free(Writer *w)
     buffer_free(&w->writing);
     free(w->packed);
     free(w->path);
+    free(w->target);
     free(w->temporary);
     free(w);
 }
@@ -265,6 +359,7 @@ void writer_abandon(Writer *w)
         return;
     if (w->temporary)
         unlink(w->temporary);
+    temporary_forget(w->unfinished);
     writer_free(w);
 }
 
@@ -292,14 +387,15 @@ int writer_close(Writer *w, Error *err)
     w->descriptor = -1;
     if (status == 0 && closed != 0)
         status = error_set(err, "%s:", w->path);
-    if (status == 0 && w->temporary && rename(w->temporary, w->path) != 0)
+    if (status == 0 && w->temporary && rename(w->temporary, w->target) != 0)
         status = error_set(err, "%s:", w->path);
     if (status < 0) {
         writer_abandon(w);
         return -1;
     }
+    temporary_forget(w->unfinished);
     if (w->temporary)
-        status = sync_parent(w->path, err);
+        status = sync_parent(w->target, err);
     writer_free(w);
     return status;
 }

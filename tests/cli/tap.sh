@@ -6,6 +6,8 @@ BIN=$(cd "${B:-build}/bin" 2>/dev/null && pwd) || { echo "1..0 # SKIP nothing is
 PATH=$BIN:$PATH
 LC_ALL=C
 export PATH LC_ALL
+# Sizes that no memory holds: malloc says so to the programs under a sanitizer too.
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}allocator_may_return_null=1"
 T=$(mktemp -d) || exit 1
 trap 'rm -rf "$T"' EXIT
 tap_count=0

@@ -7,7 +7,7 @@ for t in dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmt
     ok "$t --help=all" "$t" --help=all
     is "$t --version" "$("$t" --version)" "$t (lmpipe) 0.1.0"
     fails 2 "unknown option '--nonsense'" "$t: an unknown option is wrong usage" "$t" --nonsense
-    fails 1 'No space left' "$t: a full disk is told" sh -c "$t --help >/dev/full; exit \$((\$? == 2 ? 1 : \$?))"
+    fails 1 'No space left' "$t: a full disk is told" sh -c "$t --help >/dev/full"
     if command -v mandoc >/dev/null; then
         is "$t.1 is clean mdoc" "$(mandoc -Tlint -W warning "man/$t.1" 2>&1)" ""
     else
