@@ -3,6 +3,7 @@
 #
 #   SIZE=small|medium|large   budgets: about 15 minutes, 2 hours, a night on 2 cores
 #   SEED=N                    of everything random
+#   RANKINGS=FILE             answers ranked by people (ranking documents), read by the reward models too
 #   CORPUS=DIR                JSON Lines of your own: DIR/general*.jsonl[.gz] (or DIR/general/*), math, code, multilingual
 
 SIZE ?= small
@@ -115,33 +116,34 @@ $W/law.json: $W/sweep/done
 	@scalefit isoflop -q --tolerance 0.3 --budget $(MAIN) $W/sweep/*/log.jsonl | tee $W/law.txt
 
 # 5. Pre-training at the predicted size, then two stages of longer contexts with RoPE's base raised.
-$W/base/done: $W/law.json $(HERE)pretrain
+$W/pretrain/done: $W/law.json $(HERE)pretrain
 	$(call say,pretrain,$(MAIN) FLOPs)
 	@SEED=$(SEED) SEQ=$(SEQ) VOCAB=$(VOCAB) HEAD_DIM=$(HEAD_DIM) VAL='$(VAL)' bash $(HERE)pretrain $W $(MAIN)
 LONG = --data $W/mix/train --shuffle --tokenizer $V --schedule linear --warmup 5 --min-lr 0 --seed $(SEED) -q $(VAL) --eval-tokens 20000
-$W/long-512/done: $W/base/done
+$W/context-512/done: $W/pretrain/done
 	$(call say,context,$(SEQ) to 512)
-	@pretrain --init $W/base $(LONG) --seq-len 512 --batch-tokens 4096 --micro-batch 8 --steps 40 --lr 4e-4 --rope-theta 40000 -o $(@D)
-$W/long/done: $W/long-512/done
+	@pretrain --init $W/pretrain $(LONG) --seq-len 512 --batch-tokens 4096 --micro-batch 8 --steps 40 --lr 4e-4 --rope-theta 40000 -o $(@D)
+$W/base/done: $W/context-512/done
 	$(call say,context,512 to 1024)
-	@pretrain --init $W/long-512 $(LONG) --seq-len 1024 --batch-tokens 4096 --micro-batch 4 --steps 40 --lr 3e-4 --rope-theta 160000 -o $(@D)
-$W/gates.txt: $W/long/done $W/base/done
+	@pretrain --init $W/context-512 $(LONG) --seq-len 1024 --batch-tokens 4096 --micro-batch 4 --steps 40 --lr 3e-4 --rope-theta 160000 -o $(@D)
+$W/gates.txt: $W/base/done $W/pretrain/done
 	@{ echo "gate 1, short context: bits per byte on held-out text at $(SEQ) tokens, before and after"; \
-	   for m in base long; do lmeval --model $W/$$m --max-length $(SEQ) --perplexity $W/mix/heldout-general | sed "s/^/$$m  /" | grep bits; done; \
+	   for m in pretrain base; do lmeval --model $W/$$m --max-length $(SEQ) --perplexity $W/mix/heldout-general | sed "s/^/$$m  /" | grep bits; done; \
 	   echo "gate 2, needle in a haystack (chance 0.1)"; \
-	   lmeval --model $W/long --needle --needle-length 256 --needle-length 512 --needle-length 1024 --needle-samples 4 --seed $(SEED); } > $@
+	   lmeval --model $W/base --needle --needle-length 256 --needle-length 512 --needle-length 1024 --needle-samples 4 --seed $(SEED); } > $@
 	@cat $@
 
-# 6. Post-training. The checker grades candidates for the reward model; in rejsample the reward model alone selects.
+# 6. Post-training. The checker grades candidates for the reward model, and people's rankings (RANKINGS, ranking documents) join its
+# pairs; in rejsample the reward model alone selects.
 T = $W/tasks
 $T/test.jsonl: $(CLASSES:%=$W/split/%.train.jsonl) $(HERE)tasks/make
 	$(call say,tasks,$(TASKS))
 	@mkdir -p $T
 	@cd $T && perl $(HERE)tasks/make $(SEED) $W/split $(TASKS)
 TRAIN = --batch-size 32 --max-length 512 --rows 4096 --schedule linear --min-lr 0 --warmup 5 --save-every 0 --seed $(SEED) -q
-$W/sft/done: $W/long/done $T/test.jsonl
+$W/sft/done: $W/base/done $T/test.jsonl
 	$(call say,sft,until the development score stops rising)
-	@sft --model $W/long --epochs 30 --lr 6e-4 $(TRAIN) --val $T/dev.jsonl --eval-every 16 --patience 5 -o $(@D) $T/sft.jsonl
+	@sft --model $W/base --epochs 30 --lr 6e-4 $(TRAIN) --val $T/dev.jsonl --eval-every 16 --patience 5 -o $(@D) $T/sft.jsonl
 round-2_FROM = round-1
 round-1_FROM = sft
 SAMPLE = --samples $(SAMPLES) --temperature 1 --max-tokens 12 --max-prompt 400 --batch 64 --seed $(SEED)
@@ -151,9 +153,10 @@ $W/%/pairs.jsonl: $W/sft/done
 	@mkdir -p $(@D)
 	@head -n $$(( $$(wc -l < $T/prompts-$(*:round-%=%).jsonl) / 2 )) $T/prompts-$(*:round-%=%).jsonl | \
 	    generate --model $W/$($*_FROM) $(SAMPLE) | perl $(HERE)tasks/check > $@
-$W/%/reward/done: $W/%/pairs.jsonl
+RANKINGS ?=
+$W/%/reward/done: $W/%/pairs.jsonl $(RANKINGS)
 	$(call say,$*,reward model)
-	@rmtrain --model $W/long --epochs 3 --lr 1e-3 $(TRAIN) -o $(@D) $<
+	@rmtrain --model $W/base --epochs 3 --lr 1e-3 $(TRAIN) -o $(@D) $< $(RANKINGS)
 SHUFFLE ?=
 $W/%/scored.jsonl: $W/%/reward/done
 	$(call say,$*,answers drawn and scored)
@@ -176,7 +179,7 @@ $W/eval-%.jsonl: $W/%/done $T/test.jsonl
 	$(call say,evaluation,$*)
 	@lmeval --model $W/$* --chat --match $T/test.jsonl --max-tokens 12 --max-length 480 --answers $@ > $W/eval-$*.txt
 	@for c in $(CLASSES); do lmeval --model $W/$* --max-length $(SEQ) --perplexity $W/mix/heldout-$$c | grep bits_per_byte; done >> $W/eval-$*.txt
-MODELS = long sft round-1 round-2
+MODELS = base sft round-1 round-2
 $W/report.txt: $W/curation.txt $W/gates.txt $(MODELS:%=$W/eval-%.jsonl) $(HERE)report
 	@bash $(HERE)report $W $(MAIN) $(MODELS) > $@
 
