@@ -143,7 +143,7 @@ void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q
     const ModelConfig *f = &m->config;
     PagedKeys pages = {.keys = c->keys[layer], .values = c->values[layer], .dtype = DTYPE_F32, .page_tokens = PAGE_TOKENS,
                        .table = c->device_table, .length = c->device_length, .table_stride = c->table_stride};
-    int64_t window = f->sliding_window > 0 && layer >= f->window_from ? f->sliding_window : 0;
+    int64_t window = config_window(f, layer);
     (void)s;
     m->device->ops->attention_decode(m->stream, out, q, &pages, (int)f->num_attention_heads, (int)f->num_key_value_heads, (int)f->head_dim,
                                      1.0f / sqrtf((float)f->head_dim), window);

@@ -13,7 +13,14 @@ static const char *const known_keys[] = {
     "pad_token_id", "hidden_act", "num_labels", "id2label", "label2id", "problem_type", "rope_interleaved",
     "torch_dtype", "dtype", "use_cache", "pretraining_tp", "transformers_version", "_name_or_path", "attention_dropout",
     "partial_rotary_factor", "quantization_config", "is_llama_config", "transformers.js_config", "return_dict", "output_attentions",
-    "output_hidden_states", "chunk_size_feed_forward", "is_encoder_decoder", "add_cross_attention", "tokenizer_class", NULL};
+    "output_hidden_states", "chunk_size_feed_forward", "is_encoder_decoder", "add_cross_attention", "tokenizer_class", "attn_implementation",
+    "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "name_or_path", "finetuning_task", "task_specific_params", "prefix",
+    "model_max_length", "gradient_checkpointing", "torchscript", "use_bfloat16", "is_decoder", "max_length", "min_length", "do_sample",
+    "num_beams", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+    "num_return_sequences", "num_beam_groups", "diversity_penalty", "early_stopping", "encoder_no_repeat_ngram_size",
+    "remove_invalid_values", "output_scores", "return_dict_in_generate", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id",
+    "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "decoder_start_token_id", "begin_suppress_tokens",
+    "suppress_tokens", "exponential_decay_length_penalty", "neftune_noise_alpha", "unsloth_version", "unsloth_fixed", NULL};
 
 /* Present and not null or false means another model than we compute. */
 static const char *const refused_keys[] = {
@@ -79,6 +86,9 @@ static void read_rope(Source *s, ModelConfig *c)
     const JsonValue *v = json_is(scaling, JSON_OBJECT) && scaling->count ? scaling : parameters;
     if (!json_is(v, JSON_OBJECT))
         return;
+    for (size_t i = 0; i < v->count && !s->failed; i++)
+        if (v->items[i].type == JSON_OBJECT)
+            s->failed = error_set(s->err, "%s: RoPE by layer type ('%s') is not supported", s->name, v->keys[i].data);
     const JsonValue *type = json_get(v, "rope_type") ? json_get(v, "rope_type") : json_get(v, "type");
     const char *kind = json_is(type, JSON_STRING) ? type->string.data : "default";
     RopeScaling *r = &c->rope_scaling;
@@ -97,24 +107,37 @@ static void read_rope(Source *s, ModelConfig *c)
         s->failed = error_set(s->err, "%s: the rope factor must be positive", s->name);
 }
 
+/* The families' defaults say from which layer on the window holds; layer_types overrides them layer by layer. */
 static void read_window(Source *s, ModelConfig *c)
 {
-    bool mistral = strcmp(c->model_type, "mistral") == 0;
     bool qwen = strncmp(c->model_type, "qwen", 4) == 0;
-    if (mistral)
+    int64_t from = 0;
+    if (strcmp(c->model_type, "mistral") == 0)
         c->sliding_window = get_integer(s, "sliding_window", 4096, 0);
     if (qwen && get_flag(s, "use_sliding_window", false)) {
         c->sliding_window = get_integer(s, "sliding_window", 4096, 0);
-        c->window_from = get_integer(s, "max_window_layers", 28, 28);
+        from = get_integer(s, "max_window_layers", 28, 28);
     }
+    for (int64_t i = from < 0 ? 0 : from; c->sliding_window > 0 && i < CONFIG_MAX_LAYERS; i++)
+        c->sliding_layers[i / 64] |= UINT64_C(1) << (i % 64);
     const JsonValue *types = json_get(s->root, "layer_types");
-    for (size_t i = 0; json_is(types, JSON_ARRAY) && i < types->count && !s->failed; i++) {
+    if (!json_is(types, JSON_ARRAY) || s->failed)
+        return;
+    if ((int64_t)types->count != c->num_hidden_layers) {
+        s->failed = error_set(s->err, "%s: layer_types has %zu entries for %" PRId64 " layers", s->name, types->count, c->num_hidden_layers);
+        return;
+    }
+    memset(c->sliding_layers, 0, sizeof c->sliding_layers);
+    for (size_t i = 0; i < types->count && i < CONFIG_MAX_LAYERS && !s->failed; i++) {
         const JsonValue *t = &types->items[i];
-        bool sliding = json_is(t, JSON_STRING) && strcmp(t->string.data, "sliding_attention") == 0;
-        bool full = json_is(t, JSON_STRING) && strcmp(t->string.data, "full_attention") == 0;
-        bool expected = c->sliding_window > 0 && (int64_t)i >= c->window_from;
-        if ((!sliding && !full) || sliding != expected)
-            s->failed = error_set(s->err, "%s: layer_types of layer %zu does not fit the sliding window, which is not supported", s->name, i);
+        const char *kind = json_is(t, JSON_STRING) ? t->string.data : "";
+        if (strcmp(kind, "sliding_attention") == 0) {
+            c->sliding_layers[i / 64] |= UINT64_C(1) << (i % 64);
+            if (c->sliding_window <= 0)
+                s->failed = error_set(s->err, "%s: layer_types asks for a sliding window, but there is none", s->name);
+        } else if (strcmp(kind, "full_attention") != 0) {
+            s->failed = error_set(s->err, "%s: layer type '%s' is not supported", s->name, kind);
+        }
     }
 }
 
@@ -217,7 +240,7 @@ int config_check(const ModelConfig *c, const char *name, Error *err)
                          c->num_attention_heads, c->num_key_value_heads);
     if (c->head_dim % 2 != 0 || c->head_dim > 256)
         return error_set(err, "%s: head_dim %" PRId64 " is odd or over 256", name, c->head_dim);
-    if (c->num_hidden_layers > 4096 || c->num_attention_heads > 65536)
+    if (c->num_hidden_layers > CONFIG_MAX_LAYERS || c->num_attention_heads > 65536)
         return error_set(err, "%s: absurd numbers of layers or heads", name);
     if (c->num_attention_heads / c->num_key_value_heads > 64)
         return error_set(err, "%s: more than 64 query heads share a key head, which is not supported", name);
@@ -228,6 +251,26 @@ int config_check(const ModelConfig *c, const char *name, Error *err)
     if (c->num_labels > 1)
         return error_set(err, "%s: a classifier of %" PRId64 " labels is not a reward model", name, c->num_labels);
     return 0;
+}
+
+int64_t config_window(const ModelConfig *c, int64_t layer)
+{
+    return c->sliding_layers[layer / 64] >> (layer % 64) & 1 ? c->sliding_window : 0;
+}
+
+/* Qwen's windows: max_window_layers is the first layer that has one, where the others follow; layer_types says it for all. */
+static void write_windows(const ModelConfig *c, Buffer *out)
+{
+    int64_t from = 0;
+    while (from < c->num_hidden_layers && !config_window(c, from))
+        from++;
+    buffer_format(out, ",\n  \"max_window_layers\": %" PRId64 ",\n  \"use_sliding_window\": %s", from, from < c->num_hidden_layers ? "true" : "false");
+    if (from == c->num_hidden_layers)
+        return;
+    buffer_string(out, ",\n  \"layer_types\": [");
+    for (int64_t i = 0; i < c->num_hidden_layers; i++)
+        buffer_format(out, "%s\n    \"%s_attention\"", i ? "," : "", config_window(c, i) ? "sliding" : "full");
+    buffer_string(out, "\n  ]");
 }
 
 void config_write(const ModelConfig *c, Buffer *out)
@@ -297,8 +340,7 @@ void config_write(const ModelConfig *c, Buffer *out)
             buffer_string(out, ",\n  \"sliding_window\": null");
     }
     if (f > 1)
-        buffer_format(out, ",\n  \"max_window_layers\": %" PRId64 ",\n  \"use_sliding_window\": %s",
-                      c->sliding_window ? c->window_from : c->num_hidden_layers, c->sliding_window ? "true" : "false");
+        write_windows(c, out);
     buffer_format(out, ",\n  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": true,\n"
                        "  \"vocab_size\": %" PRId64 "\n}\n",
                   c->tie_word_embeddings ? "true" : "false", c->vocab_size);

@@ -9,7 +9,7 @@
 #include "base/memory.h"
 #include "io/json.h"
 
-enum { CONFIG_MAX_EOS = 8 };
+enum { CONFIG_MAX_EOS = 8, CONFIG_MAX_LAYERS = 4096 };
 
 typedef enum RopeKind { ROPE_DEFAULT, ROPE_LINEAR, ROPE_LLAMA3 } RopeKind;
 
@@ -28,7 +28,7 @@ typedef struct ModelConfig {
     bool tie_word_embeddings;
     bool qkv_bias, output_bias, mlp_bias, qk_norm;
     int64_t sliding_window; /* 0: none */
-    int64_t window_from;    /* the first layer that has it */
+    uint64_t sliding_layers[CONFIG_MAX_LAYERS / 64]; /* bit i: layer i has it */
     int64_t num_labels;     /* 0: a causal LM; 1: a reward model (…ForSequenceClassification) */
     int64_t bos_token_id, pad_token_id; /* -1: none */
     int64_t eos_token_id[CONFIG_MAX_EOS];
@@ -41,6 +41,9 @@ int config_parse(ModelConfig *c, const JsonValue *root, const char *name, Error 
 int config_check(const ModelConfig *c, const char *name, Error *err);
 /* As transformers 4 writes it, which 5 and llama.cpp read too. */
 void config_write(const ModelConfig *c, Buffer *out);
+
+/* The sliding window of a layer, 0: it sees everything before it. */
+int64_t config_window(const ModelConfig *c, int64_t layer);
 
 int64_t config_parameters(const ModelConfig *c);
 /* All weights but the input embedding (a tied one counts as the output layer): the `params` of logs and scaling laws. */

@@ -18,7 +18,7 @@ static Tensor by_head(Tensor x, int64_t head_dim)
 static Attention attention_of(const Slot *s, int64_t layer)
 {
     const ModelConfig *c = &s->model->config;
-    bool window = c->sliding_window > 0 && layer >= c->window_from;
+    bool window = config_window(c, layer) > 0;
     return (Attention){.heads = (int)c->num_attention_heads, .kv_heads = (int)c->num_key_value_heads, .head_dim = (int)c->head_dim,
                        .scale = 1.0f / sqrtf((float)c->head_dim), .begin = window ? s->window_begin : s->begin, .end = s->end,
                        .sequences = s->sequences, .sequence_rows = s->sequence_rows};
