@@ -1,26 +1,11 @@
 /* IsoFLOP (Hoffmann et al. 2022, approach 2): a parabola of the loss in log10 of the parameters for each budget, its minimum,
  * and power laws of the minima. */
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
-#include "io/json.h"
-#include "plot/plot.h"
 #include "scalefit.h"
-
-typedef struct RunPoint {
-    double flops, params, tokens, loss;
-} RunPoint;
-
-typedef struct Budget {
-    double flops;
-    RunPoint *points; /* by rising params */
-    int count, used_first, used_count;
-    double c[3], log_n, log_d, loss;
-    const char *why;  /* not used: the reason; NULL: used */
-} Budget;
 
 static int compare_points(const void *a, const void *b)
 {
@@ -44,26 +29,49 @@ static int compare_flops(const void *a, const void *b)
     return x->flops < y->flops ? -1 : x->flops > y->flops;
 }
 
+/* Absent FLOPs are 6 N D and absent tokens C / 6N. Rows without a loss are runs that have none yet. */
 static int read_points(const Table *t, RunPoint **out, int *count, Error *err)
 {
     RunPoint *p = memory_alloc(t->row_count, sizeof *p);
-    int n = 0;
-    for (size_t i = 0; i < t->row_count; i++) {
-        RunPoint r = {table_number(t, i, "flops"), table_number(t, i, "params"), table_number(t, i, "tokens"), table_number(t, i, "val_loss")};
+    int n = 0, status = 0;
+    *out = p;
+    for (size_t i = 0; i < t->row_count && status == 0; i++) {
+        RunPoint r;
+        double value;
+        if (table_number(t, i, "flops", &r.flops, err) < 0 || table_number(t, i, "params", &r.params, err) < 0 ||
+            table_number(t, i, "tokens", &r.tokens, err) < 0 || table_number(t, i, "val_loss", &value, err) < 0 ||
+            table_number(t, i, "loss", &r.loss, err) < 0)
+            return -1;
+        r.loss = isnan(value) ? r.loss : value;
         if (isnan(r.loss))
-            r.loss = table_number(t, i, "loss");
+            continue;
         if (isnan(r.tokens))
             r.tokens = r.flops / (6 * r.params);
-        if (!(r.flops > 0 && r.params > 0 && r.tokens > 0 && isfinite(r.flops) && isfinite(r.params) && isfinite(r.tokens))) {
-            free(p);
-            return error_set(err, "row %zu of those that are wanted has no positive flops, params and tokens", i + 1);
-        }
-        if (isfinite(r.loss))
-            p[n++] = r;
+        if (isnan(r.flops))
+            r.flops = 6 * r.params * r.tokens;
+        const struct {
+            const char *name;
+            double value;
+        } needs[] = {{"params", r.params}, {"flops", r.flops}, {"tokens", r.tokens}, {"loss", r.loss}};
+        for (int k = 0; k < 4 && status == 0; k++)
+            if (!(needs[k].value > 0 && isfinite(needs[k].value)))
+                status = error_set(err, "%s: no positive %s", table_place(t, i), needs[k].name);
+        p[n++] = r;
     }
-    *out = p;
+    if (status == 0 && (size_t)n < t->row_count && n > 0)
+        message("%zu of %zu rows have no loss and are left out", t->row_count - (size_t)n, t->row_count);
     *count = n;
-    return n ? 0 : error_set(err, "no row has a loss");
+    return status < 0 ? -1 : n ? 0 : error_set(err, "no row has a loss");
+}
+
+static bool lies_within(double x, const double *points, int n)
+{
+    double low = points[0], high = points[0];
+    for (int i = 1; i < n; i++) {
+        low = fmin(low, points[i]);
+        high = fmax(high, points[i]);
+    }
+    return x >= low && x <= high;
 }
 
 static void budget_fit(Budget *b, const char *window)
@@ -99,6 +107,8 @@ static void budget_fit(Budget *b, const char *window)
         b->why = "the parabola opens downwards";
     else if (b->log_n < x[0] || b->log_n > x[n - 1])
         b->why = "the minimum lies outside the sizes";
+    else if (!lies_within(b->log_d, d, n))
+        b->why = "the minimum in tokens lies outside the runs";
     free(x);
     free(y);
     free(d);
@@ -114,23 +124,19 @@ static int make_budgets(RunPoint *p, int count, double tolerance, const char *wi
         double sum = 0;
         while (j < count && p[j].flops <= p[i].flops * (1 + tolerance))
             j++;
+        bool equal = p[i].flops == p[j - 1].flops;
         b[n] = (Budget){.points = p + i, .count = j - i};
         qsort(b[n].points, (size_t)b[n].count, sizeof *p, compare_points);
         b[n].count = drop_repeats(b[n].points, b[n].count);
         for (int k = 0; k < b[n].count; k++)
             sum += log(b[n].points[k].flops);
-        b[n].flops = exp(sum / b[n].count);
+        b[n].flops = equal ? p[i].flops : exp(sum / b[n].count);
         budget_fit(&b[n], window);
         i = j;
     }
     *out = b;
     return n;
 }
-
-typedef struct Laws {
-    Line n, d, loss;
-    int used;
-} Laws;
 
 static int fit_laws(const Budget *b, int count, Laws *l)
 {
@@ -156,169 +162,6 @@ static int fit_laws(const Budget *b, int count, Laws *l)
     return l->used >= 2 ? 0 : -1;
 }
 
-static void put_line(Buffer *b, const char *name, const Line *l)
-{
-    double t = t_quantile95(l->points - 2);
-    const struct {
-        const char *key;
-        double value;
-    } items[] = {{"slope", l->slope}, {"intercept", l->intercept}, {"slope_se", l->slope_error}, {"intercept_se", l->intercept_error}, {"r2", l->r2}};
-    buffer_format(b, "  \"%s\": {", name);
-    for (int i = 0; i < 5; i++) {
-        buffer_format(b, "\"%s\": ", items[i].key);
-        json_write_number(b, items[i].value);
-        buffer_string(b, ", ");
-    }
-    buffer_string(b, "\"slope_ci95\": [");
-    json_write_number(b, l->slope - t * l->slope_error);
-    buffer_string(b, ", ");
-    json_write_number(b, l->slope + t * l->slope_error);
-    buffer_format(b, "], \"points\": %d},\n", l->points);
-}
-
-static void put_number(Buffer *b, const char *key, double x)
-{
-    buffer_format(b, "\"%s\": ", key);
-    json_write_number(b, x);
-}
-
-static void print_json(const Settings *s, const Budget *b, int count, const Laws *l)
-{
-    Buffer o = {0};
-    bool fits = l->used >= 2;
-    buffer_format(&o, "{\n  \"method\": \"isoflop\",\n  \"window\": \"%s\",\n  \"fits\": %s,\n", s->window, fits ? "true" : "false");
-    if (fits) {
-        put_line(&o, "log10_N_on_log10_C", &l->n);
-        put_line(&o, "log10_D_on_log10_C", &l->d);
-        put_line(&o, "log10_loss_on_log10_C", &l->loss);
-    }
-    buffer_string(&o, "  \"optima\": [");
-    for (int i = 0; i < count; i++) {
-        buffer_string(&o, i ? ",\n    {" : "\n    {");
-        put_number(&o, "flops", b[i].flops);
-        buffer_format(&o, ", \"points\": %d, ", b[i].used_count);
-        if (b[i].why) {
-            buffer_format(&o, "\"used\": false, \"reason\": \"%s\"}", b[i].why);
-            continue;
-        }
-        put_number(&o, "log10_N", b[i].log_n);
-        buffer_string(&o, ", ");
-        put_number(&o, "log10_D", b[i].log_d);
-        buffer_string(&o, ", ");
-        put_number(&o, "loss", b[i].loss);
-        buffer_string(&o, ", ");
-        put_number(&o, "c2", b[i].c[2]);
-        buffer_string(&o, ", \"used\": true}");
-    }
-    buffer_string(&o, "\n  ],\n  \"predictions\": [");
-    for (size_t i = 0; i < s->budgets.count && fits; i++) {
-        double c = log10(strtod(s->budgets.values[i], NULL));
-        const struct {
-            const char *key;
-            const Line *l;
-        } laws[] = {{"params", &l->n}, {"tokens", &l->d}, {"loss", &l->loss}};
-        buffer_string(&o, i ? ",\n    {" : "\n    {");
-        put_number(&o, "flops", pow(10, c));
-        for (int k = 0; k < 3; k++) {
-            double y = laws[k].l->intercept + laws[k].l->slope * c, h = line_interval(laws[k].l, c);
-            buffer_string(&o, ", ");
-            put_number(&o, laws[k].key, pow(10, y));
-            buffer_format(&o, ", \"%s_ci95\": [", laws[k].key);
-            json_write_number(&o, pow(10, y - h));
-            buffer_string(&o, ", ");
-            json_write_number(&o, pow(10, y + h));
-            buffer_byte(&o, ']');
-        }
-        buffer_byte(&o, '}');
-    }
-    buffer_string(&o, "\n  ]\n}\n");
-    fwrite(o.data, 1, o.length, stdout);
-    buffer_free(&o);
-}
-
-static void print_text(const Settings *s, const Budget *b, int count, const Laws *l)
-{
-    printf("%12s %6s %12s %12s %9s\n", "budget FLOPs", "sizes", "parameters", "tokens", "loss");
-    for (int i = 0; i < count; i++) {
-        if (b[i].why)
-            printf("%12.4g %6d not used: %s\n", b[i].flops, b[i].count, b[i].why);
-        else
-            printf("%12.4g %6d %12.4g %12.4g %9.4f\n", b[i].flops, b[i].count, pow(10, b[i].log_n), pow(10, b[i].log_d), b[i].loss);
-    }
-    if (l->used < 2)
-        return;
-    const struct {
-        const char *name;
-        const Line *l;
-    } laws[] = {{"parameters", &l->n}, {"tokens", &l->d}, {"loss", &l->loss}};
-    for (int i = 0; i < 3; i++) {
-        double t = t_quantile95(laws[i].l->points - 2) * laws[i].l->slope_error;
-        printf("%-10s = %.4g · C^%.4f", laws[i].name, pow(10, laws[i].l->intercept), laws[i].l->slope);
-        if (isfinite(t))
-            printf("   (95 %% of the exponent: %.4f … %.4f)", laws[i].l->slope - t, laws[i].l->slope + t);
-        printf("\n");
-    }
-    for (size_t i = 0; i < s->budgets.count; i++) {
-        double c = log10(strtod(s->budgets.values[i], NULL));
-        printf("at %.4g FLOPs:", pow(10, c));
-        for (int k = 0; k < 3; k++) {
-            double y = laws[k].l->intercept + laws[k].l->slope * c, h = line_interval(laws[k].l, c);
-            printf("  %s %.4g", laws[k].name, pow(10, y));
-            if (isfinite(h))
-                printf(" (%.4g … %.4g)", pow(10, y - h), pow(10, y + h));
-        }
-        printf("\n");
-    }
-}
-
-static int draw(const Settings *s, const Budget *b, int count, const Laws *l, Error *err)
-{
-    enum { STEPS = 40 };
-    PlotSeries *series = memory_zalloc((size_t)count * 2, sizeof *series);
-    double *xs = memory_alloc((size_t)count * 2 * 128, sizeof *xs), *ys = memory_alloc((size_t)count * 2 * 128, sizeof *ys), *cs = memory_alloc((size_t)count + 1, sizeof *cs),
-           *ns = memory_alloc((size_t)count + 1, sizeof *ns), lx[2], ly[2];
-    char(*titles)[32] = memory_alloc((size_t)count, sizeof *titles);
-    size_t n = 0, used = 0;
-    for (int i = 0; i < count; i++) {
-        double *x = xs + (size_t)i * 256, *y = ys + (size_t)i * 256;
-        int points = b[i].count < 128 ? b[i].count : 128;
-        for (int k = 0; k < points; k++) {
-            x[k] = b[i].points[k].params;
-            y[k] = b[i].points[k].loss;
-        }
-        snprintf(titles[i], sizeof titles[i], "%.2g FLOPs", b[i].flops);
-        series[n++] = (PlotSeries){titles[i], x, y, (size_t)points, false, i + 1};
-        if (b[i].why)
-            continue;
-        cs[used] = b[i].flops;
-        ns[used++] = pow(10, b[i].log_n);
-        double from = log10(b[i].points[b[i].used_first].params), to = log10(b[i].points[b[i].used_first + b[i].used_count - 1].params);
-        for (int k = 0; k < STEPS; k++) {
-            double z = from + (to - from) * k / (STEPS - 1);
-            x[128 + k] = pow(10, z);
-            y[128 + k] = b[i].c[0] + b[i].c[1] * z + b[i].c[2] * z * z;
-        }
-        series[n++] = (PlotSeries){NULL, x + 128, y + 128, STEPS, true, i + 1};
-    }
-    PlotSeries law[2] = {{"minima", cs, ns, used, false, 1}, {"power law", lx, ly, 2, true, 2}};
-    PlotPanel panels[2] = {{"IsoFLOP", "parameters", "loss", true, false, series, n}, {"optimal size", "FLOPs", "parameters", true, true, law, 2}};
-    if (l->used >= 2) {
-        double last = s->budgets.count ? strtod(s->budgets.values[s->budgets.count - 1], NULL) : cs[used - 1];
-        lx[0] = cs[0];
-        lx[1] = last > cs[used - 1] ? last : cs[used - 1];
-        for (int k = 0; k < 2; k++)
-            ly[k] = pow(10, l->n.intercept + l->n.slope * log10(lx[k]));
-    }
-    int status = plot_write(s->plot, panels, l->used >= 2 ? 2 : 1, err);
-    free(series);
-    free(xs);
-    free(ys);
-    free(cs);
-    free(ns);
-    free(titles);
-    return status;
-}
-
 int command_isoflop(const Settings *s, const char *const *files, Error *err)
 {
     Table t;
@@ -335,92 +178,16 @@ int command_isoflop(const Settings *s, const char *const *files, Error *err)
             if (budgets[i].why)
                 message("budget %.4g FLOPs is not used: %s", budgets[i].flops, budgets[i].why);
         if (s->json)
-            print_json(s, budgets, n, &laws);
+            isoflop_json(s, budgets, n, &laws);
         else
-            print_text(s, budgets, n, &laws);
+            isoflop_text(s, budgets, n, &laws);
         if (s->plot)
-            status = draw(s, budgets, n, &laws, err);
+            status = isoflop_plot(s, budgets, n, &laws, err);
         if (status == 0 && fits < 0)
             status = error_set(err, "a power law needs two budgets with an inner minimum; %d of %d have one", laws.used, n);
     }
     free(points);
     free(budgets);
-    table_free(&t);
-    return status;
-}
-
-int command_power(const Settings *s, const char *const *files, Error *err)
-{
-    Table t;
-    if (table_read(&t, files, &s->wheres, &s->renames, err) < 0) {
-        table_free(&t);
-        return -1;
-    }
-    double *x = memory_alloc(t.row_count, sizeof *x), *y = memory_alloc(t.row_count, sizeof *y);
-    int n = 0, status = 0;
-    for (size_t i = 0; i < t.row_count; i++) {
-        double a = table_number(&t, i, s->x), b = table_number(&t, i, s->y);
-        if (a > 0 && b > 0 && isfinite(a) && isfinite(b)) {
-            x[n] = log10(a);
-            y[n++] = log10(b);
-        }
-    }
-    bool differ = false;
-    for (int i = 1; i < n; i++)
-        differ |= x[i] != x[0];
-    if (n < 2 || !differ)
-        status = error_set(err, "fewer than two rows have positive %s and %s at different %s", s->x, s->y, s->x);
-    if (status == 0) {
-        Line l;
-        line_fit(&l, x, y, n);
-        double half = t_quantile95(n - 2) * l.slope_error;
-        Buffer b = {0};
-        if (s->json) {
-            buffer_format(&b, "{\n  \"method\": \"power\",\n  \"x\": \"%s\",\n  \"y\": \"%s\",\n", s->x, s->y);
-            put_line(&b, "log10_y_on_log10_x", &l);
-            buffer_string(&b, "  \"coefficient\": ");
-            json_write_number(&b, pow(10, l.intercept));
-            buffer_string(&b, ",\n  \"predictions\": [");
-        } else {
-            buffer_format(&b, "%s = %.6g · %s^%.6f   (95 %% of the exponent: %.4f … %.4f, r² %.4f, %d points)\n", s->y, pow(10, l.intercept), s->x,
-                          l.slope, l.slope - half, l.slope + half, l.r2, n);
-        }
-        for (size_t i = 0; i < s->budgets.count; i++) {
-            double c = log10(strtod(s->budgets.values[i], NULL)), v = l.intercept + l.slope * c, h = line_interval(&l, c);
-            if (s->json) {
-                buffer_string(&b, i ? ", {" : "{");
-                put_number(&b, "x", pow(10, c));
-                buffer_string(&b, ", ");
-                put_number(&b, "y", pow(10, v));
-                buffer_string(&b, ", \"y_ci95\": [");
-                json_write_number(&b, pow(10, v - h));
-                buffer_string(&b, ", ");
-                json_write_number(&b, pow(10, v + h));
-                buffer_string(&b, "]}");
-            } else {
-                buffer_format(&b, "at %s %.4g: %s %.4g (%.4g … %.4g)\n", s->x, pow(10, c), s->y, pow(10, v), pow(10, v - h), pow(10, v + h));
-            }
-        }
-        buffer_string(&b, s->json ? "]\n}\n" : "");
-        fwrite(b.data, 1, b.length, stdout);
-        buffer_free(&b);
-        if (s->plot) {
-            double lx[2] = {INFINITY, 0}, ly[2];
-            for (int i = 0; i < n; i++) {
-                x[i] = pow(10, x[i]);
-                y[i] = pow(10, y[i]);
-                lx[0] = fmin(lx[0], x[i]);
-                lx[1] = fmax(lx[1], x[i]);
-            }
-            for (int k = 0; k < 2; k++)
-                ly[k] = pow(10, l.intercept + l.slope * log10(lx[k]));
-            PlotSeries series[2] = {{"runs", x, y, (size_t)n, false, 1}, {"power law", lx, ly, 2, true, 2}};
-            PlotPanel panel = {"power law", s->x, s->y, true, true, series, 2};
-            status = plot_write(s->plot, &panel, 1, err);
-        }
-    }
-    free(x);
-    free(y);
     table_free(&t);
     return status;
 }

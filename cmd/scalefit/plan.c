@@ -8,17 +8,45 @@
 #include "model/config.h"
 #include "scalefit.h"
 
+/* Beside a number what a person reads more easily: GB, days, billions. */
+static void readable(char *text, size_t size, double x, const char *unit)
+{
+    static const char *const bytes[] = {"kB", "MB", "GB", "TB", "PB", "EB"}, *const counts[] = {"million", "billion", "trillion"};
+    double a = fabs(x);
+    text[0] = 0;
+    if (strcmp(unit, "bytes") == 0 && a >= 1e3 && a < 1e21) {
+        int k = (int)fmin(5, floor(log10(a) / 3) - 1);
+        snprintf(text, size, "%.4g %s", x / pow(10, 3 * (k + 1)), bytes[k]);
+    } else if (strcmp(unit, "h") == 0 && a >= 48 && a < 1e5) {
+        snprintf(text, size, "%.4g days", x / 24);
+    } else if (strcmp(unit, "s") == 0 && a >= 120) {
+        snprintf(text, size, a < 7200 ? "%.4g min" : a < 2 * 86400 ? "%.4g h" : a < 2 * 365.25 * 86400 ? "%.4g days" : "%.4g years",
+                 x / (a < 7200 ? 60 : a < 2 * 86400 ? 3600 : a < 2 * 365.25 * 86400 ? 86400 : 365.25 * 86400));
+    } else if ((unit[0] == 0 || strcmp(unit, "h") == 0) && a >= 1e6 && a < 1e15) {
+        int k = (int)floor(log10(a) / 3) - 2;
+        snprintf(text, size, "%.4g %s", x / pow(10, 3 * (k + 2)), counts[k]);
+    }
+}
+
 static void row(bool json, const char *key, double value, const char *unit, const char *text)
 {
+    static bool first = true;
     if (json) {
         Buffer b = {0};
-        buffer_format(&b, "  \"%s\": ", key);
+        buffer_format(&b, "%s  \"%s\": ", first ? "{\n" : ",\n", key);
         json_write_number(&b, value);
-        printf("%.*s,\n", (int)b.length, b.data);
+        fwrite(b.data, 1, b.length, stdout);
         buffer_free(&b);
-    } else {
-        printf("%-44s %14.6g %s\n", text, value, unit);
+        first = false;
+        return;
     }
+    char same[48];
+    readable(same, sizeof same, value, unit);
+    printf("%-44s %12.6g", text, value);
+    if (same[0])
+        printf(" %-5s  %s\n", unit, same);
+    else
+        printf("%s%s\n", unit[0] ? " " : "", unit);
 }
 
 int plan_config(Settings *s, Error *err)
@@ -35,64 +63,107 @@ int plan_config(Settings *s, Error *err)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (*sizes[i].to == 0)
             *sizes[i].to = sizes[i].from;
+    s->plan_head_dim = c.head_dim;
+    s->shared_table = c.tie_word_embeddings;
     if (!(s->params > 0))
         s->params = (double)config_parameters(&c);
     return 0;
 }
 
-int command_plan(const Settings *s, Error *err)
+/* Widths that plan computes with; what no option says follows Llama's habits. */
+typedef struct Shape {
+    double layers, hidden, heads, query, kv, feed, vocab;
+} Shape;
+
+static Shape plan_shape(const Settings *s)
 {
-    (void)err;
+    Shape p = {.layers = (double)s->layers, .hidden = (double)s->hidden, .vocab = (double)s->vocab};
+    p.heads = s->heads > 0 ? (double)s->heads : fmax(1, floor(p.hidden / 128));
+    double d = s->plan_head_dim > 0 ? (double)s->plan_head_dim : p.hidden / p.heads;
+    p.query = p.heads * d;
+    p.kv = (s->kv_heads > 0 ? (double)s->kv_heads : p.heads) * d;
+    p.feed = s->intermediate > 0 ? (double)s->intermediate : 8.0 / 3 * p.hidden;
+    return p;
+}
+
+static void plan_compute(const Settings *s, bool known, const Shape *p)
+{
+    double flops = 6 * s->params * s->tokens, rate = s->peak * 1e12 * s->mfu, seconds = flops / rate;
+    row(s->json, "params", s->params, "", "parameters");
+    row(s->json, "tokens", s->tokens, "", "tokens");
+    row(s->json, "flops", flops, "FLOPs", "training compute, 6 N D");
+    row(s->json, "gpu_seconds", seconds, "s", "time on one GPU");
+    row(s->json, "gpu_hours", seconds / 3600, "h", "GPU hours");
+    row(s->json, "wall_hours", seconds / 3600 / s->gpus / s->availability, "h", "wall time on all GPUs");
+    if (known) {
+        /* Looking up the input table costs nothing; causal attention costs 6·layers·width·length a token, forward and backward. */
+        double used = s->params - (s->shared_table ? 0 : p->vocab * p->hidden);
+        double fine = 6 * (used + p->layers * p->query * (double)s->sequence) * s->tokens;
+        row(s->json, "flops_attention", fine, "FLOPs", "compute with attention, no input table");
+        row(s->json, "gpu_hours_attention", fine / rate / 3600, "h", "GPU hours of that");
+    }
+}
+
+/* Bytes. Mixed precision with AdamW keeps 18 a parameter; activations are those of a Llama layer in bf16 with attention that
+ * stores no scores: 2 bytes of two norms' inputs and outputs, q, its result, k, v, gate, up and their product, 4 of the
+ * log-sum-exp of each head. */
+static void plan_memory(const Settings *s, bool known, const Shape *p)
+{
     bool j = s->json;
-    double n = s->params, flops = 6 * n * s->tokens, peak = s->peak * 1e12;
-    double seconds = flops / (peak * s->mfu), serving = n * 4 / (32 / s->bits) * 1.2;
-    if (j)
-        printf("{\n");
-    row(j, "params", n, "", "parameters");
-    row(j, "tokens", s->tokens, "", "tokens");
-    row(j, "flops", flops, "FLOPs", "training compute, 6 N D");
-    row(j, "gpu_seconds", seconds, "s", "time on one GPU");
-    row(j, "gpu_hours", seconds / 3600, "h", "GPU hours");
-    row(j, "wall_hours", seconds / 3600 / s->gpus / s->availability, "h", "wall time on all GPUs");
-    row(j, "inference_bytes", serving, "bytes", "inference, rule: P·4/(32/Q)·1.2");
+    double n = s->params, serving = n * 4 / (32 / s->bits) * 1.2, sum = 0;
+    row(j, "inference_bytes", serving, "bytes", "inference, rule: P*4/(32/Q)*1.2");
     row(j, "training_bytes_rule", 3 * serving, "bytes", "training, rule: three times that");
-    const double parts[5] = {2 * n, 4 * n, 4 * n, 4 * n, 4 * n};
-    static const char *const keys[5] = {"weights_bytes", "gradients_bytes", "master_bytes", "adam_m_bytes", "adam_v_bytes"};
-    static const char *const texts[5] = {"weights, bf16", "gradients, f32", "master weights, f32", "AdamW first moment, f32", "AdamW second moment, f32"};
-    double sum = 0;
-    for (int i = 0; i < 5; i++) {
-        row(j, keys[i], parts[i], "bytes", texts[i]);
-        sum += parts[i];
+    const struct {
+        const char *key, *text;
+        double bytes;
+    } parts[] = {{"weights_bytes", "weights, bf16", 2}, {"gradients_bytes", "gradients, f32", 4}, {"master_bytes", "master weights, f32", 4},
+                 {"adam_m_bytes", "AdamW first moment, f32", 4}, {"adam_v_bytes", "AdamW second moment, f32", 4}};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        row(j, parts[i].key, parts[i].bytes * n, "bytes", parts[i].text);
+        sum += parts[i].bytes * n;
     }
-    if (s->layers > 0 && s->hidden > 0) {
-        double heads = s->heads > 0 ? (double)s->heads : (double)s->hidden / 128, d = (double)s->hidden / heads;
-        double kv = (s->kv_heads > 0 ? (double)s->kv_heads : heads) * d, f = s->intermediate > 0 ? (double)s->intermediate : 8.0 / 3 * (double)s->hidden;
-        double token = 12 * (double)s->hidden + 4 * kv + 6 * f + 4 * heads;
-        double activations = token * (double)s->layers * (double)s->sequence * (double)s->batch;
-        double logits = s->vocab > 0 ? (double)s->batch * (double)s->sequence * (double)s->vocab * 10 : 0;
+    if (known) {
+        double tokens = (double)s->sequence * (double)s->batch;
+        double activations = (8 * p->hidden + 4 * p->query + 4 * p->kv + 6 * p->feed + 4 * p->heads) * p->layers * tokens;
         row(j, "activations_bytes", activations, "bytes", "activations, bf16, nothing recomputed");
-        row(j, "logits_bytes", logits, "bytes", "logits, if they were never chunked");
-        row(j, "kv_cache_bytes_per_token", 2 * (double)s->layers * kv * 2, "bytes", "KV cache a token, bf16");
         sum += activations;
+        row(j, "logits_bytes", tokens * p->vocab * 10, "bytes", "logits, were they never chunked (not added)");
+        row(j, "kv_cache_bytes_per_token", 2 * p->layers * p->kv * 2, "bytes", "KV cache a token, bf16");
     }
-    row(j, "training_bytes", sum, "bytes", "training memory, the parts together");
-    double checkpoint = n * s->bytes_weights;
-    row(j, "checkpoint_bytes", checkpoint, "bytes", "one checkpoint (bf16 + f32 master, m, v)");
-    row(j, "data_bytes", s->tokens * (s->vocab > 0 && s->vocab <= 65500 ? 2 : 4), "bytes", "token shards");
-    double mtbf = s->mtbf_hours * 3600 / s->gpus, young = sqrt(2 * s->checkpoint_seconds * mtbf), x = s->checkpoint_seconds / (2 * mtbf);
-    double daly = s->checkpoint_seconds < 2 * mtbf ? young * (1 + sqrt(x) / 3 + x / 9) - s->checkpoint_seconds : mtbf;
+    row(j, "training_bytes", sum, "bytes", known ? "training memory, the parts together" : "the parts together, without activations");
+    row(j, "training_bytes_spare", 1.1 * sum, "bytes", "with 10 % for fragments and buffers");
+}
+
+static void plan_storage(const Settings *s)
+{
+    bool j = s->json;
+    char text[64];
+    double checkpoint = s->params * s->bytes_weights, delta = s->checkpoint_seconds;
+    double wall = 6 * s->params * s->tokens / (s->peak * 1e12 * s->mfu) / s->gpus / s->availability;
+    double mtbf = s->mtbf_hours * 3600 / s->gpus, young = sqrt(2 * delta * mtbf), x = delta / (2 * mtbf);
+    double daly = delta < 2 * mtbf ? young * (1 + sqrt(x) / 3 + x / 9) - delta : mtbf;
+    snprintf(text, sizeof text, "a checkpoint of %.3g bytes a parameter", s->bytes_weights);
+    row(j, "checkpoint_bytes", checkpoint, "bytes", text);
+    bool narrow = s->vocab > 0 && s->vocab < 65500;
+    row(j, "data_bytes", s->tokens * (narrow ? 2 : 4), "bytes", narrow ? "token shards, uint16" : "token shards, int32");
     row(j, "interruption_hours", mtbf / 3600, "h", "between interruptions, all GPUs");
+    row(j, "interruptions", wall / mtbf, "", "interruptions in the run");
     row(j, "checkpoint_interval_young", young, "s", "checkpoint interval, Young");
     row(j, "checkpoint_interval_daly", daly, "s", "checkpoint interval, Daly");
-    double checkpoints = seconds / s->gpus / daly;
-    if (j) {
-        Buffer b = {0};
-        json_write_number(&b, checkpoints);
-        printf("  \"checkpoints\": %.*s\n}\n", (int)b.length, b.data);
-        buffer_free(&b);
-    } else {
-        printf("%-44s %14.6g\n", "checkpoints in the run at that interval", checkpoints);
-    }
+    row(j, "lost_share", delta / daly + daly / (2 * mtbf) + s->restart_seconds / mtbf, "", "share of the time lost at that interval");
+    row(j, "checkpoints", floor(wall / daly), "", "checkpoints in the run at that interval");
+    row(j, "checkpoint_storage_bytes", floor(wall / daly) * checkpoint, "bytes", "storage, were all of them kept");
+}
+
+int command_plan(const Settings *s)
+{
+    Shape p = plan_shape(s);
+    bool known = s->layers > 0 && s->hidden > 0;
+    plan_compute(s, known, &p);
+    plan_memory(s, known, &p);
+    plan_storage(s);
+    if (s->json)
+        printf("\n}\n");
     return 0;
 }
 

@@ -4,6 +4,8 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/progress.h"
+#include "io/stats.h"
 #include "scalefit.h"
 
 static Settings self = {.common = COMMON_DEFAULT, .window = "2", .tolerance = 0.1, .x = "flops", .y = "loss", .peak = 989, .mfu = 0.4, .gpus = 1, .bits = 16,
@@ -12,40 +14,44 @@ static Settings self = {.common = COMMON_DEFAULT, .window = "2", .tolerance = 0.
 
 static const Option options[] = {
     {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power:", 0, 0, 0},
-    {"where", 0, OPTION_LIST, &self.wheres, "COL=VAL", "rows whose column has that value (repeatable)", 0, 0, 0},
-    {"columns", 0, OPTION_LIST, &self.renames, "A=B", "column A of the table is called B (params tokens flops loss)", 0, 0, 0},
-    {"budget", 0, OPTION_LIST, &self.budgets, "FLOPS", "predict for this budget (power: at this x; repeatable)", 0, 0, 0},
-    {"window", 0, OPTION_STRING, &self.window, "N|all", "neighbours a side of the lowest point in a parabola (default 2)", 0, 0, 0},
-    {"tolerance", 0, OPTION_NUMBER, &self.tolerance, "X", "runs within this share are of one budget (default 0.1)", 0, 0, 10},
-    {"x", 0, OPTION_STRING, &self.x, "COL", "power: y = k·x^a; x (default flops)", 0, 0, 0},
-    {"y", 0, OPTION_STRING, &self.y, "COL", "power: y (default loss)", 0, 0, 0},
-    {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png", 0, 0, 0},
-    {"json", 0, OPTION_FLAG, &self.json, 0, "JSON instead of text", 0, 0, 0},
+    {"where", 0, OPTION_LIST, &self.wheres, "COL=VAL", "only rows whose column COL is VAL (repeatable)", 0, 0, 0},
+    {"columns", 0, OPTION_LIST, &self.renames, "A=B", "read the table's column A as B, such as N=params (repeatable)", 0, 0, 0},
+    {"budget", 0, OPTION_LIST, &self.budgets, "FLOPS", "predict for this compute (power: for this x; repeatable)", 0, 0, 0},
+    {"window", 0, OPTION_STRING, &self.window, "N|all", "isoflop: neighbours a side of the lowest loss that the parabola is fitted to (default 2)", 0, 0, 0},
+    {"tolerance", 0, OPTION_NUMBER, &self.tolerance, "X", "isoflop: runs of one budget differ by this share (default 0.1)", 0, 0, 10},
+    {"x", 0, OPTION_STRING, &self.x, "COL", "power: x of y = k·x^a (default flops)", 0, 0, 0},
+    {"y", 0, OPTION_STRING, &self.y, "COL", "power: y of it (default loss)", 0, 0, 0},
+    {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png, with gnuplot", 0, 0, 0},
+    {"json", 0, OPTION_FLAG, &self.json, 0, "a JSON object instead of text (plan too)", 0, 0, 0},
     OPTION_MORE_HEADING("plan, shape:"),
-    {"params", 0, OPTION_NUMBER, &self.params, "N", "parameters", 0, 0, 1e20},
+    {"params", 0, OPTION_NUMBER, &self.params, "N", "parameters; shape: without the input embedding", 0, 0, 1e20},
+    {"vocab", 0, OPTION_INTEGER, &self.vocab, "V", "size of the vocabulary (shape needs it)", 0, 0, 1e9},
+    {"seq-len", 0, OPTION_INTEGER, &self.sequence, "T", "tokens a sequence (default 2048)", 0, 1, 1e9},
+    OPTION_MORE_HEADING("plan:"),
     {"tokens", 0, OPTION_NUMBER, &self.tokens, "N", "training tokens", 0, 0, 1e24},
-    {"tflops", 0, OPTION_NUMBER, &self.peak, "X", "peak TFLOP/s of a GPU (default 989)", 0, 1e-9, 1e9},
+    {"model-config", 0, OPTION_STRING, &self.model_config, "FILE", "take parameters and sizes from a config.json", 0, 0, 0},
+    {"tflops", 0, OPTION_NUMBER, &self.peak, "X", "peak of a GPU in TFLOP/s (default 989: H100, bf16)", 0, 1e-9, 1e9},
     {"mfu", 0, OPTION_NUMBER, &self.mfu, "X", "share of the peak that is used (default 0.4)", 0, 1e-6, 1},
-    {"gpus", 0, OPTION_NUMBER, &self.gpus, "N", "GPUs (default 1)", 0, 1, 1e9},
-    {"availability", 0, OPTION_NUMBER, &self.availability, "X", "share of the time that trains (default 1)", 0, 1e-6, 1},
+    {"gpus", 0, OPTION_NUMBER, &self.gpus, "N", "how many GPUs (default 1)", 0, 1, 1e9},
+    {"availability", 0, OPTION_NUMBER, &self.availability, "X", "share of the wall time that trains (default 1)", 0, 1e-6, 1},
     {"bits", 0, OPTION_NUMBER, &self.bits, "Q", "bits a weight in inference (default 16)", 0, 1, 64},
+    {"layers", 0, OPTION_INTEGER, &self.layers, "N", "layers; with --hidden: activations, attention, KV cache", 0, 0, 1e6},
+    {"hidden", 0, OPTION_INTEGER, &self.hidden, "N", "width", 0, 0, 1e9},
+    {"heads", 0, OPTION_INTEGER, &self.heads, "N", "query heads (default: width / 128)", 0, 0, 1e6},
+    {"kv-heads", 0, OPTION_INTEGER, &self.kv_heads, "N", "key and value heads (default: as many)", 0, 0, 1e6},
+    {"intermediate", 0, OPTION_INTEGER, &self.intermediate, "N", "width of the feed-forward layer (default: 8/3 of the width)", 0, 0, 1e9},
+    {"batch", 0, OPTION_INTEGER, &self.batch, "N", "sequences at once (default 1)", 0, 1, 1e9},
     {"checkpoint-bytes", 0, OPTION_NUMBER, &self.bytes_weights, "X", "bytes a parameter in a checkpoint (default 14)", 0, 1, 100},
-    {"checkpoint-seconds", 0, OPTION_NUMBER, &self.checkpoint_seconds, "S", "that a save blocks (default 60)", 0, 1e-6, 1e9},
-    {"mtbf-hours", 0, OPTION_NUMBER, &self.mtbf_hours, "H", "of one GPU (default 50677, Llama 3's)", 0, 1e-3, 1e12},
-    {"model-config", 0, OPTION_STRING, &self.model_config, "FILE", "plan: take parameters and sizes from a config.json", 0, 0, 0},
-    {"layers", 0, OPTION_INTEGER, &self.layers, "N", "plan: for activations and the KV cache", 0, 0, 1e6},
-    {"hidden", 0, OPTION_INTEGER, &self.hidden, "N", "plan: width", 0, 0, 1e9},
-    {"heads", 0, OPTION_INTEGER, &self.heads, "N", "plan: query heads", 0, 0, 1e6},
-    {"kv-heads", 0, OPTION_INTEGER, &self.kv_heads, "N", "plan: key heads", 0, 0, 1e6},
-    {"intermediate", 0, OPTION_INTEGER, &self.intermediate, "N", "plan: FFN width", 0, 0, 1e9},
-    {"seq-len", 0, OPTION_INTEGER, &self.sequence, "T", "sequence length (default 2048)", 0, 1, 1e9},
-    {"batch", 0, OPTION_INTEGER, &self.batch, "N", "plan: sequences at once (default 1)", 0, 1, 1e9},
-    {"vocab", 0, OPTION_INTEGER, &self.vocab, "N", "vocabulary", 0, 0, 1e9},
-    {"head-dim", 0, OPTION_INTEGER, &self.head_dim, "N", "shape: head size (default 64)", 0, 2, 256},
-    {"aspect", 0, OPTION_INTEGER, &self.aspect, "N", "shape: width per layer (default 64)", 0, 1, 4096},
-    {"tied", 0, OPTION_FLAG, &self.tied, 0, "shape: tied embeddings (default; --no-tied)", 0, 0, 0},
-    {"bos", 0, OPTION_INTEGER, &self.bos, "ID", "shape: bos_token_id", 0, 0, 1e9},
-    {"eos", 0, OPTION_INTEGER, &self.eos, "ID", "shape: eos_token_id", 0, 0, 1e9},
+    {"checkpoint-seconds", 0, OPTION_NUMBER, &self.checkpoint_seconds, "S", "for which a save blocks (default 60)", 0, 1e-6, 1e9},
+    {"restart-seconds", 0, OPTION_NUMBER, &self.restart_seconds, "S", "that a restart takes (default 0)", 0, 0, 1e9},
+    {"mtbf-hours", 0, OPTION_NUMBER, &self.mtbf_hours, "H", "between two failures of a GPU (default 50677: Llama 3's)", 0, 1e-3, 1e12},
+    OPTION_MORE_HEADING("shape:"),
+    {"head-dim", 0, OPTION_INTEGER, &self.head_dim, "N", "size of a head (default 64)", 0, 2, 256},
+    {"aspect", 0, OPTION_INTEGER, &self.aspect, "N", "width for each layer (default 64)", 0, 1, 4096},
+    {"tied", 0, OPTION_FLAG, &self.tied, 0, "one table for input and output (default; --no-tied: two)", 0, 0, 0},
+    {"bos", 0, OPTION_INTEGER, &self.bos, "ID", "bos_token_id (default: none)", 0, 0, 1e9},
+    {"eos", 0, OPTION_INTEGER, &self.eos, "ID", "eos_token_id (default: none)", 0, 0, 1e9},
+    OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_END(&self.common),
 };
 
@@ -55,6 +61,12 @@ static int check_numbers(Error *err)
     for (size_t i = 0; i < self.budgets.count; i++)
         if (!(strtod(self.budgets.values[i], &end) > 0) || *end)
             return error_set(err, "--budget %s is not a positive number", self.budgets.values[i]);
+    for (size_t i = 0; i < self.wheres.count; i++)
+        if (!strchr(self.wheres.values[i], '='))
+            return error_set(err, "--where %s is not COLUMN=VALUE", self.wheres.values[i]);
+    for (size_t i = 0; i < self.renames.count; i++)
+        if (!strchr(self.renames.values[i], '='))
+            return error_set(err, "--columns %s is not A=B", self.renames.values[i]);
     if (strcmp(self.window, "all") != 0 && (strspn(self.window, "0123456789") != strlen(self.window) || atoi(self.window) < 1))
         return error_set(err, "--window %s is neither a number nor all", self.window);
     return 0;
@@ -62,12 +74,15 @@ static int check_numbers(Error *err)
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "scalefit", .synopsis = "scalefit isoflop|power [OPTION]… TABLE…\nscalefit plan --params N --tokens N [OPTION]…\nscalefit shape --params N --vocab V [OPTION]…",
+    OptionSet set = {.tool = "scalefit",
+                     .synopsis = "scalefit isoflop|power [OPTION]… TABLE…\nscalefit plan --params N --tokens N [OPTION]…\n"
+                                 "scalefit shape --params N --vocab V [OPTION]…",
                      .summary = "Fit scaling laws to tables of runs or training logs; plan large runs.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)
         return status;
     Error err;
+    double begin = clock_seconds();
     if (set.operand_count == 0)
         return message_usage("a command is needed: isoflop, power, plan or shape");
     if (check_numbers(&err) < 0)
@@ -82,7 +97,7 @@ int main(int argc, char **argv)
     else if (strcmp(command, "plan") == 0) {
         if (!(self.tokens > 0) || (!(self.params > 0) && !self.model_config))
             return message_usage("plan needs --tokens, and --params or --model-config");
-        status = plan_config(&self, &err) < 0 ? -1 : command_plan(&self, &err);
+        status = plan_config(&self, &err) < 0 ? -1 : command_plan(&self);
     } else if (strcmp(command, "shape") == 0) {
         if (!(self.params > 0) || self.vocab < 1)
             return message_usage("shape needs --params and --vocab");
@@ -91,6 +106,8 @@ int main(int argc, char **argv)
         return message_usage("unknown command '%s' (isoflop, power, plan, shape)", command);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
+    if (status == 0)
+        status = stats_write(self.common.stats, NULL, 0, begin, &err);
     status = status < 0 ? message_failed(&err) : 0;
     option_free(&set);
     return status;

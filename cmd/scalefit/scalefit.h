@@ -2,22 +2,25 @@
 #ifndef SCALEFIT_SCALEFIT_H
 #define SCALEFIT_SCALEFIT_H
 
+#include "base/memory.h"
 #include "base/option.h"
 
 typedef struct Table {
     char **columns;
     size_t column_count;
     char ***cells; /* [row][column], NULL: absent */
-    size_t row_count, row_capacity;
+    char **places; /* FILE:LINE of each row */
+    size_t row_count, row_capacity, rows_read;
 } Table;
 
 /* TSV, CSV or JSON Lines by the first line. Of training logs (lines with "final") only final lines count. renames: "a=b": column
  * a is called b. wheres: "col=val". */
 int table_read(Table *t, const char *const *files, const OptionList *wheres, const OptionList *renames, Error *err);
 void table_free(Table *t);
-/* The number in a row's column; NAN where absent. */
-double table_number(const Table *t, size_t row, const char *column);
-bool table_has(const Table *t, const char *column);
+/* The number in a row's column; NAN where it is absent or says so (nan, NA, null, an empty cell). Other text is an error. */
+int table_number(const Table *t, size_t row, const char *column, double *out, Error *err);
+/* FILE:LINE, for messages. */
+const char *table_place(const Table *t, size_t row);
 
 typedef struct Line {
     double slope, intercept, slope_error, intercept_error, r2;
@@ -41,17 +44,45 @@ typedef struct Settings {
     double tolerance;
     bool json;
     /* plan and shape */
-    double params, tokens, peak, mfu, gpus, bits, bytes_weights, step_seconds, checkpoint_seconds, mtbf_hours, availability;
+    double params, tokens, peak, mfu, gpus, bits, bytes_weights, checkpoint_seconds, restart_seconds, mtbf_hours, availability;
     int64_t layers, hidden, heads, kv_heads, head_dim, intermediate, vocab, sequence, batch, aspect;
-    bool tied;
+    int64_t plan_head_dim; /* from --model-config, 0: width / heads */
+    bool tied, shared_table;
     int64_t bos, eos;
 } Settings;
+
+typedef struct RunPoint {
+    double flops, params, tokens, loss;
+} RunPoint;
+
+typedef struct Budget {
+    double flops;                /* geometric mean of the points' */
+    RunPoint *points;            /* by rising params, one a size */
+    int count, used_first, used_count;
+    double c[3];                 /* loss = c0 + c1·z + c2·z², z = log10 params */
+    double log_n, log_d, loss;   /* the minimum: log10 of parameters and of tokens */
+    const char *why;             /* not used: the reason; NULL: used */
+} Budget;
+
+/* Lines of log10 parameters, tokens and loss of the minima on log10 FLOPs; fitted if used is at least 2. */
+typedef struct Laws {
+    Line n, d, loss;
+    int used;
+} Laws;
+
+/* Of isoflop: tables to standard output, and the picture that --plot names. */
+void isoflop_json(const Settings *s, const Budget *b, int count, const Laws *l);
+void isoflop_text(const Settings *s, const Budget *b, int count, const Laws *l);
+int isoflop_plot(const Settings *s, const Budget *b, int count, const Laws *l, Error *err);
+/* A line as the members "name": {"slope", …}, and "key": number. */
+void report_line(Buffer *b, const char *name, const Line *l);
+void report_number(Buffer *b, const char *key, double x);
 
 int command_isoflop(const Settings *s, const char *const *files, Error *err);
 int command_power(const Settings *s, const char *const *files, Error *err);
 /* Takes what --model-config says where no option does. */
 int plan_config(Settings *s, Error *err);
-int command_plan(const Settings *s, Error *err);
+int command_plan(const Settings *s);
 int command_shape(const Settings *s, Error *err);
 
 #endif

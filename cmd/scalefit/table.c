@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "io/json.h"
@@ -24,9 +25,13 @@ static size_t column_find(Table *t, const char *name, bool add)
     return i;
 }
 
-static void row_add(Table *t)
+static void row_add(Table *t, Reader *r)
 {
-    t->cells = memory_grow(t->cells, &t->row_capacity, t->row_count + 1, sizeof *t->cells);
+    if (t->row_count == t->row_capacity) {
+        t->cells = memory_grow(t->cells, &t->row_capacity, t->row_count + 1, sizeof *t->cells);
+        t->places = memory_realloc(t->places, t->row_capacity, sizeof *t->places);
+    }
+    t->places[t->row_count] = memory_format("%s:%lld", reader_name(r), (long long)reader_line_number(r));
     t->cells[t->row_count++] = memory_zalloc(t->column_count + 1, sizeof **t->cells);
 }
 
@@ -36,6 +41,7 @@ static void row_drop(Table *t)
     for (size_t i = 0; i < t->column_count; i++)
         free(t->cells[t->row_count][i]);
     free(t->cells[t->row_count]);
+    free(t->places[t->row_count]);
 }
 
 static const char *table_text(const Table *t, size_t row, const char *column)
@@ -46,15 +52,27 @@ static const char *table_text(const Table *t, size_t row, const char *column)
     return i < t->column_count ? t->cells[row][i] : NULL;
 }
 
-double table_number(const Table *t, size_t row, const char *column)
+const char *table_place(const Table *t, size_t row)
 {
-    const char *text = table_text(t, row, column);
-    char *end;
-    double x = text ? strtod(text, &end) : NAN;
-    return text && end != text && *end == 0 ? x : NAN;
+    return t->places[row];
 }
 
-bool table_has(const Table *t, const char *column)
+int table_number(const Table *t, size_t row, const char *column, double *out, Error *err)
+{
+    static const char *const missing[] = {"", "nan", "na", "n/a", "null", "none", "-"};
+    const char *text = table_text(t, row, column);
+    char *end;
+    *out = NAN;
+    for (size_t i = 0; text && i < sizeof missing / sizeof *missing; i++)
+        if (strcasecmp(text, missing[i]) == 0)
+            text = NULL;
+    if (!text)
+        return 0;
+    *out = strtod(text, &end);
+    return *end == 0 ? 0 : error_set(err, "%s: %s is '%s', not a number", t->places[row], column, text);
+}
+
+static bool table_has(const Table *t, const char *column)
 {
     for (size_t i = 0; i < t->column_count; i++)
         if (strcmp(t->columns[i], column) == 0)
@@ -78,7 +96,7 @@ static char *column_name(const OptionList *renames, const char *name, size_t len
     return other ? memory_string(other) : memory_copy(name, length);
 }
 
-/* A cell of a separated line; quotes of CSV are taken off. */
+/* Where a cell of a separated line ends; separators within CSV's quotes do not count. */
 static size_t cell_end(Span line, size_t at, char separator)
 {
     bool quoted = at < line.length && line.data[at] == '"';
@@ -95,20 +113,20 @@ static char *cell_text(Span line, size_t begin, size_t end)
 {
     while (end > begin && (line.data[end - 1] == '\r' || line.data[end - 1] == ' '))
         end--;
-    if (end - begin >= 2 && line.data[begin] == '"' && line.data[end - 1] == '"') {
-        begin++;
-        end--;
-    }
-    return memory_copy(line.data + begin, end - begin);
+    bool quoted = end - begin >= 2 && line.data[begin] == '"' && line.data[end - 1] == '"';
+    char *text = memory_copy(line.data + begin + quoted, end - begin - 2 * quoted), *to = text;
+    for (const char *from = text; quoted && (*to = *from) != 0; to++)
+        from += from[0] == '"' && from[1] == '"' ? 2 : 1; /* a doubled quote stands for one */
+    return text;
 }
 
-static int json_row(Table *t, JsonParser *p, Span line, const OptionList *renames, Error *err)
+static int json_row(Table *t, JsonParser *p, Reader *r, Span line, const OptionList *renames, Error *err)
 {
     JsonField whole = {.type = JSON_OBJECT, .raw = line};
     const JsonValue *v = json_field_tree(p, &whole, err);
     if (!v || v->type != JSON_OBJECT)
         return v ? error_set(err, "not a JSON object") : -1;
-    row_add(t);
+    row_add(t, r);
     for (size_t i = 0; i < v->count; i++) {
         const JsonValue *x = &v->items[i];
         if (x->type == JSON_ARRAY || x->type == JSON_OBJECT || x->type == JSON_NULL)
@@ -162,21 +180,27 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
                 end = cell_end(line, at, separator);
                 char *text = cell_text(line, at, end), *name = column_name(renames, text, strlen(text));
                 order = memory_realloc(order, fields + 1, sizeof *order);
-                order[fields++] = column_find(t, name, true);
+                order[fields] = column_find(t, name, true);
+                for (size_t i = 0; i < fields && got > 0; i++)
+                    if (order[i] == order[fields])
+                        got = error_set(err, "%s:%lld: two columns are called '%s'", reader_name(r), (long long)reader_line_number(r), name);
+                fields++;
                 free(text);
                 free(name);
             }
+            if (got < 0)
+                break;
             if (!json)
                 continue;
         }
         if (json) {
-            if (json_row(t, p, line, renames, err) < 0) {
+            if (json_row(t, p, r, line, renames, err) < 0) {
                 got = error_prefix(err, "%s:%lld", reader_name(r), (long long)reader_line_number(r));
                 break;
             }
             log |= table_text(t, t->row_count - 1, "final") || table_text(t, t->row_count - 1, "step");
         } else {
-            row_add(t);
+            row_add(t, r);
             size_t f = 0;
             for (size_t at = 0, end; at <= line.length; at = end + 1, f++) {
                 end = cell_end(line, at, separator);
@@ -189,6 +213,7 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
                 break;
             }
         }
+        t->rows_read++;
         if (!row_wanted(t, wheres))
             row_drop(t);
     }
@@ -197,9 +222,12 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
     for (size_t i = first_row; log && i < t->row_count; i++) {
         const char *final = table_text(t, i, "final");
         if (final && strcmp(final, "true") == 0) {
-            char **row = t->cells[kept];
-            t->cells[kept++] = t->cells[i];
+            char **row = t->cells[kept], *place = t->places[kept];
+            t->cells[kept] = t->cells[i];
             t->cells[i] = row;
+            t->places[kept] = t->places[i];
+            t->places[i] = place;
+            kept++;
         }
     }
     while (log && t->row_count > kept)
@@ -212,17 +240,34 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
     return got < 0 ? -1 : 0;
 }
 
+/* Why no row was left, as far as --where explains it. */
+static int nothing_wanted(const Table *t, const OptionList *wheres, Error *err)
+{
+    for (size_t i = 0; i < wheres->count && t->rows_read > 0; i++) {
+        char *name = memory_copy(wheres->values[i], (size_t)(strchr(wheres->values[i], '=') - wheres->values[i]));
+        bool known = table_has(t, name);
+        if (!known)
+            error_set(err, "--where %s: the table has no column '%s'", wheres->values[i], name);
+        free(name);
+        if (!known)
+            return -1;
+    }
+    return wheres->count && t->rows_read ? error_set(err, "no rows to fit: none of %zu has what --where says", t->rows_read) : error_set(err, "no rows to fit");
+}
+
 int table_read(Table *t, const char *const *files, const OptionList *wheres, const OptionList *renames, Error *err)
 {
     memset(t, 0, sizeof *t);
     static const char *const standard[] = {"-", NULL};
-    for (size_t i = 0; i < wheres->count; i++)
-        if (!strchr(wheres->values[i], '='))
-            return error_set(err, "--where %s is not COLUMN=VALUE", wheres->values[i]);
     for (files = *files ? files : standard; *files; files++)
         if (file_table(t, *files, wheres, renames, err) < 0)
             return -1;
-    return t->row_count ? 0 : error_set(err, "no rows to fit");
+    for (size_t i = 0; i < renames->count && t->rows_read > 0; i++) {
+        const char *rename = renames->values[i];
+        if (!table_has(t, strchr(rename, '=') + 1))
+            return error_set(err, "--columns %s: the table has no column '%.*s'", rename, (int)strcspn(rename, "="), rename);
+    }
+    return t->row_count ? 0 : nothing_wanted(t, wheres, err);
 }
 
 void table_free(Table *t)
@@ -233,5 +278,6 @@ void table_free(Table *t)
         free(t->columns[i]);
     free(t->columns);
     free(t->cells);
+    free(t->places);
     memset(t, 0, sizeof *t);
 }

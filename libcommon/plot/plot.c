@@ -8,35 +8,157 @@
 #include <unistd.h>
 #include "base/memory.h"
 
-/* gnuplot's quoted strings: quotes and backslashes are not needed in titles and are dropped. */
-static void put_text(FILE *f, const char *s)
+/* One panel in pixels, and what a key beside it takes. */
+enum { PANEL_WIDTH = 480, PANEL_HEIGHT = 400, KEY_WIDTH = 140, KEY_INSIDE = 4 };
+
+uint32_t plot_color(size_t i, size_t n)
 {
+    /* Stops of a scale whose lightness rises evenly; its yellow end would not show on white. */
+    static const double stops[4][3] = {{68, 1, 84}, {59, 82, 139}, {33, 145, 140}, {122, 197, 60}};
+    double at = n > 1 ? 3.0 * (double)i / (double)(n - 1) : 1;
+    size_t k = at < 2 ? (size_t)at : 2;
+    uint32_t color = 0;
+    for (int c = 0; c < 3; c++)
+        color = color << 8 | (uint32_t)(stops[k][c] + (at - (double)k) * (stops[k + 1][c] - stops[k][c]));
+    return color;
+}
+
+char *plot_number(char *text, size_t size, double x)
+{
+    static const char *const digits[] = {"⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹"};
+    double a = fabs(x);
+    if (a == 0 || (a >= 1e-3 && a < 1e3)) {
+        snprintf(text, size, "%.3g", x);
+        return text;
+    }
+    char scientific[32], power[32] = "";
+    snprintf(scientific, sizeof scientific, "%.2e", x);
+    char *e = strchr(scientific, 'e');
+    int exponent = atoi(e + 1);
+    *e = 0;
+    double mantissa = strtod(scientific, NULL);
+    snprintf(power, sizeof power, "%d", abs(exponent));
+    size_t n = mantissa == 1 ? (size_t)snprintf(text, size, "10%s", exponent < 0 ? "⁻" : "")
+                             : (size_t)snprintf(text, size, "%.3g·10%s", mantissa, exponent < 0 ? "⁻" : "");
+    for (const char *p = power; *p && n + 4 < size; p++)
+        n += (size_t)snprintf(text + n, size - n, "%s", digits[*p - '0']);
+    return text;
+}
+
+/* gnuplot's quoted strings: quotes and backslashes are not needed in titles and are dropped. */
+static void put_text(FILE *f, const char *before, const char *s)
+{
+    fprintf(f, "%s \"", before);
     for (; s && *s; s++)
         if (*s != '"' && *s != '\\' && *s != '\n')
             fputc(*s, f);
+    fputs("\"\n", f);
+}
+
+static bool visible(const PlotPanel *p, double x, double y)
+{
+    return isfinite(x) && isfinite(y) && (!p->log_x || x > 0) && (!p->log_y || y > 0) && !(p->top > 0 && y > p->top);
+}
+
+/* Range and ticks of one axis. A logarithmic axis is marked at whole powers, over few decades also at 2 and 5, and within
+ * half of one at even steps. */
+static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
+{
+    bool logarithmic = vertical ? p->log_y : p->log_x;
+    char name = vertical ? 'y' : 'x', text[48];
+    double low = INFINITY, high = -INFINITY;
+    for (size_t i = 0; i < p->count; i++)
+        for (size_t k = 0; k < p->series[i].count; k++) {
+            const PlotSeries *s = &p->series[i];
+            if (s->style == PLOT_BAND || !visible(p, s->x[k], s->y[k]))
+                continue;
+            double v = vertical ? s->y[k] : s->x[k];
+            v = logarithmic ? log10(v) : v;
+            low = fmin(low, v);
+            high = fmax(high, v);
+        }
+    if (!(low <= high))
+        low = 0, high = 1;
+    double margin = high > low ? 0.05 * (high - low) : 0.5;
+    low -= margin;
+    high += margin;
+    if (!logarithmic) {
+        fprintf(f, "unset logscale %c\nset %crange [%.10g:%.10g]\nset %ctics autofreq\n", name, name, low, high, name);
+        return;
+    }
+    fprintf(f, "set logscale %c\nset %crange [%.10g:%.10g]\nset %ctics (", name, name, pow(10, low), pow(10, high), name);
+    if (high - low < 0.5) {
+        double from = pow(10, low), to = pow(10, high), step = pow(10, floor(log10((to - from) / 4)));
+        step *= (to - from) / step > 16 ? 5 : (to - from) / step > 7 ? 2 : 1;
+        for (double v = ceil(from / step) * step; v <= to; v += step)
+            fprintf(f, "%s\"%s\" %.10g", v < from + step ? "" : ", ", plot_number(text, sizeof text, v), v);
+        fputs(")\n", f);
+        return;
+    }
+    static const double steps[] = {1, 2, 5};
+    int each = high - low < 2.2 ? 3 : 1, stride = each == 1 && high - low > 9 ? 2 : 1;
+    bool first = true;
+    for (int e = (int)floor(low); e <= (int)ceil(high); e += stride)
+        for (int i = 0; i < each; i++) {
+            double v = steps[i] * pow(10, e);
+            if (log10(v) < low || log10(v) > high)
+                continue;
+            fprintf(f, "%s\"%s\" %.10g", first ? "" : ", ", plot_number(text, sizeof text, v), v);
+            first = false;
+        }
+    fputs(")\n", f);
+}
+
+static const char *style_text(PlotStyle s)
+{
+    switch (s) {
+    case PLOT_POINTS:
+        return "points pt 7 ps 0.6";
+    case PLOT_RINGS:
+        return "points pt 6 ps 0.6";
+    case PLOT_MARKS:
+        return "points pt 13 ps 1.3";
+    case PLOT_LINE:
+        return "lines lw 2";
+    default:
+        return "filledcurves fs transparent solid 0.2 noborder";
+    }
+}
+
+/* A key with a title or of many lines stands beside its panel. */
+static bool key_outside(const PlotPanel *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < p->count; i++)
+        n += p->series[i].title != NULL;
+    return p->key_title || n > KEY_INSIDE;
 }
 
 static void put_panel(FILE *f, const PlotPanel *p)
 {
-    fprintf(f, "%sset logscale x; %sset logscale y\n", p->log_x ? "" : "un", p->log_y ? "" : "un");
-    fputs("set title \"", f);
-    put_text(f, p->title);
-    fputs("\"\nset xlabel \"", f);
-    put_text(f, p->x_label);
-    fputs("\"\nset ylabel \"", f);
-    put_text(f, p->y_label);
-    size_t titled = 0;
-    for (size_t i = 0; i < p->count; i++)
-        titled += p->series[i].title != NULL;
-    fprintf(f, "\"\nset key %s\nplot ", titled > 4 ? "outside right top" : p->log_y ? "inside left top" : "inside right top");
+    put_text(f, "set title", p->title);
+    put_text(f, "set xlabel", p->x_label);
+    put_text(f, "set ylabel", p->y_label);
+    put_axis(f, p, false);
+    put_axis(f, p, true);
+    /* Inside, the key stands where a first curve that rises or falls leaves room. */
+    const PlotSeries *curve = p->series;
+    while (curve < p->series + p->count && curve->style != PLOT_LINE)
+        curve++;
+    bool rises = curve < p->series + p->count && curve->count > 1 && curve->y[curve->count - 1] > curve->y[0];
+    put_text(f, key_outside(p) ? "set key outside right top vertical Left reverse samplen 1 title" :
+                rises          ? "set key inside left top vertical Left reverse samplen 2 title" :
+                                 "set key inside right top vertical Left reverse samplen 2 title",
+             p->key_title);
+    fputs("plot ", f);
     for (size_t i = 0; i < p->count; i++) {
         const PlotSeries *s = &p->series[i];
-        fprintf(f, "%s'-' using 1:2 with %s ", i ? ", " : "", s->line ? "lines lw 2" : "points pt 7 ps 0.7");
-        if (s->color)
-            fprintf(f, "lc %d ", s->color);
+        fprintf(f, "%s'-' using %s with %s lc rgb '#%06x' ", i ? ", " : "", s->style == PLOT_BAND ? "1:2:3" : "1:2", style_text(s->style), s->color);
         if (s->title) {
             fputs("title \"", f);
-            put_text(f, s->title);
+            for (const char *c = s->title; *c; c++)
+                if (*c != '"' && *c != '\\' && *c != '\n')
+                    fputc(*c, f);
             fputs("\"", f);
         } else {
             fputs("notitle", f);
@@ -44,21 +166,26 @@ static void put_panel(FILE *f, const PlotPanel *p)
     }
     fputc('\n', f);
     for (size_t i = 0; i < p->count; i++) {
-        for (size_t k = 0; k < p->series[i].count; k++)
-            if (isfinite(p->series[i].x[k]) && isfinite(p->series[i].y[k]))
-                fprintf(f, "%.10g %.10g\n", p->series[i].x[k], p->series[i].y[k]);
+        const PlotSeries *s = &p->series[i];
+        for (size_t k = 0; k < s->count; k++)
+            if (s->style == PLOT_BAND && isfinite(s->y[k]) && isfinite(s->y2[k]))
+                fprintf(f, "%.10g %.10g %.10g\n", s->x[k], s->y[k], s->y2[k]);
+            else if (s->style != PLOT_BAND && visible(p, s->x[k], s->y[k]))
+                fprintf(f, "%.10g %.10g\n", s->x[k], s->y[k]);
         fputs("e\n", f);
     }
 }
 
 int plot_write(const char *path, const PlotPanel *panels, size_t count, Error *err)
 {
-    size_t n = strlen(path);
+    size_t n = strlen(path), width = 0;
     bool png = n > 4 && strcmp(path + n - 4, ".png") == 0;
     if (!png && !(n > 4 && strcmp(path + n - 4, ".svg") == 0))
         return error_set(err, "%s: a plot's name ends in .svg or .png", path);
     if (strpbrk(path, "'\n"))
         return error_set(err, "%s: a plot's name must not hold quotes", path);
+    for (size_t i = 0; i < count; i++)
+        width += PANEL_WIDTH + (key_outside(&panels[i]) ? KEY_WIDTH : 0);
     char *temporary = memory_format("%s.tmp-%ld", path, (long)getpid());
     void (*old)(int) = signal(SIGPIPE, SIG_IGN);
     FILE *f = popen("gnuplot 2>/dev/null", "w");
@@ -66,10 +193,19 @@ int plot_write(const char *path, const PlotPanel *panels, size_t count, Error *e
     if (!f) {
         status = error_set(err, "gnuplot:");
     } else {
-        fprintf(f, "set terminal %s size %zu,420%s\nset output '%s'\nset grid\nset multiplot layout 1,%zu\n",
-                png ? "pngcairo" : "svg", 600 * count, png ? "" : " background 'white'", temporary, count);
-        for (size_t i = 0; i < count; i++)
+        /* Twice the pixels for PNG, so that it can be printed. */
+        if (png)
+            fprintf(f, "set terminal pngcairo noenhanced size %zu,%d fontscale 2 linewidth 2 pointscale 2 background 'white'\n", 2 * width, 2 * PANEL_HEIGHT);
+        else
+            fprintf(f, "set terminal svg noenhanced size %zu,%d dynamic font 'sans-serif,12' background 'white'\n", width, PANEL_HEIGHT);
+        fprintf(f, "set encoding utf8\nset output '%s'\nset grid lc rgb '#dddddd' lt 1\nset border lc rgb '#444444'\nset multiplot\n", temporary);
+        size_t at = 0;
+        for (size_t i = 0; i < count; i++) {
+            size_t own = PANEL_WIDTH + (key_outside(&panels[i]) ? KEY_WIDTH : 0);
+            fprintf(f, "set origin %.6f,0\nset size %.6f,1\n", (double)at / (double)width, (double)own / (double)width);
             put_panel(f, &panels[i]);
+            at += own;
+        }
         fputs("unset multiplot\nset output\n", f);
         fflush(f);
         if (pclose(f) != 0 || access(temporary, F_OK) != 0)

@@ -50,10 +50,50 @@ like "a run that has not ended is left out and named" "$(scalefit isoflop "$T/un
 awk 'BEGIN { print "flops\tloss"; for (i = 1; i < 9; i++) print 10 ^ i "\t" 3 * 10 ^ (-0.25 * i) }' >"$T/power.tsv"
 like "power finds a power law" "$(scalefit power --budget 1e12 "$T/power.tsv")" 'loss = 3 · flops\^-0\.250000 .*'
 like "and predicts with it" "$(scalefit power --budget 1e12 "$T/power.tsv")" 'at flops 1e\+12: loss 0\.003 '
+
+# Tables whose law is known: Hoffmann's form 3 with its printed constants, exponents 0.28/0.62 and 0.34/0.62.
+law() { # law BUDGETS SIZES NOISE
+    awk -v n="$1" -v m="$2" -v noise="$3" 'BEGIN { srand(7); print "params\ttokens\tflops\tloss"
+        g = (0.34 * 406.4 / (0.28 * 410.7)) ^ (1 / 0.62)
+        for (k = 0; k < n; k++) { c = 6e18 * 2 ^ k; best = g * (c / 6) ^ (0.28 / 0.62)
+            for (i = 0; i < m; i++) { p = best * 10 ^ (1.2 * (i / (m - 1) - 0.5)); d = c / (6 * p)
+                printf "%.0f\t%.0f\t%.6g\t%.6f\n", p, d, c, (1.69 + 406.4 / p ^ 0.34 + 410.7 / d ^ 0.28) * (1 + noise * (2 * rand() - 1)) } } }'
+}
+law 9 7 0 >"$T/known.tsv"
+scalefit isoflop -q --json --budget 5.76e23 "$T/known.tsv" >"$T/fit.json"
+close "a table of a known law: its exponent of N" "$(value "$T/fit.json" log10_N_on_log10_C slope)" 0.4516129 2e-4
+close "and of D" "$(value "$T/fit.json" log10_D_on_log10_C slope)" 0.5483871 2e-4
+law 9 7 0.004 | scalefit isoflop -q --json --budget 5.76e23 >"$T/fit.json"
+inside() { # inside NAME LAW KEY TRUE: the interval KEY holds the truth
+    awk -v line="$(grep "\"$2\"" "$T/fit.json")" -v key="$3" -v t="$4" 'BEGIN { if (!match(line, "\"" key "\": \\[[^]]*")) exit 1
+        s = substr(line, RSTART, RLENGTH); sub(/.*\[/, "", s); split(s, a, ", "); exit !(a[1] < t && t < a[2]) }'
+    result $? "$1"
+}
+inside "with noise the interval of the exponent holds the truth" log10_N_on_log10_C slope_ci95 0.4516129
+inside "and the interval of the prediction too" params params_ci95 3.2557e10
+awk -F'\t' -v OFS='\t' '{ print $1, $2, $4 }' "$T/known.tsv" | scalefit isoflop --json >"$T/b"
+like "absent FLOPs are six times parameters times tokens" "$(cat "$T/b")" '"log10_N_on_log10_C": ..slope.: 0\.451[5-7]'
+awk -F'\t' -v OFS='\t' 'NR == 1 { print; next } { print; print $1 * 1.01, $2, $3, NR % 4 ? "nan" : NR % 3 ? "" : "NA" }' "$T/known.tsv" >"$T/holes.tsv"
+scalefit isoflop --json "$T/known.tsv" >"$T/a"
+scalefit isoflop --json "$T/holes.tsv" >"$T/b" 2>"$T/said"
+same "rows without a loss are left out" "$T/a" "$T/b"
+like "and counted" "$(cat "$T/said")" '63 of 126 rows have no loss'
+law 2 7 0 | scalefit isoflop --json --budget 1e21 >"$T/two"
+like "two budgets give a law without intervals" "$(cat "$T/two")" '"slope_ci95": \[null, null\]'
+fails 1 "two budgets with an inner minimum; 1 of 1" "one budget gives none" sh -c "head -n 8 '$T/known.tsv' | scalefit isoflop"
+like "but its minimum is printed" "$(cat "$T/.out")" '6e\+18 +7 +1\.8[0-9]*e\+08'
+printf '"a ""b""",flops,loss\nx,1e3,3\nx,1e5,2\n' >"$T/quoted.csv"
+ok "CSV's quotes" scalefit power --where 'a "b"=x' "$T/quoted.csv"
+
 if command -v gnuplot >/dev/null; then
     ok "--plot draws" scalefit isoflop --plot "$T/p.svg" --budget 1e21 $runs
     like "an SVG" "$(head -c 200 "$T/p.svg")" '<svg|<\?xml'
+    for text in "loss (nats a token)" "training compute (FLOPs)" parameters tokens minimum predicted "1.25·10¹⁶" "95 % of a new point"; do
+        ok "that says '$text'" grep -qF "$text" "$T/p.svg"
+    done
     ok "--plot draws a power law as PNG" scalefit power --plot "$T/p.png" "$T/power.tsv"
+    is "a PNG" "$(head -c 4 "$T/p.png" | od -An -tx1 | tr -d ' ')" 89504e47
+    ok "--plot draws a single budget" sh -c "head -n 8 '$T/known.tsv' | scalefit isoflop --plot '$T/single.svg'; [ -s '$T/single.svg' ]"
     fails 1 "svg or .png" "a picture of another kind" scalefit isoflop --plot "$T/p.gif" $runs
 else
     skip "--plot draws" "gnuplot is not installed"
@@ -69,6 +109,13 @@ like "memory of inference by rule" "$(scalefit plan --params 70e9 --tokens 1 --b
 like "memory of training by rule is three times that" "$plan" 'three times that +5\.04e\+10 bytes'
 like "a checkpoint" "$plan" 'checkpoint .*9\.8e\+10 bytes'
 like "interval of saves of 16,384 GPUs" "$(scalefit plan --json --params 405e9 --tokens 15e12 --gpus 16384)" 'checkpoint_interval_young": 1155\.9'
+like "compute lost to failures there" "$(scalefit plan --json --params 405e9 --tokens 15e12 --gpus 16384)" 'lost_share": 0\.1038'
+llama="scalefit plan --json --params 405853388800 --tokens 15.6e12 --layers 126 --hidden 16384 --heads 128 --kv-heads 8 --intermediate 53248 --vocab 128256 --seq-len 8192"
+like "attention and no input table: 4 % over 6 N D of Llama 3 405B without it" "$($llama)" 'flops_attention": 3\.937[0-9]*e\+?25'
+like "checkpoint of Llama 3 405B" "$($llama)" 'checkpoint_bytes": 5681947443200'
+like "KV cache of Llama 3 405B" "$($llama)" 'kv_cache_bytes_per_token": 516096'
+like "memory of training without activations is 18 bytes a parameter" "$plan" 'parts together.* 1\.26e\+11 bytes'
+is "plan writes JSON" "$($llama | perl -MJSON::PP -e 'local $/; print ref decode_json(<>)' 2>&1)" HASH
 like "KV cache of Llama 3 8B" "$(scalefit plan --json --params 8e9 --tokens 1 --layers 32 --hidden 4096 --heads 32 --kv-heads 8)" 'kv_cache_bytes_per_token": 131072'
 for n in 3e5 2e6 5e7; do
     scalefit shape --params $n --vocab 4096 --head-dim 32 --eos 4095 >"$T/config.json" 2>"$T/said"
@@ -84,18 +131,22 @@ fails 2 "needs --tokens" "plan without sizes" scalefit plan --params 1e9
 fails 2 "needs --params" "shape without sizes" scalefit shape --params 1e9
 fails 2 "budget" "a budget that is no number" scalefit isoflop --budget much $runs
 fails 2 "window" "a window that is no number" scalefit isoflop --window x $runs
+fails 2 "columns" "--columns without a name" scalefit isoflop --columns params $runs
+fails 1 "no column 'size'" "--columns of a column that is not there" scalefit isoflop --columns size=width $runs
+fails 1 "two columns are called 'params'" "--columns that makes a second column of a name" scalefit isoflop --columns tokens=params $runs
+fails 1 "no column 'set'" "--where of a column that is not there" scalefit isoflop --where set=good $runs
 fails 2 "" "an unknown option" scalefit isoflop --nonsense $runs
-fails 1 "where" "--where without a value" scalefit isoflop --where a $runs
+fails 2 "where" "--where without a value" scalefit isoflop --where a $runs
 fails 1 "no rows" "no row that --where wants" scalefit isoflop --where params=none $runs
 fails 1 "none.tsv" "a missing table" scalefit isoflop "$T/none.tsv"
 fails 1 "" "a folder for a table" scalefit isoflop "$T"
-fails 1 "no positive flops" "columns that are not there" scalefit isoflop "$T/power.tsv"
+fails 1 "power.tsv:2: no positive params" "columns that are not there" scalefit isoflop "$T/power.tsv"
 printf 'params\ttokens\tflops\tloss\n1\t2\t3\n' >"$T/bad.tsv"
 fails 1 "bad.tsv:2: 3 cells" "a row that is too short" scalefit isoflop "$T/bad.tsv"
 printf 'params\ttokens\tflops\tloss\n1\t2\t3\t4\t5\n' >"$T/bad.tsv"
 fails 1 "bad.tsv:2: 5 cells" "a row that is too long" scalefit isoflop "$T/bad.tsv"
 printf 'params\ttokens\tflops\tloss\nmany\t2\t3\t4\n' >"$T/bad.tsv"
-fails 1 "no positive flops" "a cell that is no number" scalefit isoflop "$T/bad.tsv"
+fails 1 "bad.tsv:2: params is .many., not a number" "a cell that is no number" scalefit isoflop "$T/bad.tsv"
 printf '{"params": 1}\n{"params": \n' >"$T/bad.jsonl"
 fails 1 "bad.jsonl:2" "a malformed JSON line" scalefit isoflop "$T/bad.jsonl"
 printf '{"params": "\377"}\n' >"$T/bad.jsonl"
@@ -111,11 +162,32 @@ is "a closed pipe is silent" "$( (scalefit isoflop $runs | true) 2>&1)" ""
 
 shared=$ROOT/../shared/data/scaling
 if [ -r "$shared/reference-fits.json" ]; then
-    for a in "rw base short kaplan standard 0.592957149" "rw base long kaplan kaplan 0.864646271" "owt2 tuned short const standard 0.507914419"; do
-        set -- $a
-        scalefit isoflop -q --json --where corpus=$1 --where hparams=$2 --where warmup=$3 --where decay=$4 --where count=$5 "$shared/porian-isoflop.tsv" >"$T/fit.json"
-        close "slope of the set-up $1 $2 $3 $4 $5" "$(value "$T/fit.json" log10_N_on_log10_C slope)" "$6" 1e-6
-    done
+    # Every set-up of Porian et al. with both windows: budgets, slopes, intercepts, standard errors, minima, extrapolation.
+    cat >"$T/compare" <<'P'
+use strict; use JSON::PP;
+my ($reference, $table) = @ARGV;
+open my $f, '<', $reference or die; local $/; my $all = decode_json(<$f>)->{isoflop_porian}{configs};
+my ($fits, @bad) = (0);
+for my $name (sort keys %$all) {
+    my @w = split ' ', $name; my @where = map { ('--where', (qw(corpus hparams warmup decay count split))[$_] . "=$w[$_]") } 0 .. 5;
+    for ([2, 'window2'], ['all', 'all_points']) {
+        my ($window, $key) = @$_; my $want = $all->{$name}{$key};
+        open my $p, '-|', 'scalefit', 'isoflop', '-q', '--json', '--window', $window, '--budget', '5.88e23', @where, $table or die;
+        my $got = decode_json(<$p>); close $p; $fits++;
+        my @used = grep { $_->{used} } @{$got->{optima}};
+        push @bad, "$name $window: budgets" if @used != $want->{budgets};
+        for my $law (qw(log10_N_on_log10_C log10_D_on_log10_C)) {
+            for (qw(slope intercept slope_se intercept_se r2)) { push @bad, "$name $window: $law $_" if abs($got->{$law}{$_} / $want->{$law}{$_} - 1) > 1e-6 }
+            for (0, 1) { push @bad, "$name $window: interval" if abs($got->{$law}{slope_ci95}[$_] - $want->{$law}{slope_ci95}[$_]) > 1e-7 }
+        }
+        my @inside = grep { $_->{inside} } @{$want->{optima} || []};
+        for my $i (0 .. $#inside) { for (qw(log10_N log10_D loss c2)) { push @bad, "$name $window: minimum $i" if abs($used[$i]{$_} - $inside[$i]{$_}) > 1e-6 } }
+        push @bad, "$name $window: extrapolation" if $want->{N_at_5_88e23} && abs($got->{predictions}[0]{params} / $want->{N_at_5_88e23} - 1) > 1e-6;
+    }
+}
+print "$fits fits", map { "\n$_" } @bad;
+P
+    is "all fits of Porian et al.'s 15 set-ups are the reference's" "$(perl "$T/compare" "$shared/reference-fits.json" "$shared/porian-isoflop.tsv")" "30 fits"
 else
     skip "slopes of other set-ups" "there is no ../shared/data"
 fi

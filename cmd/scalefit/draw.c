@@ -1,0 +1,138 @@
+/* The picture of an IsoFLOP fit: losses and parabolas by budget, and the laws of the minima with their 95 % intervals. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include "plot/plot.h"
+#include "scalefit.h"
+
+enum { STEPS = 60, INK = 0x222222, RED = 0xc0392b };
+
+/* Curves live in one arena until they are drawn. */
+typedef struct Ink {
+    double **arrays;
+    size_t count;
+} Ink;
+
+static double *ink_array(Ink *k, int n)
+{
+    k->arrays = memory_realloc(k->arrays, k->count + 1, sizeof *k->arrays);
+    return k->arrays[k->count++] = memory_alloc((size_t)n, sizeof **k->arrays);
+}
+
+static double parabola(const Budget *b, double z)
+{
+    return b->c[0] + b->c[1] * z + b->c[2] * z * z;
+}
+
+/* The highest loss that a parabola was fitted to, and a little more: runs far from every minimum would flatten the picture. */
+static double loss_top(const Budget *b, int count)
+{
+    double top = 0, low = INFINITY;
+    for (int i = 0; i < count; i++)
+        for (int k = 0; k < b[i].used_count; k++) {
+            double y = b[i].points[b[i].used_first + k].loss;
+            top = fmax(top, y);
+            low = fmin(low, y);
+        }
+    return top + 0.05 * (top - low);
+}
+
+static size_t curves(const Budget *b, int count, Ink *ink, PlotSeries *series, char (*titles)[48])
+{
+    size_t n = 0;
+    for (int i = 0; i < count; i++) {
+        uint32_t color = plot_color((size_t)i, (size_t)count);
+        /* Points that the parabola is fitted to are full, the others hollow. */
+        double *x = ink_array(ink, b[i].count), *y = ink_array(ink, b[i].count), *ox = ink_array(ink, b[i].count), *oy = ink_array(ink, b[i].count);
+        size_t used = 0, others = 0;
+        for (int k = 0; k < b[i].count; k++) {
+            bool in = !b[i].why && k >= b[i].used_first && k < b[i].used_first + b[i].used_count;
+            *(in ? &x[used] : &ox[others]) = b[i].points[k].params;
+            *(in ? &y[used++] : &oy[others++]) = b[i].points[k].loss;
+        }
+        plot_number(titles[i], sizeof titles[i], b[i].flops);
+        series[n++] = (PlotSeries){b[i].why ? titles[i] : NULL, ox, oy, NULL, others, PLOT_RINGS, color};
+        if (!b[i].why)
+            series[n++] = (PlotSeries){titles[i], x, y, NULL, used, PLOT_POINTS, color};
+        if (b[i].why)
+            continue;
+        x = ink_array(ink, STEPS), y = ink_array(ink, STEPS);
+        double from = log10(b[i].points[b[i].used_first].params), to = log10(b[i].points[b[i].used_first + b[i].used_count - 1].params);
+        for (int k = 0; k < STEPS; k++) {
+            double z = from + (to - from) * k / (STEPS - 1);
+            x[k] = pow(10, z);
+            y[k] = parabola(&b[i], z);
+        }
+        series[n++] = (PlotSeries){NULL, x, y, NULL, STEPS, PLOT_LINE, color};
+    }
+    double *x = ink_array(ink, count), *y = ink_array(ink, count);
+    size_t used = 0;
+    for (int i = 0; i < count; i++)
+        if (!b[i].why) {
+            x[used] = pow(10, b[i].log_n);
+            y[used++] = b[i].loss;
+        }
+    if (used > 0)
+        series[n++] = (PlotSeries){"minimum", x, y, NULL, used, PLOT_MARKS, RED};
+    return n;
+}
+
+/* Minima, the line through them as far as the last --budget, the interval of a new point, and the predictions. */
+static size_t law(const Settings *s, const Budget *b, int count, const Line *l, bool tokens, Ink *ink, PlotSeries *series, char *title, size_t size)
+{
+    size_t n = 0, used = 0, predictions = s->budgets.count;
+    double *c = ink_array(ink, count), *v = ink_array(ink, count), low = INFINITY, high = 0;
+    for (int i = 0; i < count; i++)
+        if (!b[i].why) {
+            c[used] = b[i].flops;
+            v[used++] = pow(10, tokens ? b[i].log_d : b[i].log_n);
+            low = fmin(low, b[i].flops);
+            high = fmax(high, b[i].flops);
+        }
+    double *pc = ink_array(ink, (int)predictions + 1), *pv = ink_array(ink, (int)predictions + 1);
+    for (size_t i = 0; i < predictions; i++) {
+        pc[i] = strtod(s->budgets.values[i], NULL);
+        pv[i] = pow(10, l->intercept + l->slope * log10(pc[i]));
+        low = fmin(low, pc[i]);
+        high = fmax(high, pc[i]);
+    }
+    double *x = ink_array(ink, STEPS), *y = ink_array(ink, STEPS), *under = ink_array(ink, STEPS), *over = ink_array(ink, STEPS);
+    for (int k = 0; k < STEPS; k++) {
+        double z = log10(low) + (log10(high) - log10(low)) * k / (STEPS - 1), at = l->intercept + l->slope * z, half = line_interval(l, z);
+        x[k] = pow(10, z);
+        y[k] = pow(10, at);
+        under[k] = pow(10, at - half);
+        over[k] = pow(10, at + half);
+    }
+    if (l->points > 2)
+        series[n++] = (PlotSeries){"95 % of a new point", x, under, over, STEPS, PLOT_BAND, 0x21918c};
+    snprintf(title, size, "%s ∝ FLOPs^%.3f", tokens ? "tokens" : "parameters", l->slope);
+    series[n++] = (PlotSeries){title, x, y, NULL, STEPS, PLOT_LINE, 0x21918c};
+    series[n++] = (PlotSeries){"minima", c, v, NULL, used, PLOT_MARKS, RED};
+    if (predictions)
+        series[n++] = (PlotSeries){"predicted", pc, pv, NULL, predictions, PLOT_MARKS, INK};
+    return n;
+}
+
+int isoflop_plot(const Settings *s, const Budget *b, int count, const Laws *l, Error *err)
+{
+    Ink ink = {0};
+    PlotSeries *series = memory_zalloc((size_t)count * 3 + 1, sizeof *series), sizes[4], data[4];
+    char(*titles)[48] = memory_alloc((size_t)count, sizeof *titles), size_title[64], data_title[64];
+    PlotPanel panels[3] = {{.title = "Runs of equal compute", .x_label = "parameters", .y_label = "loss (nats a token)", .key_title = "FLOPs", .log_x = true,
+                            .top = loss_top(b, count), .series = series, .count = curves(b, count, &ink, series, titles)}};
+    size_t n = 1;
+    if (l->used >= 2) {
+        panels[n++] = (PlotPanel){.title = "Best size", .x_label = "training compute (FLOPs)", .y_label = "parameters", .log_x = true, .log_y = true,
+                                  .series = sizes, .count = law(s, b, count, &l->n, false, &ink, sizes, size_title, sizeof size_title)};
+        panels[n++] = (PlotPanel){.title = "Best number of tokens", .x_label = "training compute (FLOPs)", .y_label = "tokens", .log_x = true, .log_y = true,
+                                  .series = data, .count = law(s, b, count, &l->d, true, &ink, data, data_title, sizeof data_title)};
+    }
+    int status = plot_write(s->plot, panels, n, err);
+    for (size_t i = 0; i < ink.count; i++)
+        free(ink.arrays[i]);
+    free(ink.arrays);
+    free(series);
+    free(titles);
+    return status;
+}

@@ -1,0 +1,22 @@
+#include "io/stats.h"
+
+#include "base/progress.h"
+#include "io/json.h"
+#include "io/stream.h"
+
+int stats_write(const char *path, const StatsItem *items, size_t count, double begin, Error *err)
+{
+    if (!path)
+        return 0;
+    Buffer b = {0};
+    buffer_byte(&b, '{');
+    for (size_t i = 0; i < count; i++) {
+        buffer_format(&b, "\"%s\":", items[i].key);
+        json_write_number(&b, items[i].value);
+        buffer_byte(&b, ',');
+    }
+    buffer_format(&b, "\"seconds\":%.3f}\n", clock_seconds() - begin);
+    int status = file_write(path, b.data, b.length, err);
+    buffer_free(&b);
+    return status;
+}
