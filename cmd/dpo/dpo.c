@@ -24,7 +24,7 @@ static const Option options[] = {
     {"loss", 0, OPTION_CHOICE, &dpo.loss, "KIND", "sigmoid, hinge or ipo (default sigmoid)", "sigmoid|hinge|ipo", 0, 0},
     {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, 0, 1e6},
     {"keep-endings", 0, OPTION_FLAG, &dpo.keep_endings, 0, "let the end-of-turn token count in the preference", 0, 0, 0},
-    TRAIN_OPTIONS(&self.train),
+    TRAIN_OPTIONS(&self.train, "1e-5", "0"),
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
@@ -231,11 +231,7 @@ int main(int argc, char **argv)
     self.train.weight_decay = 0;
     self.train.lr = 1e-5;
     int status = option_main(&set, argc, argv);
-    if (status >= 0)
-        return status;
-    if (self.val)
-        return message_usage("dpo takes no --val");
-    if ((status = posttrain_check(&self)) >= 0)
+    if (status >= 0 || (status = posttrain_check(&self)) >= 0)
         return status;
     Error err;
     if (posttrain_open(&self, EXAMPLES_PREFERENCE, 0, set.operands, &err) < 0 || reference_sums(&self, &err) < 0) {

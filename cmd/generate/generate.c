@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/thread.h"
 #include "data/document.h"
+#include "io/stats.h"
 #include "train/answers.h"
 
 typedef struct Generate {
@@ -34,7 +35,7 @@ static const Option options[] = {
     {"prompt", 0, OPTION_STRING, &self.prompt, "TEXT", "answer this, as plain text", 0, 0, 0},
     {"system", 0, OPTION_STRING, &self.system, "TEXT", "system message of a chat at a terminal or of --prompt", 0, 0, 0},
     {"raw", 0, OPTION_FLAG, &self.raw, 0, "continue the prompt as it stands, without a chat template", 0, 0, 0},
-    ANSWER_OPTIONS(&self.answer),
+    ANSWER_OPTIONS(&self.answer, "1"),
     {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
@@ -277,6 +278,7 @@ int main(int argc, char **argv)
     if (terminal || self.prompt)
         answer.samples = 1;
     Error err;
+    double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);
     if (!d || answerer_open(&self.answerer, self.model, &answer, self.raw, (uint64_t)self.common.seed, d, &err) < 0) {
         device_close(d);
@@ -285,6 +287,9 @@ int main(int argc, char **argv)
     status = self.prompt ? answer_prompt(&self, &err) : terminal ? chat(&self, &err) : answer_files(&self, &set, &err);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
+    const StatsItem items[] = {{"prompts", (double)self.done}, {"answers", (double)self.done * (double)answer.samples}};
+    if (status == 0)
+        status = stats_write(self.common.stats, items, 2, begin, &err);
     if (status < 0)
         status = message_failed(&err);
     answerer_close(&self.answerer);

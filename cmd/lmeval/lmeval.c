@@ -9,6 +9,8 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/progress.h"
+#include "io/stats.h"
 #include "model/folder.h"
 
 static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5};
@@ -22,10 +24,10 @@ static const Option options[] = {
     {"choices", 0, OPTION_LIST, &choices, "FILE", "task documents with choices and answer (repeatable)", 0, 0, 0},
     {"match", 0, OPTION_LIST, &match, "FILE", "task documents with target: generate greedily, compare (repeatable)", 0, 0, 0},
     {"needle", 0, OPTION_FLAG, &needle, 0, "needle in a haystack over length and depth", 0, 0, 0},
-    {"needle-length", 0, OPTION_LIST, &self.needle_lengths, "N", "tokens of the haystack (repeatable; default 1/4, 1/2 and all of the model's length)", 0, 0, 0},
-    {"needle-samples", 0, OPTION_INTEGER, &self.needle_samples, "N", "needles a cell (default 5)", 0, 1, 100000},
+    {"needle-length", 0, OPTION_LIST, &self.needle_lengths, "N", "tokens of the haystack (repeatable; default 1/4, 1/2 and all of --max-length)", 0, 0, 0},
+    {"needle-samples", 0, OPTION_INTEGER, &self.needle_samples, "N", "needles for each length and depth (default 5)", 0, 1, 100000},
     {"chat", 0, OPTION_FLAG, &chat, 0, "put contexts through the chat template as one user turn", 0, 0, 0},
-    {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens a pass (default: the model's length)", 0, 8, 1 << 24},
+    {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens seen at once (default: the model's length, at most 2048)", 0, 8, 1 << 24},
     {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "longest generated answer (default 32)", 0, 1, 1 << 20},
     {"limit", 0, OPTION_INTEGER, &self.limit, "N", "first N records of each task only", 0, 1, 1e15},
     {"answers", 0, OPTION_STRING, &self.answers, "FILE", "write the records of --match with response and correct", 0, 0, 0},
@@ -106,6 +108,7 @@ int eval_continuation(Eval *e, const int32_t *ids, int64_t count, int64_t contex
 static int run(Eval *e, Error *err)
 {
     int status = 0;
+    double begin = clock_seconds();
     for (size_t i = 0; i < perplexity.count && status == 0; i++)
         status = eval_perplexity(e, perplexity.values[i], err);
     for (size_t i = 0; i < choices.count && status == 0; i++)
@@ -116,7 +119,8 @@ static int run(Eval *e, Error *err)
         status = eval_needle(e, err);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(err, "standard output:");
-    return status;
+    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + needle)}};
+    return status == 0 ? stats_write(e->common.stats, items, 1, begin, err) : status;
 }
 
 static int open_model(Eval *e, ChatCoder *coder, Error *err)

@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/thread.h"
 #include "data/document.h"
+#include "io/stats.h"
 #include "train/answers.h"
 #include "train/scoring.h"
 
@@ -33,7 +34,7 @@ static const Option options[] = {
     {"best", 0, OPTION_FLAG, &self.best, 0, "write the best answer as a chat document", 0, 0, 0},
     {"pairs", 0, OPTION_FLAG, &self.pairs, 0, "write best and worst as a preference document", 0, 0, 0},
     {"min-margin", 0, OPTION_NUMBER, &self.min_margin, "X", "leave out prompts whose best and worst scores are closer (default 0)", 0, 0, 1e9},
-    ANSWER_OPTIONS(&self.answer),
+    ANSWER_OPTIONS(&self.answer, "8"),
     {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
@@ -218,6 +219,7 @@ int main(int argc, char **argv)
     if (!self.model != !self.reward)
         return message_usage("--model and --reward go together");
     Error err;
+    double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);
     status = d ? 0 : -1;
     if (status == 0 && self.model) {
@@ -241,6 +243,9 @@ int main(int argc, char **argv)
             status = writer_close(self.out, &err);
         if (status == 0)
             message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", self.written, self.index, self.same);
+        const StatsItem items[] = {{"prompts", (double)self.index}, {"kept", (double)self.written}, {"without_choice", (double)self.same}};
+        if (status == 0)
+            status = stats_write(self.common.stats, items, 3, begin, &err);
     } else {
         status = -1;
     }

@@ -7,7 +7,9 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/thread.h"
+#include "base/progress.h"
 #include "data/document.h"
+#include "io/stats.h"
 #include "train/posttrain.h"
 #include "train/scoring.h"
 
@@ -21,9 +23,10 @@ static struct {
 
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
+    POSTTRAIN_VAL_OPTIONS(&self),
     {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates (prompt, responses) or chats instead of training", 0, 0, 0},
-    {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of (score + score)², which keeps scores near 0 (default 0)", 0, 0, 1e6},
-    TRAIN_OPTIONS(&self.train),
+    {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of the squared sum of two scores, which keeps them near 0 (default 0)", 0, 0, 1e6},
+    TRAIN_OPTIONS(&self.train, "1e-4", "0"),
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
@@ -204,6 +207,7 @@ static int score_record(void *context, Document *d, Error *err)
 static int score(const char *const *files, Error *err)
 {
     static const char *const fields[] = {"scores", "score", NULL};
+    double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, err);
     if (!d || scorer_open(&rm.scorer, self.model_path, self.max_length, d, err) < 0 || !(rm.out = writer_open(self.common.output, err))) {
         device_close(d);
@@ -218,6 +222,9 @@ static int score(const char *const *files, Error *err)
         writer_abandon(rm.out);
     else
         status = writer_close(rm.out, err);
+    const StatsItem items[] = {{"records", (double)r.documents}, {"skipped", (double)r.skipped}};
+    if (status == 0)
+        status = stats_write(self.common.stats, items, 2, begin, err);
     scorer_close(&rm.scorer);
     device_close(d);
     return status;

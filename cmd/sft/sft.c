@@ -10,7 +10,8 @@ static PostTrain self = POSTTRAIN_DEFAULT;
 
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
-    TRAIN_OPTIONS(&self.train),
+    POSTTRAIN_VAL_OPTIONS(&self),
+    TRAIN_OPTIONS(&self.train, "2e-5", "0"),
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),

@@ -90,7 +90,7 @@ typedef struct Common {
 #define OPTION_COMMON_END(c)                                                                                       \
     {"quiet", 'q', OPTION_FLAG, &(c)->quiet, 0, "no messages but errors", 0, 0, 0},                                 \
     {"verbose", 'v', OPTION_FLAG, &(c)->verbose, 0, "say more", 0, 0, 0},                                           \
-    {"progress", 0, OPTION_CHOICE, &(c)->progress, "WHEN", "auto, always or never", "auto|always|never", 0, 0},     \
+    {"progress", 0, OPTION_CHOICE, &(c)->progress, "WHEN", "auto, always or never (default auto)", "auto|always|never", 0, 0},     \
     {"stats", 0, OPTION_STRING, &(c)->stats, "FILE", "write counts and timings there, one JSON object", 0, 0, 0},   \
     {NULL, 0, 0, 0, 0, 0, 0, 0, 0}
 

@@ -12,14 +12,14 @@ typedef struct AnswerOptions {
 
 #define ANSWER_DEFAULT {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256, .samples = 1, .batch = 32, .max_prompt = 2048}
 
-#define ANSWER_OPTIONS(a)                                                                                                            \
-    {"samples", 0, OPTION_INTEGER, &(a)->samples, "K", "answers a prompt (default 1)", 0, 1, 100000},                                  \
+#define ANSWER_OPTIONS(a, SAMPLES)                                                                                                            \
+    {"samples", 0, OPTION_INTEGER, &(a)->samples, "K", "answers a prompt (default " SAMPLES ")", 0, 1, 100000},                                  \
     {"max-tokens", 0, OPTION_INTEGER, &(a)->max_tokens, "N", "longest answer (default 256)", 0, 1, 1 << 24},                           \
-    {"temperature", 0, OPTION_NUMBER, &(a)->temperature, "X", "0: greedy (default 1)", 0, 0, 1e6},                                     \
+    {"temperature", 0, OPTION_NUMBER, &(a)->temperature, "X", "divides the logits; 0: greedy (default 1)", 0, 0, 1e6},                                     \
     {"top-k", 0, OPTION_INTEGER, &(a)->top_k, "N", "keep the N most probable tokens, 0: all (default 0)", 0, 0, 1e9},                  \
     {"top-p", 0, OPTION_NUMBER, &(a)->top_p, "X", "keep the fewest tokens that sum to X (default 1)", 0, 0, 1},                        \
     {"min-p", 0, OPTION_NUMBER, &(a)->min_p, "X", "drop tokens below X times the best (default 0)", 0, 0, 1},                          \
-    {"repetition-penalty", 0, OPTION_NUMBER, &(a)->repetition_penalty, "X", "on tokens that were there before (default 1)", 0, 1e-6, 1e6}, \
+    {"repetition-penalty", 0, OPTION_NUMBER, &(a)->repetition_penalty, "X", "lowers tokens that were there before (default 1)", 0, 1e-6, 1e6}, \
     {"batch", 0, OPTION_INTEGER, &(a)->batch, "N", "answers written at once (default 32)", 0, 1, 1e6},                                 \
     {"max-prompt", 0, OPTION_INTEGER, &(a)->max_prompt, "N", "longest prompt in tokens (default 2048)", 0, 1, 1 << 24}
 

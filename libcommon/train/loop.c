@@ -10,6 +10,7 @@
 #include "base/message.h"
 #include "base/progress.h"
 #include "base/stop.h"
+#include "io/stats.h"
 #include "model/folder.h"
 #include "train/run.h"
 #include "train/schedule.h"
@@ -264,6 +265,7 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
 {
     Error err;
     Loop l = {.set = set, .common = common, .o = o, .m = m, .task = task};
+    double begin = clock_seconds();
     l.run.lock = -1;
     stop_install();
     int status = loop_open(&l, &err);
@@ -275,8 +277,13 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
         l.progress = progress_begin(common, "steps", (uint64_t)o->steps);
         l.last_time = clock_seconds();
         l.last_tokens = l.state.tokens;
+        int64_t first = l.state.step > 0 ? l.state.step : 0;
         status = run_steps(&l, &err);
         progress_end(l.progress);
+        const StatsItem items[] = {{"steps", (double)l.state.step}, {"steps_resumed", (double)first}, {"tokens", (double)l.state.tokens},
+                                   {"flops", l.state.flops}, {"skipped_steps", (double)l.state.skipped}};
+        if (status >= 0 && stats_write(common->stats, items, sizeof items / sizeof *items, begin, &err) < 0)
+            status = -1;
     }
     if (metrics_close(l.log, status < 0 ? NULL : &err) < 0 && status >= 0)
         status = -1;

@@ -18,25 +18,27 @@ typedef struct TrainOptions {
 #define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
                        .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine"}
 
-/* Options of the optimiser and the loop, for a tool's table. */
-#define TRAIN_OPTIONS(t)                                                                                                          \
+/* Options of the optimiser and the loop, for a tool's table; RATE and DECAY are its defaults as text. */
+#define TRAIN_OPTIONS(t, RATE, DECAY)                                                                                                          \
     OPTION_MORE_HEADING("learning:"),                                                                                              \
-    {"lr", 0, OPTION_NUMBER, &(t)->lr, "X", "peak learning rate (default 3e-4)", 0, 0, 1e9},                                        \
-    {"min-lr", 0, OPTION_NUMBER, &(t)->min_lr, "X", "learning rate at the end (default: a tenth of the peak)", 0, 0, 1e9},          \
+    {"lr", 0, OPTION_NUMBER, &(t)->lr, "X", "peak learning rate (default " RATE ")", 0, 0, 1e9},                                        \
+    {"min-lr", 0, OPTION_NUMBER, &(t)->min_lr, "X", "learning rate at the last step (default: a tenth of the peak)", 0, 0, 1e9},          \
     {"schedule", 0, OPTION_CHOICE, &(t)->schedule, "KIND", "cosine, wsd, linear or constant (default cosine)", "cosine|wsd|linear|constant", 0, 0}, \
     {"warmup", 0, OPTION_INTEGER, &(t)->warmup, "STEPS", "steps of linear warm-up (default 0)", 0, 0, 1e12},                        \
     {"decay-share", 0, OPTION_NUMBER, &(t)->decay_share, "X", "share of the steps in which wsd decays (default 0.2)", 0, 0, 1},     \
-    {"weight-decay", 0, OPTION_NUMBER, &(t)->weight_decay, "X", "of matrices (default 0.1)", 0, 0, 1e3},                            \
-    {"beta1", 0, OPTION_NUMBER, &(t)->beta1, "X", "AdamW (default 0.9)", 0, 0, 1},                                                  \
-    {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW (default 0.95)", 0, 0, 1},                                                 \
-    {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW (default 1e-8)", 0, 0, 1},                                                     \
+    {"weight-decay", 0, OPTION_NUMBER, &(t)->weight_decay, "X", "decay of matrices, not of norms and biases (default " DECAY ")", 0, 0, 1e3},                            \
+    {"beta1", 0, OPTION_NUMBER, &(t)->beta1, "X", "AdamW: decay of the first moment (default 0.9)", 0, 0, 1},                                                  \
+    {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW: decay of the second moment (default 0.95)", 0, 0, 1},                                                 \
+    {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW: added to the root (default 1e-8)", 0, 0, 1},                                                     \
     {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
     OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
-    {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "write a checkpoint so often, 0: never (default 1000)", 0, 0, 1e12}, \
-    {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "newest checkpoints that stay, 0: all (default 2)", 0, 0, 1e6},                    \
-    {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "evaluate so often, 0: only at the end (default 0)", 0, 0, 1e12},  \
-    {"max-skips", 0, OPTION_INTEGER, &(t)->max_skips, "N", "steps with a NaN that are skipped before stopping (default 10)", 0, 0, 1e9}, \
-    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: a large product, measured)", 0, 0, 1e20}
+    {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "steps between checkpoints, 0: none (default 1000)", 0, 0, 1e12}, \
+    {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \
+    {"max-skips", 0, OPTION_INTEGER, &(t)->max_skips, "N", "steps that may be skipped because they are not finite (default 10)", 0, 0, 1e9}, \
+    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: measured)", 0, 0, 1e20}
+
+/* Of the tools that evaluate. */
+#define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations, 0: only at the end (default 0)", 0, 0, 1e12}
 
 /* What one optimiser step did. Up to TRAIN_EXTRAS further numbers go to the log under the task's names. */
 enum { TRAIN_EXTRAS = 8 };

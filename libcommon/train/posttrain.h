@@ -27,11 +27,15 @@ typedef struct PostTrain {
 #define POSTTRAIN_OPTIONS(p)                                                                                                            \
     {"output", 'o', OPTION_STRING, &(p)->common.output, "DIR", "the run: checkpoints, log, final model", 0, 0, 0},                        \
     {"model", 0, OPTION_STRING, &(p)->model_path, "DIR", "model folder or run to start from", 0, 0, 0},                                   \
-    {"val", 0, OPTION_STRING, &(p)->val, "FILE", "held-out records, evaluated as --eval-every says", 0, 0, 0},                            \
     {"epochs", 0, OPTION_NUMBER, &(p)->epochs, "X", "times through the records (default 1)", 0, 1e-9, 1e6},                               \
     {"batch-size", 0, OPTION_INTEGER, &(p)->batch_size, "N", "records a step (default 32)", 0, 1, 1e7},                                   \
     {"max-length", 0, OPTION_INTEGER, &(p)->max_length, "N", "tokens; longer examples are cut at the end (default 1024)", 0, 2, 1 << 24}, \
-    {"rows", 0, OPTION_INTEGER, &(p)->rows, "N", "tokens a pass (default 2048)", 0, 2, 1 << 24},                                          \
+    {"rows", 0, OPTION_INTEGER, &(p)->rows, "N", "tokens a pass (default 2048)", 0, 2, 1 << 24}
+
+/* Of the tools that have a score to watch. */
+#define POSTTRAIN_VAL_OPTIONS(p)                                                                                                        \
+    {"val", 0, OPTION_STRING, &(p)->val, "FILE", "held-out records, evaluated as --eval-every says", 0, 0, 0},                            \
+    TRAIN_OPTION_EVAL(&(p)->train),                                                                                                       \
     {"patience", 0, OPTION_INTEGER, &(p)->train.patience, "N", "stop after N evaluations without a better score, keep the best (default 0: never)", 0, 0, 1e6}
 
 /* Opens everything that common and model_path name; kind says what the records are. num_labels as in folder_load. */
