@@ -70,7 +70,7 @@ check-asan: ## every test again, built with the address and undefined-behaviour 
 	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
 
 check-peers: all ## compare with the real Python packages (tests/reference/README.md)
-	$(Q)B=$(B) PYTHON=$(PYTHON) sh tests/peers
+	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/peers
 
 features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'

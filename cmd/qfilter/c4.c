@@ -1,5 +1,5 @@
-/* C4QualityFilter (datatrove pipeline/filters/c4_filters.py): it rewrites the text to the lines that stay. Sentences are counted
- * as runs that end in . ! or ? (with closing marks) before white space or the end. */
+/* C4QualityFilter (datatrove pipeline/filters/c4_filters.py): it rewrites the text to the lines, or sentences, that stay. A threshold
+ * of -1 turns off min-num-sentences, min-words-per-line and max-word-length; 0 turns the others off. */
 #include <string.h>
 #include "rules.h"
 #include "text/unicode.h"
@@ -11,53 +11,51 @@ static bool ends_line(Span s)
 {
     if (s.length == 0 || (s.length >= 3 && memcmp(s.data + s.length - 3, "...", 3) == 0))
         return false;
-    return strchr(".?!\"'", s.data[s.length - 1]) != NULL;
+    char last = s.data[s.length - 1];
+    return last == '.' || last == '?' || last == '!' || last == '"' || last == '\'';
 }
 
-/* Deletes [digits], [edit] and [citation needed]. */
+/* Bytes of [digits], [edit] or [citation needed] at the front of s, or 0. */
+static size_t citation_at(Span s)
+{
+    static const char *const words[] = {"[edit]", "[citation needed]"};
+    for (int i = 0; i < 2; i++)
+        if (s.length >= strlen(words[i]) && memcmp(s.data, words[i], strlen(words[i])) == 0)
+            return strlen(words[i]);
+    size_t k = 1, n;
+    while (k < s.length && (unicode_class(utf8_decode(s.data + k, &n)) & UNICODE_DIGIT))
+        k += n;
+    return k < s.length && s.data[k] == ']' ? k + 1 : 0;
+}
+
 static Span without_citations(Span s, Buffer *out)
 {
+    const char *end = s.data + s.length, *p = s.data, *bracket = s.length ? memchr(p, '[', s.length) : NULL;
+    if (!bracket)
+        return s;
     out->length = 0;
-    for (size_t i = 0; i < s.length;) {
-        size_t n = 0;
-        if (s.data[i] == '[') {
-            Span rest = {s.data + i, s.length - i};
-            if (rest.length >= 6 && memcmp(rest.data, "[edit]", 6) == 0)
-                n = 6;
-            else if (rest.length >= 17 && memcmp(rest.data, "[citation needed]", 17) == 0)
-                n = 17;
-            else {
-                size_t k = 1;
-                while (k < rest.length && rest.data[k] >= '0' && rest.data[k] <= '9')
-                    k++;
-                n = k < rest.length && rest.data[k] == ']' ? k + 1 : 0;
-            }
-        }
-        if (n == 0)
-            buffer_byte(out, s.data[i++]);
-        i += n;
+    while (bracket) {
+        size_t n = citation_at((Span){bracket, (size_t)(end - bracket)});
+        buffer_append(out, p, (size_t)(bracket - p) + (n == 0));
+        p = bracket + (n ? n : 1);
+        bracket = p < end ? memchr(p, '[', (size_t)(end - p)) : NULL;
     }
+    buffer_append(out, p, (size_t)(end - p));
     return (Span){out->data ? out->data : "", out->length};
 }
 
-static size_t sentences(Span s)
+/* Words between white space, and the code points of the longest. */
+static size_t count_words(Span s, size_t *longest)
 {
-    size_t n = 0;
-    bool open = false;
-    for (size_t i = 0; i < s.length; i++) {
-        char c = s.data[i];
-        if (c != '.' && c != '!' && c != '?') {
-            open |= !strchr(" \t\r\n\"')]", c);
-            continue;
-        }
-        while (i + 1 < s.length && strchr(".!?\"')]", s.data[i + 1]))
-            i++;
-        if (open && (i + 1 == s.length || strchr(" \t\r\n", s.data[i + 1]))) {
-            n++;
-            open = false;
-        }
+    size_t words = 0, length = 0, n;
+    *longest = 0;
+    for (size_t i = 0; i < s.length; i += n) {
+        bool blank = unicode_is_blank(utf8_decode(s.data + i, &n));
+        length = blank ? 0 : length + 1;
+        words += length == 1;
+        *longest = length > *longest ? length : *longest;
     }
-    return n + open;
+    return words;
 }
 
 static bool has_policy(Span lower)
@@ -69,55 +67,87 @@ static bool has_policy(Span lower)
     return false;
 }
 
+/* Python's str.lower, for what only ASCII words are sought in. */
+static Span lower_case(Span s, Buffer *out)
+{
+    out->length = 0;
+    buffer_reserve(out, s.length * 3 + 1);
+    size_t n, length = 0;
+    for (size_t i = 0; i < s.length; i += n) {
+        unsigned char c = (unsigned char)s.data[i];
+        n = 1;
+        if (c < 0x80) {
+            out->data[length++] = (char)(c + (c >= 'A' && c <= 'Z') * 32);
+            continue;
+        }
+        uint32_t to[2];
+        int count = unicode_to_lower(utf8_decode(s.data + i, &n), to);
+        for (int k = 0; k < count; k++)
+            length += utf8_encode(to[k], out->data + length);
+    }
+    out->length = length;
+    return (Span){out->data, length};
+}
+
+typedef enum Fate { KEEP, DROP_LINE, DROP_LOREM, DROP_BRACKET } Fate;
+
+/* What becomes of one stripped line; *s loses its citations. */
+static Fate judge(const C4 *r, Page *p, Span *s)
+{
+    size_t longest, words = count_words(*s, &longest);
+    if (r->max_word_length >= 0 && (double)longest > r->max_word_length)
+        return DROP_LINE;
+    if (r->remove_citations > 0)
+        *s = without_citations(*s, &p->line);
+    if (r->filter_no_terminal_punct > 0 && !ends_line(*s))
+        return DROP_LINE;
+    if ((double)words < r->min_words_per_line)
+        return DROP_LINE;
+    Span lower = lower_case(*s, &p->lower);
+    if (r->filter_lorem_ipsum > 0 && find_text(lower, "lorem ipsum") < lower.length)
+        return DROP_LOREM;
+    if (r->filter_javascript > 0 && find_text(lower, "javascript") < lower.length)
+        return DROP_LINE;
+    if (r->filter_curly_bracket > 0 && find_text(*s, "{") < s->length)
+        return DROP_BRACKET;
+    return r->filter_policy > 0 && has_policy(lower) ? DROP_LINE : KEEP;
+}
+
 const char *c4(const C4 *r, Page *p)
 {
-    Buffer line = {0}, lower = {0};
-    Words words = {0};
-    size_t at = 0, count = 0;
-    const char *reason = NULL;
+    bool lines = r->split_paragraph > 0;
+    size_t at = 0, count = 0, kept_lines = 0;
+    Words sentences = {0};
     p->rewritten.length = 0;
-    for (Span raw; !reason && split_line(p->text, &at, &raw);) {
-        Span s = strip(raw);
-        words_split(&words, WORDS_SPACE, s);
-        bool drop = false;
-        for (size_t i = 0; r->max_word_length >= 0 && i < words.count && !drop; i++)
-            drop = (double)utf8_count(words.items[i]) > r->max_word_length;
-        if (drop)
+    if (!lines)
+        words_sentences(&sentences, &p->tokens, p->text);
+    const char *reason = NULL;
+    Span s;
+    for (size_t i = 0; !reason && (lines ? split_line(p->text, &at, &s) : i < sentences.count); i++) {
+        s = strip(lines ? s : sentences.items[i]);
+        Fate fate = judge(r, p, &s);
+        if (fate == DROP_LOREM || fate == DROP_BRACKET)
+            reason = fate == DROP_LOREM ? "lorem_ipsum" : "curly_bracket";
+        if (fate != KEEP)
             continue;
-        if (r->remove_citations > 0)
-            s = without_citations(s, &line);
-        if (r->filter_no_terminal_punct > 0 && !ends_line(s))
-            continue;
-        if (r->min_words_per_line >= 0 && (double)words.count < r->min_words_per_line)
-            continue;
-        lower.length = 0;
-        buffer_append(&lower, s.data, s.length);
-        for (size_t i = 0; i < lower.length; i++)
-            if (lower.data[i] >= 'A' && lower.data[i] <= 'Z')
-                lower.data[i] = (char)(lower.data[i] + 32);
-        Span l = {lower.data ? lower.data : "", lower.length};
-        if (r->filter_lorem_ipsum > 0 && find_text(l, "lorem ipsum") < l.length) {
-            reason = "lorem_ipsum";
-        } else if (r->filter_javascript > 0 && find_text(l, "javascript") < l.length) {
-            continue;
-        } else if (r->filter_curly_bracket > 0 && find_text(s, "{") < s.length) {
-            reason = "curly_bracket";
-        } else if (!(r->filter_policy > 0 && has_policy(l))) {
-            count += sentences(s);
-            if (p->rewritten.length)
-                buffer_byte(&p->rewritten, '\n');
-            buffer_append(&p->rewritten, s.data, s.length);
+        /* Only whether there are enough of them matters. */
+        if (!lines) {
+            count++;
+        } else if ((double)count < r->min_num_sentences) {
+            words_sentences(&p->sentences, &p->tokens, s);
+            count += p->sentences.count;
         }
+        if (kept_lines++)
+            buffer_byte(&p->rewritten, lines ? '\n' : ' ');
+        buffer_append(&p->rewritten, s.data, s.length);
     }
-    if (!reason && r->min_num_sentences >= 0 && (double)count < r->min_num_sentences)
+    words_free(&sentences);
+    if (!reason && (double)count < r->min_num_sentences)
         reason = "too_few_sentences";
     Span kept = strip((Span){p->rewritten.data ? p->rewritten.data : "", p->rewritten.length});
     if (p->rewritten.length) {
         memmove(p->rewritten.data, kept.data, kept.length);
         p->rewritten.length = kept.length;
     }
-    words_free(&words);
-    buffer_free(&line);
-    buffer_free(&lower);
     return reason;
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "keys_set.h"
 #include "rules.h"
+#include "text/punctuation.h"
 #include "text/utf8.h"
 
 const FineWeb fineweb_default = {0.12, 0, 0.67, 30, 0.01, 0.3};
@@ -21,7 +22,7 @@ const char *fineweb(const FineWeb *r, Page *p)
             while (last > 0 && ((unsigned char)line.data[last] & 0xc0) == 0x80)
                 last--;
             lines++;
-            ended += is_terminal_punctuation(utf8_decode(line.data + last, &n));
+            ended += punctuation_ends_line(utf8_decode(line.data + last, &n));
             shorter += (double)length <= r->short_line_length;
             if (lineset_add(&seen, line))
                 repeated += length;

@@ -1,7 +1,8 @@
-/* GopherQualityFilter (datatrove pipeline/filters/gopher_quality_filter.py). A threshold below 0 turns its rule off. */
+/* GopherQualityFilter (datatrove pipeline/filters/gopher_quality_filter.py). A threshold of 0 turns its rule off. */
 #include <math.h>
 #include <string.h>
 #include "rules.h"
+#include "text/punctuation.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
@@ -11,7 +12,7 @@ static bool is_symbol(Span w)
 {
     size_t n;
     for (size_t i = 0; i < w.length; i += n)
-        if (!is_punctuation(utf8_decode(w.data + i, &n)))
+        if (!punctuation_is_mark(utf8_decode(w.data + i, &n)))
             return false;
     return true;
 }

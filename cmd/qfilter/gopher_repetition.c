@@ -1,5 +1,5 @@
 /* GopherRepetitionFilter (datatrove pipeline/filters/gopher_repetition_filter.py). Shares are of the whole text's code points;
- * an empty text is kept. A threshold of 0 turns its rule off. */
+ * an empty text is dropped. A threshold of 0 turns its rule off. */
 #include <stdlib.h>
 #include <string.h>
 #define XXH_INLINE_ALL
@@ -9,33 +9,39 @@
 
 const GopherRepetition gopher_repetition_default = {0.3, 0.2, 0.3, 0.2, {0.20, 0.18, 0.16}, {0.15, 0.14, 0.13, 0.12, 0.11, 0.10}};
 
+/* A piece of text by its hash. */
 struct Gram {
-    uint64_t low, high; /* 128-bit hash */
+    uint64_t key;
+    uint32_t pass; /* the pass that wrote it; another's is an empty slot, so nothing is cleared between passes */
     uint32_t count, first;
-    uint32_t length;    /* code points */
 };
 
-static size_t table_begin(Page *p, size_t items)
+static void table_begin(Page *p, size_t items)
 {
     size_t n = 64;
     while (n < items * 2)
         n *= 2;
-    p->grams = memory_grow(p->grams, &p->gram_capacity, n, sizeof *p->grams);
-    memset(p->grams, 0, n * sizeof *p->grams);
-    return n - 1;
+    if (n > p->gram_capacity || ++p->pass == 0) {
+        n = n > p->gram_capacity ? n : p->gram_capacity;
+        free(p->grams);
+        p->grams = memory_zalloc(n, sizeof *p->grams);
+        p->gram_capacity = n;
+        p->pass = 1;
+    }
+    p->gram_mask = n - 1;
 }
 
-static struct Gram *table_find(Page *p, size_t mask, const char *data, size_t length)
+/* The entry of a key; new ones count 0. */
+static inline struct Gram *table_find(Page *p, uint64_t key)
 {
-    XXH128_hash_t h = XXH3_128bits(data, length);
-    h.low64 |= 1;
-    for (size_t i = h.low64 >> 1;; i++) {
-        struct Gram *g = &p->grams[i & mask];
-        if (!g->low || (g->low == h.low64 && g->high == h.high64)) {
-            g->low = h.low64;
-            g->high = h.high64;
+    for (size_t i = (size_t)(key ^ key >> 32);; i++) {
+        struct Gram *g = &p->grams[i & p->gram_mask];
+        if (g->pass != p->pass) {
+            *g = (struct Gram){key, p->pass, 0, 0};
             return g;
         }
+        if (g->key == key)
+            return g;
     }
 }
 
@@ -43,18 +49,22 @@ static struct Gram *table_find(Page *p, size_t mask, const char *data, size_t le
 static void count_repeats(Page *p, Span text, size_t least, size_t *all, size_t *repeated, size_t *length)
 {
     *all = *repeated = *length = 0;
-    size_t mask = table_begin(p, text.length / (least + 1) + 2);
+    size_t pieces = 2;
+    for (const char *q = text.data, *end = q + text.length; q < end && (q = memchr(q, '\n', (size_t)(end - q))); q++)
+        pieces++;
+    table_begin(p, pieces);
     for (size_t at = 0; at <= text.length;) {
         size_t end = at, run = 0;
         while (end < text.length) {
-            run = 0;
-            while (end + run < text.length && text.data[end + run] == '\n')
+            const char *newline = memchr(text.data + end, '\n', text.length - end);
+            end = newline ? (size_t)(newline - text.data) : text.length;
+            for (run = 0; end + run < text.length && text.data[end + run] == '\n';)
                 run++;
             if (run >= least)
                 break;
-            end += run ? run : 1;
+            end += run;
         }
-        struct Gram *g = table_find(p, mask, text.data + at, end - at);
+        struct Gram *g = table_find(p, XXH3_64bits(text.data + at, end - at));
         ++*all;
         if (g->count++) {
             ++*repeated;
@@ -66,46 +76,88 @@ static void count_repeats(Page *p, Span text, size_t least, size_t *all, size_t 
     }
 }
 
-static size_t join(Page *p, size_t first, int n, const char *between)
+/* Hashes of all words up to each place in the list, so that any n-gram's costs one product: of bytes b0 b1 …, Σ (b+1)·Mᵏ mod 2⁶⁴
+ * with the last byte at k = 0. Grams that are compared without blanks between the words ("ab" "c" is "a" "bc") need a hash of
+ * bytes. */
+enum { POWERS = 1024 };
+static const uint64_t multiplier = 0xd6e8feb86659fd93u;
+
+typedef struct GramPlace {
+    uint64_t joined, spaced; /* hashes: the words alone, and with a blank behind each */
+    uint32_t bytes, points;
+} GramPlace;
+
+static uint64_t power(const Page *p, size_t n)
 {
-    p->scratch.length = 0;
-    for (int k = 0; k < n; k++) {
-        buffer_string(&p->scratch, k ? between : "");
-        buffer_append(&p->scratch, p->words.items[first + (size_t)k].data, p->words.items[first + (size_t)k].length);
-    }
-    return utf8_count((Span){p->scratch.data, p->scratch.length});
+    if (n < POWERS)
+        return p->powers[n];
+    uint64_t result = 1, square = multiplier;
+    for (; n; n >>= 1, square *= square)
+        result *= n & 1 ? square : 1;
+    return result;
 }
 
-static bool top_gram(Page *p, int n, double limit)
+static void places_set(Page *p)
 {
-    if (p->words.count < (size_t)n)
-        return false;
-    size_t grams = p->words.count - (size_t)n + 1, mask = table_begin(p, grams);
-    const struct Gram *best = NULL;
-    for (size_t i = 0; i < grams; i++) {
-        size_t length = join(p, i, n, " ");
-        struct Gram *g = table_find(p, mask, p->scratch.data, p->scratch.length);
-        if (g->count++ == 0) {
-            g->first = (uint32_t)i;
-            g->length = (uint32_t)length;
+    if (!p->powers) {
+        p->powers = memory_alloc(POWERS, sizeof *p->powers);
+        p->powers[0] = 1;
+        for (size_t i = 1; i < POWERS; i++)
+            p->powers[i] = p->powers[i - 1] * multiplier;
+    }
+    p->places = memory_grow(p->places, &p->place_capacity, p->words.count + 1, sizeof *p->places);
+    GramPlace at = {0};
+    p->places[0] = at;
+    for (size_t i = 0; i < p->words.count; i++) {
+        Span w = p->words.items[i];
+        uint64_t h = 0;
+        uint32_t points = 0;
+        for (size_t k = 0; k < w.length; k++) {
+            h = h * multiplier + (unsigned char)w.data[k] + 1;
+            points += ((unsigned char)w.data[k] & 0xc0) != 0x80;
         }
-        if (!best || g->count > best->count || (g->count == best->count && g->first < best->first))
-            best = g;
+        uint64_t m = power(p, w.length);
+        at.joined = at.joined * m + h;
+        at.spaced = (at.spaced * m + h) * multiplier + ' ' + 1;
+        at.bytes += (uint32_t)w.length;
+        at.points += points;
+        p->places[i + 1] = at;
     }
-    return (double)best->length * best->count / (double)p->length > limit;
 }
 
-static bool repeated_grams(Page *p, int n, double limit)
+static bool top_gram(Page *p, size_t n, double limit)
 {
-    if (p->words.count < (size_t)n)
+    if (p->words.count < n)
         return false;
-    size_t mask = table_begin(p, p->words.count), length = 0;
-    for (size_t i = 0; i + (size_t)n <= p->words.count;) {
-        size_t m = join(p, i, n, "");
-        struct Gram *g = table_find(p, mask, p->scratch.data, p->scratch.length);
+    size_t grams = p->words.count - n + 1;
+    table_begin(p, grams);
+    uint32_t count = 0, first = 0;
+    for (size_t i = 0; i < grams; i++) {
+        const GramPlace *a = p->places + i, *b = a + n;
+        struct Gram *g = table_find(p, b->spaced - a->spaced * power(p, b->bytes - a->bytes + n));
+        if (g->count++ == 0)
+            g->first = (uint32_t)i;
+        if (g->count > count || (g->count == count && g->first < first)) {
+            count = g->count;
+            first = g->first;
+        }
+    }
+    size_t length = p->places[first + n].points - p->places[first].points + n - 1;
+    return (double)(length * count) / (double)p->length > limit;
+}
+
+static bool repeated_grams(Page *p, size_t n, double limit)
+{
+    if (p->words.count < n)
+        return false;
+    table_begin(p, p->words.count);
+    size_t length = 0;
+    for (size_t i = 0; i + n <= p->words.count;) {
+        const GramPlace *a = p->places + i, *b = a + n;
+        struct Gram *g = table_find(p, b->joined - a->joined * power(p, b->bytes - a->bytes));
         if (g->count) {
-            length += m;
-            i += (size_t)n;
+            length += b->points - a->points;
+            i += n;
         } else {
             g->count = 1;
             i++;
@@ -120,7 +172,7 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p)
     static const char *const repeated[] = {"duplicated_5_n_grams", "duplicated_6_n_grams", "duplicated_7_n_grams", "duplicated_8_n_grams", "duplicated_9_n_grams", "duplicated_10_n_grams"};
     size_t all, again, length;
     if (p->length == 0)
-        return NULL;
+        return "empty";
     count_repeats(p, strip(p->text), 2, &all, &again, &length);
     if (r->dup_para_frac > 0 && (double)again / (double)all > r->dup_para_frac)
         return "dup_para_frac";
@@ -131,10 +183,11 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p)
         return "dup_line_frac";
     if (r->dup_line_char_frac > 0 && (double)length / (double)p->length > r->dup_line_char_frac)
         return "dup_line_char_frac";
-    for (int n = 0; n < 3; n++)
+    places_set(p);
+    for (size_t n = 0; n < 3; n++)
         if (r->top_n_grams[n] > 0 && top_gram(p, n + 2, r->top_n_grams[n]))
             return top[n];
-    for (int n = 0; n < 6; n++)
+    for (size_t n = 0; n < 6; n++)
         if (r->dup_n_grams[n] > 0 && repeated_grams(p, n + 5, r->dup_n_grams[n]))
             return repeated[n];
     return NULL;

@@ -9,7 +9,8 @@
 
 struct List {
     LineSet set;
-    size_t longest; /* words of an entry */
+    size_t longest;  /* bytes of an entry */
+    bool first[256]; /* bytes that entries begin with */
 };
 
 static void lower_append(Buffer *b, Span s)
@@ -67,10 +68,8 @@ List *list_read(const char *const *files, size_t count, bool domains, Error *err
             lower.length = 0;
             lower_append(&lower, s);
             lineset_add(&l->set, (Span){lower.data, lower.length});
-            size_t words = 1;
-            for (size_t k = 0; k < s.length; k++)
-                words += s.data[k] == ' ';
-            l->longest = words > l->longest ? words : l->longest;
+            l->longest = lower.length > l->longest ? lower.length : l->longest;
+            l->first[(unsigned char)*lower.data] = true;
         }
         reader_close(r);
     }
@@ -123,26 +122,19 @@ bool list_has_word(const List *l, Span text)
 {
     Buffer b = {0};
     lower_append(&b, text);
-    bool found = false;
+    bool found = false, open = true; /* open: no \w stands before */
     size_t n;
-    for (size_t i = 0; i < b.length && !found;) {
-        if (!is_word(utf8_decode(b.data + i, &n))) {
-            i += n;
-            continue;
+    for (size_t i = 0; i < b.length && !found; i += n) {
+        bool word = is_word(utf8_decode(b.data + i, &n));
+        if (open && l->first[(unsigned char)b.data[i]]) {
+            size_t m;
+            for (size_t end = i; end < b.length && end - i < l->longest && !found;) {
+                utf8_decode(b.data + end, &m);
+                end += m;
+                found = (end >= b.length || !is_word(utf8_decode(b.data + end, &m))) && lineset_has(&l->set, (Span){b.data + i, end - i});
+            }
         }
-        size_t end = i, words = 0;
-        /* Each run of words from here, as long as the longest entry. */
-        for (size_t at = i; at < b.length && words < l->longest && !found; words++) {
-            while (at < b.length && is_word(utf8_decode(b.data + at, &n)))
-                at += n;
-            if (words == 0)
-                end = at;
-            found = lineset_has(&l->set, (Span){b.data + i, at - i});
-            if (at >= b.length || b.data[at] != ' ')
-                break;
-            at++;
-        }
-        i = end;
+        open = !word;
     }
     buffer_free(&b);
     return found;

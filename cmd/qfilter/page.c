@@ -1,7 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <stdint.h>
-#include "punctuation.inc"
 #include "rules.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
@@ -18,32 +17,14 @@ void page_free(Page *p)
 {
     words_free(&p->words);
     buffer_free(&p->rewritten);
-    buffer_free(&p->scratch);
+    buffer_free(&p->line);
+    buffer_free(&p->lower);
+    words_free(&p->sentences);
+    words_free(&p->tokens);
     free(p->grams);
+    free(p->places);
+    free(p->powers);
     memset(p, 0, sizeof *p);
-}
-
-static bool is_in(const uint32_t *list, size_t n, uint32_t c)
-{
-    size_t low = 0, high = n;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (list[middle] < c)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < n && list[low] == c;
-}
-
-bool is_punctuation(uint32_t c)
-{
-    return is_in(punctuation, sizeof punctuation / sizeof *punctuation, c);
-}
-
-bool is_terminal_punctuation(uint32_t c)
-{
-    return is_in(terminal_punctuation, sizeof terminal_punctuation / sizeof *terminal_punctuation, c);
 }
 
 static bool is_line_end(uint32_t c)
@@ -56,8 +37,13 @@ bool split_line(Span text, size_t *at, Span *line)
     if (*at >= text.length)
         return false;
     size_t i = *at, n = 1;
-    while (i < text.length && !is_line_end(utf8_decode(text.data + i, &n)))
-        i += n;
+    /* What begins no line end is passed byte by byte. */
+    for (unsigned char c; i < text.length; i += n) {
+        c = (unsigned char)text.data[i];
+        n = 1;
+        if ((c < 0x20 || c == 0xc2 || c == 0xe2) && is_line_end(utf8_decode(text.data + i, &n)))
+            break;
+    }
     *line = (Span){text.data + *at, i - *at};
     if (i < text.length && text.data[i] == '\r' && i + 1 < text.length && text.data[i + 1] == '\n')
         n = 2;
@@ -65,15 +51,10 @@ bool split_line(Span text, size_t *at, Span *line)
     return true;
 }
 
-static bool is_blank(uint32_t c)
-{
-    return (unicode_class(c) & UNICODE_SPACE) || (c >= 0x1c && c <= 0x1f);
-}
-
 Span strip(Span s)
 {
     size_t n;
-    while (s.length && is_blank(utf8_decode(s.data, &n))) {
+    while (s.length && unicode_is_blank(utf8_decode(s.data, &n))) {
         s.data += n;
         s.length -= n;
     }
@@ -81,7 +62,7 @@ Span strip(Span s)
         size_t back = 1;
         while (back < s.length && ((unsigned char)s.data[s.length - back] & 0xc0) == 0x80)
             back++;
-        if (!is_blank(utf8_decode(s.data + s.length - back, &n)))
+        if (!unicode_is_blank(utf8_decode(s.data + s.length - back, &n)))
             break;
         s.length -= back;
     }

@@ -47,20 +47,39 @@ static size_t label_end(Span s, size_t at)
     return end;
 }
 
-/* An e-mail address whose @ stands at `at`: from *begin (not before `least`) to the returned end, or 0. */
-static size_t email_at(Span s, size_t at, size_t least, size_t *begin)
+/* A number of one to three digits, at most 255 (or, of three, with a leading 0): its end, or at. */
+static size_t octet_end(Span s, size_t at)
 {
-    size_t b = at;
-    while (b > least && (is_atom(s.data[b - 1]) || (s.data[b - 1] == '.' && b > least + 1 && is_atom(s.data[b - 2]) && b < at)))
-        b--;
-    /* \b before it: a border between a word character and something else. */
-    while (b < at && word_before(s, b) == is_word_char(s, b))
-        b++;
-    while (b < at && s.data[b] == '.')
-        b++;
-    if (b == at)
-        return 0;
-    size_t end = label_end(s, at + 1), labels = end > at + 1;
+    size_t n = 0;
+    int v = 0;
+    while (at + n < s.length && n < 4 && s.data[at + n] >= '0' && s.data[at + n] <= '9')
+        v = v * 10 + s.data[at + n++] - '0';
+    return n <= 3 && v <= 255 ? at + n : at;
+}
+
+/* A literal in brackets: three numbers with dots, then a fourth or a tag with a colon; its end, or 0. */
+static size_t literal_end(Span s, size_t at)
+{
+    size_t end = at + 1;
+    for (int k = 0; k < 3; k++) {
+        size_t next = octet_end(s, end);
+        if (next == end || next >= s.length || s.data[next] != '.')
+            return 0;
+        end = next + 1;
+    }
+    size_t next = octet_end(s, end);
+    if (next > end && next < s.length && s.data[next] == ']')
+        return next + 1;
+    next = end;
+    while (next < s.length && (is_alnum(s.data[next]) || s.data[next] == '-'))
+        next++;
+    return next > end && is_alnum(s.data[next - 1]) && next + 1 < s.length && s.data[next] == ':' && s.data[next + 1] == ']' ? next + 2 : 0;
+}
+
+/* Two or more dotted labels from at: the end, or 0. */
+static size_t host_end(Span s, size_t at)
+{
+    size_t end = label_end(s, at), labels = end > at;
     while (labels && end < s.length && s.data[end] == '.') {
         size_t next = label_end(s, end + 1);
         if (next == end + 1)
@@ -68,8 +87,22 @@ static size_t email_at(Span s, size_t at, size_t least, size_t *begin)
         end = next;
         labels++;
     }
-    *begin = b;
     return labels >= 2 ? end : 0;
+}
+
+/* An e-mail address whose @ stands at `at`: from *begin (not before `least`) to the returned end, or 0. */
+static size_t email_at(Span s, size_t at, size_t least, size_t *begin)
+{
+    size_t b = at;
+    while (b > least && (is_atom(s.data[b - 1]) || (s.data[b - 1] == '.' && b > least + 1 && is_atom(s.data[b - 2]) && b < at)))
+        b--;
+    /* It begins with an atom at a \b: a border between a word character and something else. */
+    while (b < at && (s.data[b] == '.' || word_before(s, b) == is_word_char(s, b)))
+        b++;
+    if (b == at)
+        return 0;
+    *begin = b;
+    return at + 1 < s.length && s.data[at + 1] == '[' ? literal_end(s, at + 1) : host_end(s, at + 1);
 }
 
 /* Is the address globally reachable? The reserved blocks of Python's ipaddress. */

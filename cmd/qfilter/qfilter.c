@@ -40,7 +40,7 @@ static struct Filter {
 static const Option options[] = {
     {"rules", 0, OPTION_STRING, &self.rules, "LIST", "gopher-quality, gopher-repetition, c4, fineweb in the order wanted", 0, 0, 0},
     {"set", 0, OPTION_LIST, &self.sets, "RULE.NAME=X", "a threshold, such as gopher-quality.min-doc-words=20 (repeatable)", 0, 0, 0},
-    {"words", 0, OPTION_CHOICE, &self.words, "KIND", "what a word is: en or space (default en)", "en|space", 0, 0},
+    {"words", 0, OPTION_CHOICE, &self.words, "KIND", "what a word is: en, uax29 or space (default en)", "en|uax29|space", 0, 0},
     {"block-domains", 0, OPTION_LIST, &self.domains, "FILE", "drop documents whose url is of a listed domain (repeatable)", 0, 0, 0},
     {"bad-words", 0, OPTION_LIST, &self.bad_words, "FILE", "drop documents with a listed word (repeatable)", 0, 0, 0},
     {"pii", 0, OPTION_CHOICE, &self.pii, "WHAT", "e-mail and IP addresses: drop, mask or tag", "drop|mask|tag", 0, 0},
@@ -72,7 +72,7 @@ static const struct Threshold {
     {RULE_REPETITION, "dup-6-gram", &self.repetition.dup_n_grams[1]}, {RULE_REPETITION, "dup-7-gram", &self.repetition.dup_n_grams[2]},
     {RULE_REPETITION, "dup-8-gram", &self.repetition.dup_n_grams[3]}, {RULE_REPETITION, "dup-9-gram", &self.repetition.dup_n_grams[4]},
     {RULE_REPETITION, "dup-10-gram", &self.repetition.dup_n_grams[5]},
-    {RULE_C4, "remove-citations", &self.c4.remove_citations}, {RULE_C4, "filter-no-terminal-punct", &self.c4.filter_no_terminal_punct},
+    {RULE_C4, "split-paragraph", &self.c4.split_paragraph}, {RULE_C4, "remove-citations", &self.c4.remove_citations}, {RULE_C4, "filter-no-terminal-punct", &self.c4.filter_no_terminal_punct},
     {RULE_C4, "min-num-sentences", &self.c4.min_num_sentences}, {RULE_C4, "min-words-per-line", &self.c4.min_words_per_line},
     {RULE_C4, "max-word-length", &self.c4.max_word_length}, {RULE_C4, "filter-lorem-ipsum", &self.c4.filter_lorem_ipsum},
     {RULE_C4, "filter-javascript", &self.c4.filter_javascript}, {RULE_C4, "filter-curly-bracket", &self.c4.filter_curly_bracket},
@@ -352,7 +352,7 @@ int main(int argc, char **argv)
         return message_usage("%s", err.text);
     if (!self.model != !self.label)
         return message_usage("--model and --label go together");
-    self.kind = strcmp(self.words, "space") == 0 ? WORDS_SPACE : WORDS_EN;
+    self.kind = strcmp(self.words, "space") == 0 ? WORDS_SPACE : strcmp(self.words, "uax29") == 0 ? WORDS_UAX29 : WORDS_EN;
     self.common.threads = self.common.threads > 0 ? self.common.threads : thread_default_count();
     status = run(&set, &err) < 0 ? message_failed(&err) : 0;
     writer_abandon(self.out);

@@ -13,11 +13,17 @@ typedef struct Page {
     Span text;
     size_t length; /* code points */
     Words words;
-    Buffer rewritten, scratch; /* c4 writes the kept lines here */
+    Buffer rewritten;         /* c4 writes the kept lines here */
+    Buffer line, lower;       /* c4's line as it is worked on */
+    Words sentences, tokens;  /* and its sentences */
     WordKind kind;
-    /* Hash table of repetition.c, grown as needed. */
+    /* gopher_repetition.c: a hash table and the hashes of the words so far, grown as needed. */
     struct Gram *grams;
-    size_t gram_capacity;
+    size_t gram_capacity, gram_mask;
+    uint32_t pass;
+    struct GramPlace *places;
+    size_t place_capacity;
+    uint64_t *powers;
 } Page;
 
 void page_set(Page *p, Span text, WordKind kind);
@@ -49,8 +55,6 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p);
 const char *c4(const C4 *r, Page *p);
 const char *fineweb(const FineWeb *r, Page *p);
 
-bool is_punctuation(uint32_t c);          /* datatrove's PUNCTUATION_SET */
-bool is_terminal_punctuation(uint32_t c);
 /* Python's str.splitlines: the next line from *at, without its end; false at the end. */
 bool split_line(Span text, size_t *at, Span *line);
 Span strip(Span s); /* Python's str.strip */
@@ -63,7 +67,7 @@ List *list_read(const char *const *files, size_t count, bool domains, Error *err
 void list_free(List *l);
 /* The host of url, or a parent domain of it, is listed. */
 bool list_has_domain(const List *l, Span url);
-/* A listed word stands in the lower-cased text between characters that are no \w. */
+/* A listed word or phrase stands in the lower-cased text between characters that are no \w (C4's bad words). */
 bool list_has_word(const List *l, Span text);
 
 /* E-mail and IPv4 addresses (datatrove's PIIFormatter, its replacements chosen by position in the document): how many; out (NULL:

@@ -20,12 +20,31 @@ enum {
     UNICODE_S = 512,
     UNICODE_MN = 1024,
     UNICODE_LT = 2048,
-    UNICODE_LM = 4096
+    UNICODE_LM = 4096,
+    UNICODE_SO = 8192
 };
 
 static inline unsigned unicode_class(uint32_t c)
 {
     return c < 0x110000 ? unicode_flags[unicode_block[c >> 7] * 128 + (c & 127)] : 0;
+}
+
+/* White space as Python's str.isspace has it: White_Space and the four separators. */
+static inline bool unicode_is_blank(uint32_t c)
+{
+    return c < 0x80 ? c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) : (unicode_class(c) & UNICODE_SPACE) != 0;
+}
+
+/* Word_Break (UAX 29), and whether Extended_Pictographic. */
+enum {
+    BREAK_OTHER, BREAK_CR, BREAK_LF, BREAK_NEWLINE, BREAK_EXTEND, BREAK_ZWJ, BREAK_REGIONAL, BREAK_FORMAT, BREAK_KATAKANA, BREAK_HEBREW, BREAK_LETTER,
+    BREAK_SINGLE_QUOTE, BREAK_DOUBLE_QUOTE, BREAK_MIDNUMLET, BREAK_MIDLETTER, BREAK_MIDNUM, BREAK_NUMERIC, BREAK_EXTENDNUMLET, BREAK_SPACE,
+    BREAK_CLASS = 31,
+    BREAK_PICTURE = 32
+};
+static inline unsigned unicode_break(uint32_t c)
+{
+    return c < 0x110000 ? unicode_breaks[unicode_break_block[c >> 7] * 128 + (c & 127)] : 0;
 }
 
 /* Full lower case: one or two code points into out; returns how many. (Python's str.lower but for the final sigma.) */

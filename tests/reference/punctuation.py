@@ -1,5 +1,6 @@
-"""Writes cmd/qfilter/punctuation.inc from the installed datatrove. usage: punctuation.py > cmd/qfilter/punctuation.inc"""
+"""Writes libcommon/text/punctuation.inc from the installed datatrove and spaCy. usage: punctuation.py > libcommon/text/punctuation.inc"""
 from datatrove.utils.text import PUNCTUATION_SET, TERMINAL_PUNCTUATION
+from spacy.pipeline import Sentencizer
 
 
 def array(name, characters):
@@ -10,6 +11,8 @@ def array(name, characters):
     print("};\n")
 
 
-print("/* Made from datatrove.utils.text by tests/reference/punctuation.py; sorted code points. */")
+print("/* Made from datatrove.utils.text and spaCy's Sentencizer by tests/reference/punctuation.py; sorted code points. */")
 array("punctuation", PUNCTUATION_SET)
 array("terminal_punctuation", TERMINAL_PUNCTUATION)
+array("younger_ends", set(TERMINAL_PUNCTUATION) - set(Sentencizer.default_punct_chars))
+assert set(Sentencizer.default_punct_chars) <= set(TERMINAL_PUNCTUATION)

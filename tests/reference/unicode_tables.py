@@ -1,14 +1,16 @@
-"""Writes libcommon/text/unicode_data.c from unicodedata2 (PyPI), which must be of Unicode 16.
+"""Writes libcommon/text/unicode_data.c from unicodedata2 and uniseg (PyPI), which must be of Unicode 16 (unicodedata2 16.0.0, uniseg 0.10.1).
 
 usage: unicode_tables.py OUT.c [CLASSES.txt]
 CLASSES.txt (lines "CLASS FIRST LAST" in hex) is only compared with what unicodedata2 says.
 """
 import sys
 import unicodedata2 as u
+from uniseg.emoji import extended_pictographic
+from uniseg.wordbreak import WordBreak, word_break
 
 assert u.unidata_version.startswith("16."), u.unidata_version
 SPACE = set([*range(9, 14), 32, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000])
-BITS = {"L": 1, "N": 2, "M": 4, "space": 8, "upper": 16, "lower": 32, "other": 64, "digit": 128, "P": 256, "S": 512, "Mn": 1024, "Lt": 2048, "Lm": 4096}
+BITS = {"L": 1, "N": 2, "M": 4, "space": 8, "upper": 16, "lower": 32, "other": 64, "digit": 128, "P": 256, "S": 512, "Mn": 1024, "Lt": 2048, "Lm": 4096, "So": 8192}
 
 def flags(c):
     g = u.category(chr(c))
@@ -19,10 +21,14 @@ def flags(c):
     f |= BITS["digit"] if g == "Nd" else 0
     f |= BITS["Lt"] if g == "Lt" else 0
     f |= BITS["Lm"] if g == "Lm" else 0
+    f |= BITS["So"] if g == "So" else 0
     f |= BITS["Mn"] if g == "Mn" else 0
     f |= BITS["space"] if c in SPACE else 0
     return f
 
+BREAKS = {v: i for i, v in enumerate(["Other", "CR", "LF", "Newline", "Extend", "ZWJ", "Regional_Indicator", "Format", "Katakana", "Hebrew_Letter", "ALetter",
+                                      "Single_Quote", "Double_Quote", "MidNumLet", "MidLetter", "MidNum", "Numeric", "ExtendNumLet", "WSegSpace"])}
+breaks = [BREAKS[word_break(chr(c)).value] | 32 * extended_pictographic(chr(c)) for c in range(0x110000)]
 table = [flags(c) for c in range(0x110000)]
 if len(sys.argv) > 2:
     want = {}
@@ -35,10 +41,15 @@ if len(sys.argv) > 2:
         assert got == want[k], (k, len(got ^ want[k]))
 
 BLOCK = 128
-blocks, index = {}, []
-for i in range(0, 0x110000, BLOCK):
-    b = tuple(table[i:i + BLOCK])
-    index.append(blocks.setdefault(b, len(blocks)))
+def two_steps(values):
+    blocks, index = {}, []
+    for i in range(0, 0x110000, BLOCK):
+        index.append(blocks.setdefault(tuple(values[i:i + BLOCK]), len(blocks)))
+    return blocks, index
+
+blocks, index = two_steps(table)
+break_blocks, break_index = two_steps(breaks)
+assert len(break_blocks) < 256
 
 def array(out, kind, name, values, width=16):
     out.write("const %s %s[] = {" % (kind, name))
@@ -48,8 +59,10 @@ def array(out, kind, name, values, width=16):
 
 with open(sys.argv[1], "w") as out:
     out.write("/* Made by tests/reference/unicode_tables.py from Unicode 16.0; do not edit. */\n#include \"text/unicode_data.h\"\n\n")
-    array(out, "uint8_t" if len(blocks) < 256 else "uint16_t", "unicode_block", index)
+    array(out, "uint16_t", "unicode_block", index)
     array(out, "uint16_t", "unicode_flags", [f for b in blocks for f in b])
+    array(out, "uint8_t", "unicode_break_block", break_index)
+    array(out, "uint8_t", "unicode_breaks", [f for b in break_blocks for f in b])
     lower = [(c, [ord(x) for x in chr(c).lower()]) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and u.category(chr(c)) != "Cn"]
     lower = [(c, l) for c, l in lower if l != [c]]
     out.write("const uint32_t unicode_lower[][3] = {\n")
