@@ -11,14 +11,14 @@
 #define CLONES
 #endif
 
-/* Scratch for packed panels, one for each device: operations of one device never run at the same time. */
+/* Scratch, one for each device: operations of one device never run at the same time. Only the pages that are used count. */
 typedef struct CpuState {
-    float *panel_b;    /* KC × NC */
-    float **panel_a;   /* [threads] MC × KC */
-    float **scratch;   /* [threads] SCRATCH_FLOATS */
+    uint32_t *panel_b;  /* CPU_PANEL_B_WORDS */
+    uint32_t **panel_a; /* [threads] CPU_PANEL_A_WORDS */
+    float **scratch;    /* [threads] CPU_SCRATCH_FLOATS */
 } CpuState;
 
-enum { CPU_KC = 384, CPU_NC = 1536, CPU_MC = 96, CPU_SCRATCH_FLOATS = 1 << 17 };
+enum { CPU_PANEL_B_WORDS = 8 << 20, CPU_PANEL_A_WORDS = 1 << 20, CPU_SCRATCH_FLOATS = 1 << 17 };
 
 static inline CpuState *cpu_state(Stream *s)
 {
@@ -67,6 +67,30 @@ static inline float cpu_exp(float x)
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
+/* f32 to bf16 and back, as base/dtype.h converts; these vectorise. */
+static inline void cpu_narrow(uint16_t *to, const float *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        union {
+            float f;
+            uint32_t u;
+        } x = {.f = from[i]};
+        uint32_t rounded = (x.u + 0x7fff + (x.u >> 16 & 1)) >> 16, nan = x.u >> 16 | 0x40;
+        to[i] = (uint16_t)((x.u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+    }
+}
+
+static inline void cpu_widen(float *to, const uint16_t *from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        union {
+            uint32_t u;
+            float f;
+        } x = {.u = (uint32_t)from[i] << 16};
+        to[i] = x.f;
+    }
+}
+
 /* The largest of `most` and x[0 … n-1], by 16 lanes: comparisons that every compiler turns into vector ones. */
 static inline float cpu_max(const float *x, int64_t n, float most)
 {
@@ -111,12 +135,25 @@ void cpu_sum_squares(Stream *s, double *sum, Tensor x);
 void cpu_adamw(Stream *s, float *p, const float *g, float *m, float *v, int64_t n, float lr, float beta1, float beta2, float eps,
                float decay, float gscale, int64_t step);
 
-/* Micro-kernels of the matrix product: tile[mr × nr] = Σ_k a[k·mr + i]·b[k·nr + j], packed panels, row-major tile. */
+/* What a micro-kernel of the matrix product is given: words a[i·row + l·step] of A (row or step is 1), rows b + l·ldb of a panel of
+ * B, and C, of which it writes alpha·Σ_l a·b + beta·C (bf16 where narrow). */
+typedef struct MatmulTile {
+    const uint32_t *a, *b;
+    int64_t row, step, ldb, k;
+    void *c;
+    int64_t ldc;
+    float alpha, beta;
+    bool narrow;
+} MatmulTile;
+
+/* run: m rows and 1 to 3 vectors of `lanes` columns. transpose: out[j·ldo + i] = in[i·ldi + j]. */
 typedef struct MatmulKernel {
-    int mr, nr;
-    void (*run)(const float *a, const float *b, float *tile, int64_t k);
+    int mr, lanes;
+    void (*run)(const MatmulTile *t, int64_t m, int vectors);
+    void (*transpose)(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, int64_t rows, int64_t cols);
 } MatmulKernel;
-extern const MatmulKernel matmul_kernel_scalar, matmul_kernel_avx2, matmul_kernel_avx512;
+extern const MatmulKernel matmul_kernel_scalar, matmul_kernel_avx2, matmul_kernel_avx512, matmul_kernel_avx512bf16;
+void cpu_transpose(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, int64_t rows, int64_t cols);
 
 /* The device table's entry for the CPU (kernels/cpu/device.c). */
 Device *cpu_device_open(int threads, Error *err);

@@ -100,6 +100,16 @@ static const Ops cpu_ops = {
     .adamw = cpu_adamw,
 };
 
+/* Not cleared, so that pages nobody needs stay untouched. */
+static void *scratch_new(size_t words)
+{
+    void *p;
+    if (posix_memalign(&p, 64, words * sizeof(uint32_t)) == 0)
+        return p;
+    fprintf(stderr, "out of memory\n");
+    exit(1);
+}
+
 Device *cpu_device_open(int threads, Error *err)
 {
     (void)err;
@@ -110,13 +120,12 @@ Device *cpu_device_open(int threads, Error *err)
     *d = (Device){.name = "cpu", .is_host = true, .threads = threads, .ops = &cpu_ops, .state = state, .alloc = cpu_alloc,
                   .release = cpu_release, .stream_new = cpu_stream_new, .stream_free = cpu_stream_free,
                   .stream_wait = cpu_stream_wait, .copy = cpu_copy_bytes, .stream_order = cpu_stream_order, .close = cpu_close};
-    /* The panels' last rows are padded to a whole tile. */
-    state->panel_b = memory_aligned((size_t)CPU_KC * (CPU_NC + 64), sizeof(float));
+    state->panel_b = scratch_new(CPU_PANEL_B_WORDS);
     state->panel_a = memory_alloc((size_t)threads, sizeof *state->panel_a);
     state->scratch = memory_alloc((size_t)threads, sizeof *state->scratch);
     for (int t = 0; t < threads; t++) {
-        state->panel_a[t] = memory_aligned((size_t)CPU_KC * (CPU_MC + 16), sizeof(float));
-        state->scratch[t] = memory_aligned(CPU_SCRATCH_FLOATS, sizeof(float));
+        state->panel_a[t] = scratch_new(CPU_PANEL_A_WORDS);
+        state->scratch[t] = scratch_new(CPU_SCRATCH_FLOATS);
     }
     return d;
 }

@@ -1,29 +1,40 @@
-/* C = alpha·op(A)·op(B) + beta·C after Goto and van de Geijn (2008): B is packed in panels of nr columns by KC rows, A in
- * panels of mr rows, and a micro-kernel multiplies a panel by a panel. Threads share B's panels and split the rows of C (or
- * its columns where rows are few); k is never split between threads, so every element is summed in the same order whatever
- * their number. */
+/* C = alpha·op(A)·op(B) + beta·C after Goto and van de Geijn (2008): B is packed in panels of up to three vectors of columns, and a
+ * micro-kernel multiplies a few rows of A with a panel while their part of C stays in registers. A is read where it lies as long
+ * as its rows (or columns) are near one another, else packed too. Blocks of rows (and of panels, where rows are few) are dealt to
+ * the threads as they come; k is never split between threads, so every element is summed in the same order whatever their number.
+ *
+ * The micro-kernels see 32-bit words: an f32, or where the CPU multiplies bf16 a pair of bf16 that follow each other along k.
+ * Where it does not, bf16 is widened to f32 as it is packed. */
 #include "kernels/cpu/cpu.h"
 
 #include <omp.h>
 #include <string.h>
 #include "base/cpu.h"
 
-enum { TILE_MAX = 12 * 32, SMALL_ROWS = 8 };
+enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, PAGE = 4096 };
+/* Words of B's panels along k, of B's block, of A's block: a panel in the first cache, the others in the second and third. */
+enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10 };
 
-static void tile_scalar(const float *a, const float *b, float *tile, int64_t k)
+#define TARGET
+#define LANES 4
+#define MR 4
+#include "kernels/cpu/matmul_tile.h"
+#undef LANES
+#undef MR
+
+const MatmulKernel matmul_kernel_scalar = {4, 4, matmul_run, cpu_transpose};
+
+void cpu_transpose(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, int64_t rows, int64_t cols)
 {
-    memset(tile, 0, 4 * 8 * sizeof *tile);
-    for (int64_t l = 0; l < k; l++)
-        for (int i = 0; i < 4; i++)
-            for (int j = 0; j < 8; j++)
-                tile[i * 8 + j] += a[l * 4 + i] * b[l * 8 + j];
+    for (int64_t j = 0; j < cols; j++)
+        for (int64_t i = 0; i < rows; i++)
+            out[j * ldo + i] = in[i * ldi + j];
 }
 
-const MatmulKernel matmul_kernel_scalar = {4, 8, tile_scalar};
-
-static const MatmulKernel *kernel_choose(void)
+static const MatmulKernel *kernel_f32(void)
 {
     switch (cpu_level()) {
+    case CPU_AVX512_BF16:
     case CPU_AVX512:
         return &matmul_kernel_avx512;
     case CPU_AVX2:
@@ -35,51 +46,173 @@ static const MatmulKernel *kernel_choose(void)
 
 /* Element (i, l) of a matrix lies at data[i·row + l·column]. */
 typedef struct View {
-    const float *data;
+    const void *data;
+    Dtype dtype;
     int64_t row, column;
 } View;
 
-/* Packs `rows` rows from `first` (of n) by k columns into panels of `width` rows: out[panel][l][width], zeros behind the
- * last row. */
-static void pack(float *out, View x, int64_t first, int64_t rows, int64_t n, int64_t begin, int64_t k, int width)
+/* A product and how it is cut. Depths and offsets along k are in words. */
+typedef struct Product {
+    const MatmulKernel *kernel;
+    Tensor c;
+    View a, b;
+    bool pairs, a_direct;
+    int64_t m, n, k, depth;      /* k elements, depth words */
+    int64_t vectors, panels;     /* of the block of columns at hand */
+    int64_t block_rows, block_depth, block_columns;
+    float alpha, beta;
+} Product;
+
+CLONES static void pair_rows(uint32_t *out, const uint16_t *even, const uint16_t *odd, int64_t n)
 {
-    for (int64_t p = first; p < first + rows; p += width, out += width * k) {
-        int m = p + width <= n ? width : (int)(n - p);
-        const float *from = x.data + p * x.row + begin * x.column;
-        if (m < width)
-            memset(out, 0, (size_t)(width * k) * sizeof *out);
-        if (x.row == 1) {
-            for (int64_t l = 0; l < k; l++)
-                memcpy(out + l * width, from + l * x.column, (size_t)m * sizeof *out);
-        } else if (m == width && width % 4 == 0) {
-            /* Rows are contiguous in k: four of each at a time keep the stores together. */
-            for (int64_t l = 0; l < k; l++)
-                for (int i = 0; i < width; i += 4) {
-                    const float *r = from + i * x.row + l * x.column;
-                    float *o = out + l * width + i;
-                    o[0] = r[0];
-                    o[1] = r[x.row];
-                    o[2] = r[2 * x.row];
-                    o[3] = r[3 * x.row];
-                }
+    for (int64_t i = 0; i < n; i++)
+        out[i] = even[i] | (uint32_t)odd[i] << 16;
+}
+
+CLONES static void widen_row(uint32_t *out, const uint16_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = (uint32_t)x[i] << 16;
+}
+
+static uint16_t half_at(View x, int64_t i, int64_t l)
+{
+    return ((const uint16_t *)x.data)[i * x.row + l * x.column];
+}
+
+/* Rows of bf16 that can be read as words where they lie. */
+static bool has_whole_pairs(View x, int64_t k)
+{
+    return x.row != 1 && x.row % 2 == 0 && k % 2 == 0 && (uintptr_t)x.data % sizeof(uint32_t) == 0;
+}
+
+/* out[w·ld + i] = word begin+w of row first+i, for m rows and n words. */
+static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t first, int64_t m, int64_t begin, int64_t n)
+{
+    const uint16_t *half = x.data;
+    const uint32_t *word = x.data;
+    if (p->pairs && x.row == 1) {
+        int64_t whole = p->k / 2 - begin < n ? p->k / 2 - begin : n;
+        for (int64_t w = 0; w < whole; w++)
+            pair_rows(out + w * ld, half + 2 * (begin + w) * x.column + first, half + (2 * (begin + w) + 1) * x.column + first, m);
+        if (whole < n)
+            for (int64_t i = 0; i < m; i++)
+                out[whole * ld + i] = half[(p->k - 1) * x.column + first + i];
+    } else if (p->pairs && has_whole_pairs(x, p->k)) {
+        kernel_f32()->transpose(out, ld, word + first * (x.row / 2) + begin, x.row / 2, m, n);
+    } else if (p->pairs) {
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t w = 0; w < n; w++) {
+                int64_t l = 2 * (begin + w);
+                out[w * ld + i] = half_at(x, first + i, l) | (l + 1 < p->k ? (uint32_t)half_at(x, first + i, l + 1) << 16 : 0);
+            }
+    } else if (x.dtype == DTYPE_BF16 && x.row == 1) {
+        for (int64_t w = 0; w < n; w++)
+            widen_row(out + w * ld, half + (begin + w) * x.column + first, m);
+    } else if (x.dtype == DTYPE_BF16) {
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t w = 0; w < n; w++)
+                out[w * ld + i] = (uint32_t)half_at(x, first + i, begin + w) << 16;
+    } else if (x.row == 1) {
+        for (int64_t w = 0; w < n; w++)
+            memcpy(out + w * ld, word + (begin + w) * x.column + first, (size_t)m * sizeof *out);
+    } else {
+        kernel_f32()->transpose(out, ld, word + first * x.row + begin, x.row, m, n);
+    }
+}
+
+/* Panel j of a block of columns holds vectors [panel_vector(j), panel_vector(j + 1)). */
+static int64_t panel_vector(const Product *p, int64_t j)
+{
+    return j * p->vectors / p->panels;
+}
+
+static void pack_panel(const Product *p, uint32_t *panel_b, int64_t j, int64_t column, int64_t columns, int64_t begin, int64_t depth)
+{
+    int lanes = p->kernel->lanes;
+    int64_t at = panel_vector(p, j) * lanes, width = panel_vector(p, j + 1) * lanes - at;
+    int64_t n = columns - at < width ? columns - at : width;
+    uint32_t *out = panel_b + at * depth;
+    if (n < width)
+        memset(out, 0, (size_t)(width * depth) * sizeof *out);
+    pack(p, out, width, p->b, column + at, n, begin, depth);
+}
+
+CLONES static void row_narrow(uint16_t *to, const float *from, int64_t n)
+{
+    cpu_narrow(to, from, n);
+}
+
+/* What a whole tile can't take: columns that end inside a vector, and bf16 results of the f32 kernels. */
+static void edge_store(const Product *p, const float *from, int64_t ld, void *c, int64_t m, int64_t n, float beta)
+{
+    float row[PANEL_MAX];
+    for (int64_t i = 0; i < m; i++, from += ld) {
+        if (p->c.dtype == DTYPE_BF16) {
+            for (int64_t j = 0; j < n; j++)
+                row[j] = p->alpha * from[j];
+            row_narrow((uint16_t *)c + i * p->c.ld, row, n);
         } else {
-            for (int i = 0; i < m; i++)
-                for (int64_t l = 0; l < k; l++)
-                    out[l * width + i] = from[i * x.row + l * x.column];
+            float *to = (float *)c + i * p->c.ld;
+            for (int64_t j = 0; j < n; j++)
+                to[j] = beta == 0 ? p->alpha * from[j] : p->alpha * from[j] + beta * to[j];
         }
     }
 }
 
-CLONES static void tile_store(float *c, int64_t ld, const float *tile, int nr, int m, int n, float alpha, float beta)
+/* Rows [row, row+m) of C against panel j. `t` has A's words and depth. */
+static void panel_rows(const Product *p, MatmulTile t, const uint32_t *panel_b, int64_t j, int64_t row, int64_t m, int64_t column,
+                       int64_t columns, float beta)
 {
-    for (int i = 0; i < m; i++, c += ld, tile += nr) {
-        if (beta == 0)
-            for (int j = 0; j < n; j++)
-                c[j] = alpha * tile[j];
-        else
-            for (int j = 0; j < n; j++)
-                c[j] = alpha * tile[j] + beta * c[j];
+    int lanes = p->kernel->lanes;
+    int64_t at = panel_vector(p, j) * lanes, width = panel_vector(p, j + 1) * lanes - at, n = columns - at < width ? columns - at : width;
+    size_t size = dtype_size(p->c.dtype);
+    char *c = (char *)p->c.data + (size_t)(row * p->c.ld + column + at) * size;
+    bool narrow = p->c.dtype == DTYPE_BF16;
+    t.b = panel_b + at * t.k;
+    t.ldb = width;
+    t.c = c;
+    t.ldc = p->c.ld;
+    t.alpha = p->alpha;
+    t.beta = beta;
+    t.narrow = narrow;
+    if (n == width && (!narrow || p->pairs)) {
+        p->kernel->run(&t, m, (int)(width / lanes));
+        return;
     }
+    _Alignas(64) float tile[MR_MAX * PANEL_MAX];
+    const uint32_t *a = t.a;
+    t.c = tile;
+    t.ldc = width;
+    t.alpha = 1;
+    t.beta = 0;
+    t.narrow = false;
+    for (int64_t i = 0; i < m; i += p->kernel->mr) {
+        int64_t some = m - i < p->kernel->mr ? m - i : p->kernel->mr;
+        t.a = a + i * t.row;
+        p->kernel->run(&t, some, (int)(width / lanes));
+        edge_store(p, tile, width, c + (size_t)(i * p->c.ld) * size, some, n, beta);
+    }
+}
+
+static void block_rows(const Product *p, uint32_t *panel_a, const uint32_t *panel_b, int64_t row, int64_t m, int64_t panel, int64_t panel_end,
+                       int64_t column, int64_t columns, int64_t begin, int64_t depth)
+{
+    MatmulTile t = {.k = depth};
+    if (p->a_direct) {
+        int64_t scale = p->pairs ? 2 : 1;
+        t.row = p->a.row == 1 ? 1 : p->a.row / scale;
+        t.step = p->a.column;
+        t.a = (const uint32_t *)p->a.data + row * t.row + begin * t.step;
+    } else {
+        pack(p, panel_a, m, p->a, row, m, begin, depth);
+        t.a = panel_a;
+        t.row = 1;
+        t.step = m;
+    }
+    float beta = begin == 0 ? p->beta : 1;
+    for (int64_t j = panel; j < panel_end; j++)
+        panel_rows(p, t, panel_b, j, row, m, column, columns, beta);
 }
 
 static int64_t round_up(int64_t n, int64_t to)
@@ -87,22 +220,25 @@ static int64_t round_up(int64_t n, int64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* One thread's part of C's rows [row, row_end) against the packed columns [column, column_end) of this block. */
-static void block_rows(const MatmulKernel *kernel, Tensor c, View a, float *panel_a, const float *panel_b, int64_t row,
-                       int64_t row_end, int64_t column, int64_t column_end, int64_t begin, int64_t k, float alpha, float beta)
+static int64_t least(int64_t a, int64_t b)
 {
-    _Alignas(64) float tile[TILE_MAX];
-    int mr = kernel->mr, nr = kernel->nr;
-    for (int64_t i = row; i < row_end; i += CPU_MC) {
-        int64_t m = row_end - i < CPU_MC ? row_end - i : CPU_MC;
-        pack(panel_a, a, i, m, i + m, begin, k, mr);
-        for (int64_t j = column; j < column_end; j += nr)
-            for (int64_t r = 0; r < m; r += mr) {
-                kernel->run(panel_a + r * k, panel_b + (j - column) * k, tile, k);
-                tile_store(f32(c) + (i + r) * c.ld + j, c.ld, tile, nr, (int)(m - r < mr ? m - r : mr),
-                           (int)(column_end - j < nr ? column_end - j : nr), alpha, beta);
-            }
-    }
+    return a < b ? a : b;
+}
+
+/* Sizes of blocks. A bf16 C can't hold partial sums, so there k is one block; otherwise a panel of B shall fit the first cache and
+ * a block of A the second. */
+static void plan(Product *p)
+{
+    int mr = p->kernel->mr, lanes = p->kernel->lanes;
+    p->depth = p->pairs ? (p->k + 1) / 2 : p->k;
+    p->block_depth = p->c.dtype == DTYPE_BF16 ? p->depth : least(p->depth, DEPTH);
+    p->block_columns = PANEL_WORDS / p->block_depth / PANEL_MAX * PANEL_MAX;
+    p->block_columns = least(p->block_columns < PANEL_MAX ? PANEL_MAX : p->block_columns, round_up(p->n, lanes));
+    p->block_rows = BLOCK_WORDS / p->block_depth / mr * mr;
+    p->block_rows = p->block_rows < mr ? mr : least(p->block_rows, 256);
+    cpu_check(p->block_columns * p->block_depth <= CPU_PANEL_B_WORDS && p->block_rows * p->block_depth <= CPU_PANEL_A_WORDS, "matmul", "inner sizes");
+    bool near = p->a.row != 1 || p->a.column * (int64_t)sizeof(float) <= PAGE / 4;
+    p->a_direct = p->pairs ? has_whole_pairs(p->a, p->k) : p->a.dtype == DTYPE_F32 && near;
 }
 
 CLONES static void dot_rows(float *c, int64_t ldc, const float *a, int64_t lda, const float *b, int64_t m, int64_t k,
@@ -128,48 +264,62 @@ static void small_rows(Stream *s, Tensor c, Tensor a, Tensor b, float alpha, flo
         dot_rows(f32(c) + j, c.ld, f32(a), a.ld, f32(b) + j * b.ld, c.rows, a.cols, alpha, beta);
 }
 
+static void product_run(Stream *s, const Product *whole)
+{
+    CpuState *state = cpu_state(s);
+    int threads = whole->m * whole->n * whole->k < 1 << 16 ? 1 : cpu_threads(s), lanes = whole->kernel->lanes;
+    int64_t rows = least(whole->block_rows, round_up((whole->m + 4 * threads - 1) / (4 * threads), whole->kernel->mr));
+    int64_t blocks = (whole->m + rows - 1) / rows;
+#pragma omp parallel num_threads(threads)
+    {
+        Product one = *whole, *p = &one;
+        uint32_t *panel_a = state->panel_a[omp_get_thread_num()];
+        for (int64_t column = 0; column < p->n; column += p->block_columns) {
+            int64_t columns = least(p->n - column, p->block_columns);
+            p->vectors = (columns + lanes - 1) / lanes;
+            p->panels = (p->vectors + 2) / 3;
+            int64_t groups = blocks >= 2 * threads ? 1 : least(p->panels, 4 * threads);
+            for (int64_t begin = 0; begin < p->depth; begin += p->block_depth) {
+                int64_t depth = least(p->depth - begin, p->block_depth);
+#pragma omp for schedule(static)
+                for (int64_t j = 0; j < p->panels; j++)
+                    pack_panel(p, state->panel_b, j, column, columns, begin, depth);
+#pragma omp for schedule(dynamic)
+                for (int64_t u = 0; u < blocks * groups; u++) {
+                    int64_t row = u / groups * rows, group = u % groups;
+                    block_rows(p, panel_a, state->panel_b, row, least(p->m - row, rows), group * p->panels / groups, (group + 1) * p->panels / groups,
+                               column, columns, begin, depth);
+                }
+            }
+        }
+    }
+}
+
 void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta)
 {
-    int64_t m = c.rows, n = c.cols, k = ta ? a.rows : a.cols;
-    cpu_check((ta ? a.cols : a.rows) == m && (tb ? b.rows : b.cols) == n && (tb ? b.cols : b.rows) == k, "matmul", "shapes");
-    cpu_check(a.dtype == DTYPE_F32 && b.dtype == DTYPE_F32 && c.dtype == DTYPE_F32, "matmul", "types other than f32");
-    if (m == 0 || n == 0)
+    Product p = {.kernel = kernel_f32(), .c = c, .m = c.rows, .n = c.cols, .k = ta ? a.rows : a.cols, .alpha = alpha, .beta = beta};
+    cpu_check((ta ? a.cols : a.rows) == p.m && (tb ? b.rows : b.cols) == p.n && (tb ? b.cols : b.rows) == p.k, "matmul", "shapes");
+    cpu_check(a.dtype == b.dtype && (a.dtype == DTYPE_F32 || a.dtype == DTYPE_BF16) && (c.dtype == DTYPE_F32 || (c.dtype == DTYPE_BF16 && beta == 0)),
+              "matmul", "types");
+    if (p.m == 0 || p.n == 0)
         return;
-    if (m <= SMALL_ROWS && !ta && tb) {
-        small_rows(s, c, a, b, alpha, beta);
-        return;
-    }
-    const MatmulKernel *kernel = kernel_choose();
-    View va = {f32(a), ta ? 1 : a.ld, ta ? a.ld : 1};
-    View vb = {f32(b), tb ? b.ld : 1, tb ? 1 : b.ld}; /* "rows" are C's columns */
-    CpuState *state = cpu_state(s);
-    int threads = cpu_threads(s), mr = kernel->mr, nr = kernel->nr;
-    if (m * n * k < 1 << 16)
-        threads = 1;
-    if (k == 0) {
+    if (p.k == 0) {
         if (beta == 0)
             cpu_fill(s, c, 0);
         else if (beta != 1)
             cpu_scale(s, c, beta);
         return;
     }
-#pragma omp parallel num_threads(threads)
-    {
-        int thread = omp_get_thread_num(), team = omp_get_num_threads();
-        int64_t row, row_end;
-        cpu_share(m, mr, thread, team, &row, &row_end);
-        for (int64_t column = 0; column < n; column += CPU_NC) {
-            int64_t width = n - column < CPU_NC ? n - column : CPU_NC, pack_begin, pack_end;
-            cpu_share(round_up(width, nr), nr, thread, team, &pack_begin, &pack_end);
-            for (int64_t begin = 0; begin < k; begin += CPU_KC) {
-                int64_t depth = k - begin < CPU_KC ? k - begin : CPU_KC;
-                pack(state->panel_b + pack_begin * depth, vb, column + pack_begin, pack_end - pack_begin, column + width, begin,
-                     depth, nr);
-#pragma omp barrier
-                block_rows(kernel, c, va, state->panel_a[thread], state->panel_b, row, row_end, column, column + width, begin,
-                           depth, alpha, begin == 0 ? beta : 1);
-#pragma omp barrier
-            }
-        }
+    if (p.m <= SMALL_ROWS && !ta && tb && a.dtype == DTYPE_F32 && c.dtype == DTYPE_F32) {
+        small_rows(s, c, a, b, alpha, beta);
+        return;
     }
+    if (a.dtype == DTYPE_BF16 && cpu_level() >= CPU_AVX512_BF16) {
+        p.kernel = &matmul_kernel_avx512bf16;
+        p.pairs = true;
+    }
+    p.a = (View){a.data, a.dtype, ta ? 1 : a.ld, ta ? a.ld : 1};
+    p.b = (View){b.data, b.dtype, tb ? b.ld : 1, tb ? 1 : b.ld}; /* "rows" are C's columns */
+    plan(&p);
+    product_run(s, &p);
 }

@@ -1,22 +1,61 @@
-/* Included by matmul_avx2.c and matmul_avx512.c with TILE (the function's name), TARGET, LANES, MR and NV (vectors a row)
- * defined: MR×NV accumulators stay in registers, each step of k loads NV vectors of B and broadcasts MR numbers of A. */
+/* Included by matmul.c, matmul_avx2.c and matmul_avx512.c with TARGET (attributes), LANES and MR defined: the micro-kernel of the
+ * f32 product. MR rows by up to three vectors of accumulators stay in registers; a step of k loads the vectors of B and
+ * broadcasts MR numbers of A. matmul_avx512bf16.c brings its own `tile`. Gives `matmul_run`. */
+#ifndef OWN_TILE
+#define INLINE static inline __attribute__((always_inline)) TARGET
+
 typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
 
-__attribute__((target(TARGET))) static void TILE(const float *a, const float *b, float *tile, int64_t k)
+/* `mr` and `nv` are constants where it is inlined; so is one of row and step, 1. */
+INLINE void tile(const MatmulTile *t, int64_t first, int64_t row, int64_t step, const int mr, const int nv)
 {
-    Vector sum[MR][NV];
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < NV; j++)
+    Vector sum[MR][3];
+    const float *a = (const float *)t->a + first * row, *b = (const float *)t->b;
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nv; j++)
             sum[i][j] = (Vector){0};
-    for (int64_t l = 0; l < k; l++, a += MR, b += NV * LANES) {
-        Vector row[NV];
-        for (int j = 0; j < NV; j++)
-            row[j] = *(const Vector *)(b + j * LANES);
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < NV; j++)
-                sum[i][j] += a[i] * row[j];
+    for (int64_t l = 0; l < t->k; l++, a += step, b += t->ldb) {
+        Vector x[3];
+        for (int j = 0; j < nv; j++)
+            x[j] = *(const Vector *)(b + j * LANES);
+        for (int i = 0; i < mr; i++)
+            for (int j = 0; j < nv; j++)
+                sum[i][j] += a[i * row] * x[j];
     }
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < NV; j++)
-            *(Vector *)(tile + (i * NV + j) * LANES) = sum[i][j];
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nv; j++) {
+            Vector *c = (Vector *)((float *)t->c + (first + i) * t->ldc + j * LANES);
+            *c = t->beta == 0 ? t->alpha * sum[i][j] : t->alpha * sum[i][j] + t->beta * *c;
+        }
+}
+#endif
+
+INLINE void rows(const MatmulTile *t, int64_t m, int64_t row, int64_t step, const int nv)
+{
+    int64_t i = 0;
+    for (; i + MR <= m; i += MR)
+        tile(t, i, row, step, MR, nv);
+    for (; i + 2 <= m; i += 2)
+        tile(t, i, row, step, 2, nv);
+    if (i < m)
+        tile(t, i, row, step, 1, nv);
+}
+
+TARGET static void matmul_run(const MatmulTile *t, int64_t m, int vectors)
+{
+    if (t->row == 1) {
+        if (vectors == 3)
+            rows(t, m, 1, t->step, 3);
+        else if (vectors == 2)
+            rows(t, m, 1, t->step, 2);
+        else
+            rows(t, m, 1, t->step, 1);
+    } else {
+        if (vectors == 3)
+            rows(t, m, t->row, 1, 3);
+        else if (vectors == 2)
+            rows(t, m, t->row, 1, 2);
+        else
+            rows(t, m, t->row, 1, 1);
+    }
 }

@@ -12,13 +12,15 @@ static CpuLevel cpu_found(void)
         level = CPU_AVX2;
     if (level == CPU_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        level = CPU_AVX512;
+        level = __builtin_cpu_supports("avx512bf16") ? CPU_AVX512_BF16 : CPU_AVX512;
 #endif
     const char *wish = getenv("LMPIPE_CPU");
     if (wish && strcmp(wish, "scalar") == 0)
         level = CPU_SCALAR;
     if (wish && strcmp(wish, "avx2") == 0 && level > CPU_AVX2)
         level = CPU_AVX2;
+    if (wish && strcmp(wish, "avx512") == 0 && level > CPU_AVX512)
+        level = CPU_AVX512;
     return level;
 }
 
@@ -35,6 +37,6 @@ CpuLevel cpu_level(void)
 
 const char *cpu_name(void)
 {
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16"};
     return names[cpu_level()];
 }

@@ -77,6 +77,61 @@ static void test_matmul(void)
     ok(equal, "matmul has the same bits at 1 and 2 threads");
 }
 
+/* The same numbers in bf16. Where `exact`, x is rounded too, so that products of both can be compared. */
+static Tensor halved(Tensor x, bool exact)
+{
+    Tensor y = tensor_make(devices[0], DTYPE_BF16, memory_aligned((size_t)(x.rows * x.cols), 2), x.rows, x.cols);
+    devices[0]->ops->copy(streams[0], y, x);
+    if (exact)
+        devices[0]->ops->copy(streams[0], x, y);
+    return y;
+}
+
+static Tensor widened(Tensor x)
+{
+    Tensor y = tensor_make(devices[0], DTYPE_F32, memory_aligned((size_t)(x.rows * x.cols), 4), x.rows, x.cols);
+    devices[0]->ops->copy(streams[0], y, x);
+    return y;
+}
+
+/* bf16 products against the f32 ones of the same rounded numbers: the sums differ by their order, a bf16 C by its rounding. Inside
+ * wider matrices, so that rows begin at odd places. */
+static void test_matmul_bf16(void)
+{
+    static const int shapes[][3] = {{1, 64, 64}, {5, 33, 17}, {64, 64, 64}, {130, 100, 70}, {33, 800, 20}, {257, 65, 800}, {9, 50, 1}};
+    double worst = 0, narrow = 0;
+    int equal = 1;
+    for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++)
+        for (int form = 0; form < 12; form++) {
+            int m = shapes[c][0], n = shapes[c][1], k = shapes[c][2], skip = form / 4;
+            bool ta = form & 1, tb = form & 2;
+            Tensor a = ta ? random_tensor(k, m + skip) : random_tensor(m, k + skip), b = tb ? random_tensor(n, k + skip) : random_tensor(k, n + skip);
+            Tensor a16 = halved(a, true), b16 = halved(b, true), want = random_tensor(m, n), got = like(want), half = halved(want, false), half2 = halved(want, false);
+            memcpy(got.data, want.data, (size_t)(m * n) * 4);
+            Tensor va = tensor_columns(a, skip, ta ? m : k), vb = tensor_columns(b, skip, tb ? k : n);
+            Tensor va16 = tensor_columns(a16, skip, va.cols), vb16 = tensor_columns(b16, skip, vb.cols);
+            devices[0]->ops->matmul(streams[0], want, va, ta, vb, tb, 2, 0.5f);
+            devices[0]->ops->matmul(streams[0], got, va16, ta, vb16, tb, 2, 0.5f);
+            double *exact = memory_alloc((size_t)(m * n), sizeof *exact);
+            for (int i = 0; i < m * n; i++)
+                exact[i] = ((float *)want.data)[i];
+            worst = fmax(worst, distance(got, exact));
+            devices[0]->ops->matmul(streams[0], want, va, ta, vb, tb, 1, 0);
+            devices[0]->ops->matmul(streams[0], half, va16, ta, vb16, tb, 1, 0);
+            devices[1]->ops->matmul(streams[1], half2, va16, ta, vb16, tb, 1, 0);
+            equal &= memcmp(half.data, half2.data, (size_t)(m * n) * 2) == 0;
+            for (int i = 0; i < m * n; i++)
+                exact[i] = ((float *)want.data)[i];
+            Tensor wide = widened(half);
+            narrow = fmax(narrow, distance(wide, exact));
+            free(a.data), free(b.data), free(a16.data), free(b16.data), free(want.data), free(got.data), free(half.data), free(half2.data), free(wide.data);
+            free(exact);
+        }
+    ok(worst < 1e-6, "bf16 matmul in 84 forms and shapes: worst relative error %.2g", worst);
+    ok(narrow < 4e-3, "with a bf16 result: %.2g", narrow);
+    ok(equal, "the same bits at 1 and 2 threads");
+}
+
 /* Two sequences of 70 rows; documents of several lengths; grouped heads. */
 static void test_attention(int heads, int kv_heads, int d, int window)
 {
@@ -224,6 +279,7 @@ int main(void)
         streams[i] = devices[i]->stream_new(devices[i]);
     }
     test_matmul();
+    test_matmul_bf16();
     test_attention(4, 2, 32, 0);
     test_attention(6, 1, 16, 40);
     test_attention(2, 2, 80, 0);
