@@ -135,11 +135,11 @@ $W/context-512/done: $W/pretrain/done
 $W/base/done: $W/context-512/done
 	$(call say,context,512 to 1024)
 	@pretrain --init $W/context-512 $(LONG) --seq-len 1024 --batch-tokens 4096 --micro-batch 4 --steps 40 --lr 3e-4 --rope-theta 160000 -o $(@D)
+NEEDLE = --needle $(addprefix --needle-length ,256 512 1024) --needle-samples 4 --seed $(SEED)
 $W/gates.txt: $W/base/done $W/pretrain/done
 	@{ echo "gate 1, short context: bits per byte on held-out text at $(SEQ) tokens, before and after"; \
 	   for m in pretrain base; do lmeval --model $W/$$m --max-length $(SEQ) --perplexity $W/mix/heldout-general | sed "s/^/$$m  /" | grep bits; done; \
-	   echo "gate 2, needle in a haystack (chance 0.1)"; \
-	   lmeval --model $W/base --needle --needle-length 256 --needle-length 512 --needle-length 1024 --needle-samples 4 --seed $(SEED); } > $@
+	   echo "gate 2, needle in a haystack (chance 0.1)"; lmeval --model $W/base $(NEEDLE); } > $@
 	@cat $@
 
 # 6. Post-training. The checker grades candidates for the reward model, and people's rankings (RANKINGS, ranking documents) join its
@@ -188,6 +188,7 @@ $W/eval-%.jsonl: $W/%/done $T/test.jsonl
 	$(call say,evaluation,$*)
 	@lmeval --model $W/$* --chat --match $T/test.jsonl --max-tokens 12 --max-length 480 --answers $@ > $W/eval-$*.txt
 	@for c in $(CLASSES); do lmeval --model $W/$* --max-length $(SEQ) --perplexity $W/mix/heldout-$$c | grep bits_per_byte; done >> $W/eval-$*.txt
+	@lmeval --model $W/$* $(NEEDLE) | awk '$$1 !~ /depth/' >> $W/eval-$*.txt
 MODELS = base sft round-1 round-2
 $W/report.txt: $W/curation.txt $W/gates.txt $(MODELS:%=$W/eval-%.jsonl) $(HERE)report
 	@bash $(HERE)report $W $(MAIN) $(MODELS) > $@
