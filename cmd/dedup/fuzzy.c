@@ -1,40 +1,38 @@
 #include "fuzzy.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
+#include "minhash.h"
 
-enum { PERMUTATIONS = 128 };
+enum { PERMUTATIONS = 128, LEAST_SLOTS = 1 << 8 };
 
-/* Documents with the same key of a band form a chain. */
-typedef struct Entry {
+/* A band of a kept document. Packed: the table is what takes the memory. */
+typedef struct __attribute__((packed)) Entry {
     uint64_t key;
     uint32_t document; /* place in kept + 1; 0: empty slot */
 } Entry;
 
 typedef struct Kept {
-    uint64_t number, offset; /* of its shingles in the file */
+    uint64_t number, offset; /* of its shingles in the store */
     uint32_t count;
 } Kept;
 
 struct Fuzzy {
     MinHash hash;
     double threshold;
-    int ngram, bands, rows, file;
+    int ngram, bands, rows;
+    size_t memory, used, mask;
     Entry *slots;
-    size_t used, mask;
-    Kept *kept;
+    Kept *kept; /* in the order of their numbers */
     size_t kept_count, kept_capacity;
-    uint64_t file_size;
-    uint64_t *read;
-    size_t read_capacity;
-    uint32_t *seen; /* the last document that looked at a kept one: each is verified once */
-    size_t seen_capacity;
-    uint32_t looks;
+    Spool *store;
+    uint32_t *candidates;
+    size_t candidate_capacity;
+    uint64_t *mine, *theirs; /* shingles read from the store */
+    size_t mine_capacity, theirs_capacity;
 };
 
 /* The most rows whose bands still find a pair of similarity t + 0.04 with probability 0.998. */
@@ -49,32 +47,17 @@ static void choose_bands(double t, int *bands, int *rows)
     *bands = PERMUTATIONS;
 }
 
-Fuzzy *fuzzy_open(double threshold, int ngram, int bands, int rows, const char *tmp, Error *err)
+Fuzzy *fuzzy_open(double threshold, int ngram, int bands, int rows, size_t memory, Spool *store, Error *err)
 {
-    Fuzzy *f = memory_zalloc(1, sizeof *f);
-    f->threshold = threshold;
-    f->ngram = ngram;
-    f->bands = bands;
-    f->rows = rows;
     if (bands == 0 || rows == 0)
-        choose_bands(threshold, &f->bands, &f->rows);
-    if (f->bands * f->rows > MINHASH_MOST) {
-        error_set(err, "--bands %d times --rows %d are more than %d hashes", f->bands, f->rows, MINHASH_MOST);
-        free(f);
+        choose_bands(threshold, &bands, &rows);
+    if (bands * rows > MINHASH_MOST) {
+        error_set(err, "--bands %d times --rows %d are more than %d hashes", bands, rows, MINHASH_MOST);
         return NULL;
     }
-    minhash_open(&f->hash, f->bands * f->rows, 1);
-    char *path = memory_format("%s/dedup-XXXXXX", tmp);
-    f->file = mkstemp(path);
-    if (f->file < 0) {
-        error_set(err, "%s:", path);
-        free(path);
-        free(f);
-        return NULL;
-    }
-    unlink(path);
-    free(path);
-    f->mask = (1 << 16) - 1;
+    Fuzzy *f = memory_aligned(1, sizeof *f); /* the hash constants are aligned */
+    *f = (Fuzzy){.threshold = threshold, .ngram = ngram, .bands = bands, .rows = rows, .memory = memory, .store = store, .mask = LEAST_SLOTS - 1};
+    minhash_open(&f->hash, bands * rows, 1);
     f->slots = memory_zalloc(f->mask + 1, sizeof *f->slots);
     return f;
 }
@@ -83,12 +66,17 @@ void fuzzy_close(Fuzzy *f)
 {
     if (!f)
         return;
-    close(f->file);
     free(f->slots);
     free(f->kept);
-    free(f->read);
-    free(f->seen);
+    free(f->candidates);
+    free(f->mine);
+    free(f->theirs);
     free(f);
+}
+
+int fuzzy_bands(const Fuzzy *f)
+{
+    return f->bands;
 }
 
 void fuzzy_prepare(const Fuzzy *f, Shingles *scratch, Span text, Buffer *out)
@@ -98,7 +86,8 @@ void fuzzy_prepare(const Fuzzy *f, Shingles *scratch, Span text, Buffer *out)
     shingles_make(scratch, text, f->ngram);
     if (scratch->count == 0)
         return;
-    minhash_sign(&f->hash, scratch, signature);
+    minhash_sign(&f->hash, scratch->hashes, scratch->count, signature);
+    buffer_reserve(out, ((size_t)f->bands + scratch->count) * sizeof *signature);
     for (int b = 0; b < f->bands; b++) {
         uint64_t key = XXH64(signature + b * f->rows, (size_t)f->rows * sizeof *signature, (uint64_t)b);
         buffer_append(out, &key, sizeof key);
@@ -106,103 +95,125 @@ void fuzzy_prepare(const Fuzzy *f, Shingles *scratch, Span text, Buffer *out)
     buffer_append(out, scratch->hashes, scratch->count * sizeof *scratch->hashes);
 }
 
-static int read_all(int file, void *to, size_t n, uint64_t offset, Error *err)
-{
-    for (char *p = to; n > 0;) {
-        ssize_t got = pread(file, p, n, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return error_set(err, "temporary file:");
-        p += got;
-        n -= (size_t)got;
-        offset += (uint64_t)got;
-    }
-    return 0;
-}
-
-static int write_all(int file, const void *from, size_t n, uint64_t offset, Error *err)
-{
-    for (const char *p = from; n > 0;) {
-        ssize_t done = pwrite(file, p, n, (off_t)offset);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return error_set(err, "temporary file:");
-        p += done;
-        n -= (size_t)done;
-        offset += (uint64_t)done;
-    }
-    return 0;
-}
-
-static void slots_grow(Fuzzy *f)
-{
-    Entry *old = f->slots;
-    size_t n = f->mask + 1;
-    f->mask = n * 2 - 1;
-    f->slots = memory_zalloc(n * 2, sizeof *f->slots);
-    for (size_t i = 0; i < n; i++)
-        if (old[i].document) {
-            size_t h = old[i].key;
-            while (f->slots[h & f->mask].document)
-                h++;
-            f->slots[h & f->mask] = old[i];
-        }
-    free(old);
-}
-
-static int keep(Fuzzy *f, const uint64_t *keys, const uint64_t *hashes, size_t count, uint64_t number, Error *err)
-{
-    if (f->kept_count >= UINT32_MAX - 1)
-        return error_set(err, "more than 4 billion documents");
-    if (write_all(f->file, hashes, count * sizeof *hashes, f->file_size, err) < 0)
-        return -1;
-    f->kept = memory_grow(f->kept, &f->kept_capacity, f->kept_count + 1, sizeof *f->kept);
-    f->kept[f->kept_count++] = (Kept){number, f->file_size, (uint32_t)count};
-    size_t old = f->seen_capacity;
-    f->seen = memory_grow(f->seen, &f->seen_capacity, f->kept_count, sizeof *f->seen);
-    memset(f->seen + old, 0, (f->seen_capacity - old) * sizeof *f->seen);
-    f->file_size += count * sizeof *hashes;
-    for (int b = 0; b < f->bands; b++) {
-        if (++f->used * 2 > f->mask)
-            slots_grow(f);
-        size_t h = keys[b];
-        while (f->slots[h & f->mask].document)
-            h++;
-        f->slots[h & f->mask] = (Entry){keys[b], (uint32_t)f->kept_count};
-    }
-    return 0;
-}
-
-int fuzzy_look(Fuzzy *f, const Buffer *prepared, uint64_t number, uint64_t *match, double *similarity, Error *err)
+Sketch fuzzy_sketch(const Fuzzy *f, const Buffer *prepared)
 {
     if (prepared->length == 0)
-        return 0; /* shorter documents never match */
-    const uint64_t *keys = (const uint64_t *)(const void *)prepared->data, *hashes = keys + f->bands;
-    size_t count = prepared->length / sizeof *keys - (size_t)f->bands;
-    f->looks++;
+        return (Sketch){.offset = UINT64_MAX};
+    const uint64_t *keys = (const uint64_t *)(const void *)prepared->data;
+    return (Sketch){keys, keys + f->bands, UINT64_MAX, prepared->length / sizeof *keys - (size_t)f->bands};
+}
+
+int fuzzy_store(Fuzzy *f, Sketch *s, Error *err)
+{
+    if (s->offset != UINT64_MAX || s->count == 0)
+        return 0;
+    s->offset = spool_size(f->store);
+    return spool_append(f->store, s->hashes, s->count * sizeof *s->hashes, err);
+}
+
+static int compare_u32(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Places in `kept` that share a band and are of a size that allows the threshold: ascending, each once. */
+static size_t candidates_find(Fuzzy *f, const Sketch *s)
+{
+    size_t n = 0;
     for (int b = 0; b < f->bands; b++)
-        for (size_t h = keys[b]; f->slots[h & f->mask].document; h++) {
-            if (f->slots[h & f->mask].key != keys[b])
+        for (size_t h = s->keys[b]; f->slots[h & f->mask].document; h++) {
+            if (f->slots[h & f->mask].key != s->keys[b])
                 continue;
             uint32_t place = f->slots[h & f->mask].document - 1;
-            if (f->seen[place] == f->looks)
-                continue;
-            f->seen[place] = f->looks;
-            const Kept *k = &f->kept[place];
-            size_t less = k->count < count ? k->count : count, more = k->count < count ? count : k->count;
+            size_t count = f->kept[place].count, less = count < s->count ? count : s->count, more = count < s->count ? s->count : count;
             if ((double)less < f->threshold * (double)more)
                 continue; /* sets of such different sizes cannot be that similar */
-            f->read = memory_grow(f->read, &f->read_capacity, k->count, sizeof *f->read);
-            if (read_all(f->file, f->read, k->count * sizeof *f->read, k->offset, err) < 0)
-                return -1;
-            double j = shingles_jaccard(hashes, count, f->read, k->count);
-            if (j >= f->threshold) {
-                *match = k->number;
-                *similarity = j;
-                return 1;
-            }
+            f->candidates = memory_grow(f->candidates, &f->candidate_capacity, n + 1, sizeof *f->candidates);
+            f->candidates[n++] = place;
         }
-    return keep(f, keys, hashes, count, number, err);
+    if (n < 2)
+        return n;
+    qsort(f->candidates, n, sizeof *f->candidates, compare_u32);
+    size_t different = 1;
+    for (size_t i = 1; i < n; i++)
+        if (f->candidates[i] != f->candidates[different - 1])
+            f->candidates[different++] = f->candidates[i];
+    return different;
+}
+
+int fuzzy_find(Fuzzy *f, const Sketch *s, uint64_t *match, double *similarity, Error *err)
+{
+    size_t n = s->count ? candidates_find(f, s) : 0;
+    const uint64_t *mine = s->hashes;
+    if (n > 0 && !mine) {
+        f->mine = memory_grow(f->mine, &f->mine_capacity, s->count, sizeof *f->mine);
+        if (spool_read(f->store, f->mine, s->count * sizeof *f->mine, s->offset, err) < 0)
+            return -1;
+        mine = f->mine;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const Kept *k = &f->kept[f->candidates[i]];
+        f->theirs = memory_grow(f->theirs, &f->theirs_capacity, k->count, sizeof *f->theirs);
+        if (spool_read(f->store, f->theirs, k->count * sizeof *f->theirs, k->offset, err) < 0)
+            return -1;
+        double j = shingles_jaccard(mine, s->count, f->theirs, k->count);
+        if (j >= f->threshold) {
+            *match = k->number;
+            *similarity = j;
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static void entry_put(Fuzzy *f, Entry e)
+{
+    size_t h = e.key;
+    while (f->slots[h & f->mask].document)
+        h++;
+    f->slots[h & f->mask] = e;
+}
+
+/* Room for the bands of one more document; while the table grows, the old one and the new one are both there. */
+static bool has_room(Fuzzy *f)
+{
+    size_t n = f->mask + 1, bands = (size_t)f->bands, kept = (f->kept_count + 1) * sizeof *f->kept;
+    while ((f->used + bands) * 4 > n * 3) {
+        if (n * 3 * sizeof *f->slots + 2 * kept > f->memory && f->kept_count > 0)
+            return false;
+        Entry *old = f->slots;
+        f->mask = n * 2 - 1;
+        f->slots = memory_zalloc(n * 2, sizeof *f->slots);
+        for (size_t i = 0; i < n; i++)
+            if (old[i].document)
+                entry_put(f, old[i]);
+        free(old);
+        n *= 2;
+    }
+    return f->kept_count == 0 || (n * sizeof *f->slots + kept <= f->memory && f->kept_count < UINT32_MAX - 1);
+}
+
+int fuzzy_add(Fuzzy *f, Sketch *s, uint64_t number, Error *err)
+{
+    if (s->count == 0)
+        return 1;
+    if (!has_room(f))
+        return 0;
+    if (s->count > UINT32_MAX)
+        return error_set(err, "a document of more than 4 billion shingles");
+    if (fuzzy_store(f, s, err) < 0)
+        return -1;
+    f->kept = memory_grow(f->kept, &f->kept_capacity, f->kept_count + 1, sizeof *f->kept);
+    f->kept[f->kept_count++] = (Kept){number, s->offset, (uint32_t)s->count};
+    for (int b = 0; b < f->bands; b++)
+        entry_put(f, (Entry){s->keys[b], (uint32_t)f->kept_count});
+    f->used += (size_t)f->bands;
+    return 1;
+}
+
+void fuzzy_clear(Fuzzy *f)
+{
+    memset(f->slots, 0, (f->mask + 1) * sizeof *f->slots);
+    f->used = f->kept_count = 0;
 }

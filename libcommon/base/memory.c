@@ -92,6 +92,17 @@ char *memory_string(const char *string)
     return memory_copy(string, strlen(string));
 }
 
+size_t memory_available(void)
+{
+    unsigned long long size = (unsigned long long)sysconf(_SC_PHYS_PAGES) * (unsigned long long)sysconf(_SC_PAGESIZE), limit;
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "r");
+    if (f && fscanf(f, "%llu", &limit) == 1 && limit < size) /* else it says "max" */
+        size = limit;
+    if (f)
+        fclose(f);
+    return (size_t)size;
+}
+
 char *memory_format(const char *format, ...)
 {
     va_list args;

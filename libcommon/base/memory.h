@@ -14,6 +14,8 @@ void *memory_realloc(void *p, size_t count, size_t size);
 void *memory_grow(void *p, size_t *capacity, size_t needed, size_t size);
 char *memory_copy(const char *data, size_t length);       /* a NUL is put behind */
 char *memory_string(const char *string);
+/* The machine's memory, or that of the process's control group where that is less: bytes. */
+size_t memory_available(void);
 /* What is done before the process ends for lack of memory (io/temporary.h removes unfinished files). */
 void memory_exhausted_call(void (*function)(void));
 char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -83,7 +83,8 @@ static int batch_read(void *context, void *item, Error *err)
         if (!run->reader->common->text && is_blank_line(line))
             continue;
         if (b->count == 0) {
-            b->file = run->next_file > run->standard ? run->next_file[-1] : "-";
+            ptrdiff_t file = run->next_file - run->standard - 1;
+            b->file = run->reader->file_names ? run->reader->file_names[file] : run->standard[file];
             b->file = strcmp(b->file, "-") == 0 ? "stdin" : b->file;
             b->index = run->index;
         }

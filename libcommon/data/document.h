@@ -30,6 +30,7 @@ typedef struct Document {
 typedef struct DocumentReader {
     const Common *common;      /* threads, text, on_error, progress */
     const char *const *files;  /* NULL-terminated; none: standard input */
+    const char *const *file_names; /* what messages and ids call the files; NULL: as they are */
     const char *const *fields; /* names of further fields after id and text; NULL-terminated, may be NULL */
     bool text_optional;        /* chat and preference documents have no `text`; otherwise absent or not a string is malformed */
     size_t result_size;        /* bytes of Document.result */
