@@ -30,7 +30,7 @@ static int compare_flops(const void *a, const void *b)
 }
 
 /* Absent FLOPs are 6 N D and absent tokens C / 6N. Rows without a loss are runs that have none yet. */
-static int read_points(const Table *t, RunPoint **out, int *count, Error *err)
+int points_read(const Table *t, RunPoint **out, int *count, Error *err)
 {
     RunPoint *p = memory_alloc(t->row_count, sizeof *p);
     int n = 0, status = 0;
@@ -169,7 +169,7 @@ int command_isoflop(const Settings *s, const char *const *files, Error *err)
     Budget *budgets = NULL;
     int count = 0, status = table_read(&t, files, &s->wheres, &s->renames, err);
     if (status == 0)
-        status = read_points(&t, &points, &count, err);
+        status = points_read(&t, &points, &count, err);
     if (status == 0) {
         Laws laws = {0};
         int n = make_budgets(points, count, s->tolerance, s->window, &budgets);

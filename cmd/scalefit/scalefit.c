@@ -10,10 +10,10 @@
 
 static Settings self = {.common = COMMON_DEFAULT, .window = "2", .tolerance = 0.1, .x = "flops", .y = "loss", .peak = 989, .mfu = 0.4, .gpus = 1, .bits = 16,
                         .bytes_weights = 14, .checkpoint_seconds = 60, .mtbf_hours = 50677, .availability = 1, .sequence = 2048, .batch = 1, .head_dim = 64,
-                        .aspect = 64, .tied = true, .bos = -1, .eos = -1};
+                        .aspect = 64, .bootstrap = 1000, .tied = true, .bos = -1, .eos = -1};
 
 static const Option options[] = {
-    {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power:", 0, 0, 0},
+    {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power, parametric:", 0, 0, 0},
     {"where", 0, OPTION_LIST, &self.wheres, "COL=VAL", "only rows whose column COL is VAL (repeatable)", 0, 0, 0},
     {"columns", 0, OPTION_LIST, &self.renames, "A=B", "read the table's column A as B, such as N=params (repeatable)", 0, 0, 0},
     {"budget", 0, OPTION_LIST, &self.budgets, "FLOPS", "predict for this compute (power: for this x; repeatable)", 0, 0, 0},
@@ -21,6 +21,7 @@ static const Option options[] = {
     {"tolerance", 0, OPTION_NUMBER, &self.tolerance, "X", "isoflop: runs of one budget differ by this share (default 0.1)", 0, 0, 10},
     {"x", 0, OPTION_STRING, &self.x, "COL", "power: x of y = k·x^a (default flops)", 0, 0, 0},
     {"y", 0, OPTION_STRING, &self.y, "COL", "power: y of it (default loss)", 0, 0, 0},
+    {"bootstrap", 0, OPTION_INTEGER, &self.bootstrap, "N", "parametric: samples for intervals, 0: none (default 1000)", 0, 0, 1e6},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png, with gnuplot", 0, 0, 0},
     {"json", 0, OPTION_FLAG, &self.json, 0, "a JSON object instead of text (plan too)", 0, 0, 0},
     OPTION_MORE_HEADING("plan, shape:"),
@@ -52,6 +53,8 @@ static const Option options[] = {
     {"bos", 0, OPTION_INTEGER, &self.bos, "ID", "bos_token_id (default: none)", 0, 0, 1e9},
     {"eos", 0, OPTION_INTEGER, &self.eos, "ID", "eos_token_id (default: none)", 0, 0, 1e9},
     OPTION_MORE_HEADING("everywhere:"),
+    OPTION_COMMON_THREADS(&self.common),
+    OPTION_COMMON_SEED(&self.common),
     OPTION_COMMON_END(&self.common),
 };
 
@@ -75,7 +78,7 @@ static int check_numbers(Error *err)
 int main(int argc, char **argv)
 {
     OptionSet set = {.tool = "scalefit",
-                     .synopsis = "scalefit isoflop|power [OPTION]… TABLE…\nscalefit plan --params N --tokens N [OPTION]…\n"
+                     .synopsis = "scalefit isoflop|power|parametric [OPTION]… TABLE…\nscalefit plan --params N --tokens N [OPTION]…\n"
                                  "scalefit shape --params N --vocab V [OPTION]…",
                      .summary = "Fit scaling laws to tables of runs or training logs; plan large runs.", .options = options};
     int status = option_main(&set, argc, argv);
@@ -84,7 +87,7 @@ int main(int argc, char **argv)
     Error err;
     double begin = clock_seconds();
     if (set.operand_count == 0)
-        return message_usage("a command is needed: isoflop, power, plan or shape");
+        return message_usage("a command is needed: isoflop, power, parametric, plan or shape");
     if (check_numbers(&err) < 0)
         return message_usage("%s", err.text);
     const char *command = set.operands[0], *const *files = (const char *const *)set.operands + 1;
@@ -92,6 +95,8 @@ int main(int argc, char **argv)
         status = command_isoflop(&self, files, &err);
     else if (strcmp(command, "power") == 0)
         status = command_power(&self, files, &err);
+    else if (strcmp(command, "parametric") == 0)
+        status = command_parametric(&self, files, &err);
     else if ((strcmp(command, "plan") == 0 || strcmp(command, "shape") == 0) && *files)
         return message_usage("%s reads no table: '%s'", command, *files);
     else if (strcmp(command, "plan") == 0) {
@@ -103,7 +108,7 @@ int main(int argc, char **argv)
             return message_usage("shape needs --params and --vocab");
         status = command_shape(&self, &err);
     } else
-        return message_usage("unknown command '%s' (isoflop, power, plan, shape)", command);
+        return message_usage("unknown command '%s' (isoflop, power, parametric, plan, shape)", command);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
     if (status == 0)

@@ -45,6 +45,7 @@ typedef struct Settings {
     bool json;
     /* plan and shape */
     double params, tokens, peak, mfu, gpus, bits, bytes_weights, checkpoint_seconds, restart_seconds, mtbf_hours, availability;
+    int64_t bootstrap;
     int64_t layers, hidden, heads, kv_heads, head_dim, intermediate, vocab, sequence, batch, aspect;
     int64_t plan_head_dim; /* from --model-config, 0: width / heads */
     bool tied, shared_table;
@@ -70,6 +71,9 @@ typedef struct Laws {
     int used;
 } Laws;
 
+/* Runs of a table, those that have a loss; the caller frees *out, also after an error. */
+int points_read(const Table *t, RunPoint **out, int *count, Error *err);
+
 /* Of isoflop: tables to standard output, and the picture that --plot names. */
 void isoflop_json(const Settings *s, const Budget *b, int count, const Laws *l);
 void isoflop_text(const Settings *s, const Budget *b, int count, const Laws *l);
@@ -79,6 +83,7 @@ void report_line(Buffer *b, const char *name, const Line *l);
 void report_number(Buffer *b, const char *key, double x);
 
 int command_isoflop(const Settings *s, const char *const *files, Error *err);
+int command_parametric(const Settings *s, const char *const *files, Error *err);
 int command_power(const Settings *s, const char *const *files, Error *err);
 /* Takes what --model-config says where no option does. */
 int plan_config(Settings *s, Error *err);
