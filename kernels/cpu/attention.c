@@ -1,8 +1,9 @@
 /* Attention by tiles with an online softmax (FlashAttention: Dao et al. 2022, 2023): the T×T matrix never stands in memory.
  *
  * The query heads that share a key head are stacked as rows of one tile, so a tile of queries is up to ROWS rows and a tile
- * of keys is KEYS. Blocks of keys that no query of a tile may see are skipped, which is what makes documents cheap. Tiles are
- * copied to scratch with the head size padded to LANES, so that the products below have no edges. */
+ * of keys is KEYS. Blocks of keys that no query of a tile may see are skipped, which is what makes documents cheap. The products
+ * are the matrix product's micro-kernels. Tiles are read where they lie if the head size is a multiple of a vector, else (or where
+ * heads are stacked, or bf16) copied to scratch as f32 with the head size padded to LANES. */
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
@@ -10,109 +11,139 @@
 #include <string.h>
 
 enum { LANES = 16, KEYS = 64, ROWS = 64 };
-typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
 
-/* C[m×n] (+)= A[m×k]·B[k×n], n a multiple of LANES; four rows at a time share the loads of B. */
-CLONES static void product(float *c, int ldc, const float *a, int lda, const float *b, int ldb, int m, int n, int k, bool add)
+/* A tile in memory: rows of f32, ld apart, good for `padded` columns. */
+typedef struct Rows {
+    const float *data;
+    int64_t ld;
+} Rows;
+
+/* C[m×n] = alpha·A·B + beta·C, n a multiple of LANES; A's element (i, l) lies at a[i·row + l·step], one of which is 1. */
+static void product(const MatmulKernel *kernel, float *c, int64_t ldc, const float *a, int64_t row, int64_t step, Rows b, int m, int n, int k,
+                    float alpha, float beta)
 {
-    int i = 0;
-    for (; i + 4 <= m; i += 4)
-        for (int j = 0; j < n; j += LANES) {
-            Vector s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
-            const float *a0 = a + i * lda, *a1 = a0 + lda, *a2 = a1 + lda, *a3 = a2 + lda;
-            for (int l = 0; l < k; l++) {
-                Vector row = *(const Vector *)(b + l * ldb + j);
-                s0 += a0[l] * row;
-                s1 += a1[l] * row;
-                s2 += a2[l] * row;
-                s3 += a3[l] * row;
-            }
-            float *o = c + i * ldc + j;
-            if (add) {
-                s0 += *(Vector *)o;
-                s1 += *(Vector *)(o + ldc);
-                s2 += *(Vector *)(o + 2 * ldc);
-                s3 += *(Vector *)(o + 3 * ldc);
-            }
-            *(Vector *)o = s0;
-            *(Vector *)(o + ldc) = s1;
-            *(Vector *)(o + 2 * ldc) = s2;
-            *(Vector *)(o + 3 * ldc) = s3;
-        }
-    for (; i < m; i++)
-        for (int j = 0; j < n; j += LANES) {
-            Vector s = {0};
-            for (int l = 0; l < k; l++)
-                s += a[i * lda + l] * *(const Vector *)(b + l * ldb + j);
-            if (add)
-                s += *(Vector *)(c + i * ldc + j);
-            *(Vector *)(c + i * ldc + j) = s;
-        }
+    MatmulTile t = {.a = (const uint32_t *)a, .row = row, .step = step, .ldb = b.ld, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta};
+    for (int j = 0, left = n / kernel->lanes; left > 0;) {
+        int vectors = left == 4 ? 2 : left < 3 ? left : 3;
+        t.b = (const uint32_t *)b.data + j;
+        t.c = c + j;
+        kernel->run(&t, m, vectors);
+        left -= vectors;
+        j += vectors * kernel->lanes;
+    }
 }
 
 /* What one tile works on. */
 typedef struct Shape {
+    const MatmulKernel *kernel;
     int d, padded, group; /* head size, padded to LANES; query heads a key head */
     int queries;          /* query positions in a tile: group · queries <= ROWS */
 } Shape;
 
 static Shape shape_of(const Attention *a)
 {
-    Shape s = {.d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .group = a->heads / a->kv_heads};
+    Shape s = {.kernel = cpu_matmul_kernel(), .d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .group = a->heads / a->kv_heads};
     s.queries = ROWS / s.group > 0 ? ROWS / s.group : 1;
     cpu_check(a->heads % a->kv_heads == 0 && s.group <= ROWS && s.padded <= 256, "attention", "heads");
     return s;
 }
 
-/* Rows are (query, head in group); out[(t − q0)·group + h] = scale · x[t, head h]. */
-static void load_queries(float *out, Tensor x, Shape s, int64_t q0, int n, int first_head, float scale)
+static bool lies_ready(Tensor x, Shape s)
 {
+    return x.dtype == DTYPE_F32 && s.d == s.padded;
+}
+
+/* Rows are (query, head in group): row (t − q0)·group + h is x[t, head first+h]. */
+static Rows load_queries(float *room, Tensor x, Shape s, int64_t q0, int n, int first)
+{
+    if (s.group == 1 && lies_ready(x, s))
+        return (Rows){f32(x) + q0 * x.ld + first * s.d, x.ld};
+    float *out = room;
     for (int t = 0; t < n; t++)
         for (int h = 0; h < s.group; h++, out += s.padded) {
-            const float *from = f32(x) + (q0 + t) * x.ld + (first_head + h) * s.d;
-            for (int i = 0; i < s.d; i++)
-                out[i] = scale * from[i];
+            cpu_load(out, x, q0 + t, (first + h) * s.d, s.d);
             memset(out + s.d, 0, (size_t)(s.padded - s.d) * sizeof *out);
         }
+    return (Rows){room, s.padded};
 }
 
-/* Keys as they lie [KEYS, padded], and transposed [padded, KEYS]; zeros behind the last. Either may be NULL. */
-static void load_keys(float *plain, float *transposed, Tensor x, Shape s, int64_t j0, int n, int kv_head)
+static Rows load_keys(float *room, Tensor x, Shape s, int64_t j0, int n, int head)
 {
-    if (transposed)
-        memset(transposed, 0, (size_t)(s.padded * KEYS) * sizeof *transposed);
-    if (plain)
-        memset(plain, 0, (size_t)(s.padded * KEYS) * sizeof *plain);
+    if (lies_ready(x, s))
+        return (Rows){f32(x) + j0 * x.ld + head * s.d, x.ld};
     for (int j = 0; j < n; j++) {
-        const float *from = f32(x) + (j0 + j) * x.ld + kv_head * s.d;
-        if (plain)
-            memcpy(plain + j * s.padded, from, (size_t)s.d * sizeof *from);
-        if (transposed)
-            for (int i = 0; i < s.d; i++)
-                transposed[i * KEYS + j] = from[i];
+        cpu_load(room + j * s.padded, x, j0 + j, head * s.d, s.d);
+        memset(room + j * s.padded + s.d, 0, (size_t)(s.padded - s.d) * sizeof *room);
     }
+    return (Rows){room, s.padded};
 }
 
-CLONES static float seen_max(const float *s, int lo, int hi, float most)
+/* [d, KEYS], zeros behind the last key. */
+static Rows turn_keys(float *room, Rows x, Shape s, int n)
 {
-    return cpu_max(s + lo, hi - lo, most);
+    if (n < KEYS)
+        memset(room, 0, (size_t)(s.d * KEYS) * sizeof *room);
+    s.kernel->transpose((uint32_t *)room, KEYS, (const uint32_t *)x.data, x.ld, n, s.d);
+    return (Rows){room, KEYS};
 }
 
-/* s becomes e^(s − most) inside [lo, hi) and 0 outside; returns the sum. */
-CLONES static float seen_exp(float *s, int lo, int hi, float most)
+static int clamp_key(int64_t j, int64_t j0)
 {
-    float sum = 0;
-    for (int j = 0; j < lo; j++)
+    return j <= j0 ? 0 : j - j0 >= KEYS ? KEYS : (int)(j - j0);
+}
+
+/* Vectors of LANES that hold keys lo … hi-1; others become 0, and inside them keys that are not seen become `outside`. */
+static inline void seen_lanes(float *s, int lo, int hi, float outside, int *from, int *to)
+{
+    *from = lo / LANES * LANES;
+    *to = (hi + LANES - 1) / LANES * LANES;
+    for (int j = 0; j < *from; j++)
         s[j] = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int j = lo; j < hi; j++) {
-        float e = cpu_exp(s[j] - most);
-        s[j] = e;
-        sum += e;
-    }
-    for (int j = hi; j < KEYS; j++)
+    for (int j = *from; j < lo; j++)
+        s[j] = outside;
+    for (int j = hi; j < *to; j++)
+        s[j] = outside;
+    for (int j = *to; j < KEYS; j++)
         s[j] = 0;
+}
+
+static inline float exp_sum(float *s, int from, int to, float most)
+{
+    float lanes[LANES] = {0}, sum = 0;
+    for (int j = from; j < to; j += LANES)
+#pragma omp simd
+        for (int l = 0; l < LANES; l++) {
+            float e = cpu_exp(s[j + l] - most);
+            s[j + l] = e;
+            lanes[l] += e;
+        }
+    for (int l = 0; l < LANES; l++)
+        sum += lanes[l];
     return sum;
+}
+
+/* Scores of a tile become e^(score − the row's maximum so far); sums and the output so far follow a maximum that grows. */
+CLONES static void softmax_tile(float *scores, float *out, int padded, float *most, float *sum, const int32_t *begin, const int32_t *end,
+                                int group, int rows, int64_t j0)
+{
+    for (int r = 0; r < rows; r++) {
+        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0), from, to;
+        float *row = scores + r * KEYS;
+        if (lo >= hi) {
+            memset(row, 0, KEYS * sizeof *row);
+            continue;
+        }
+        seen_lanes(row, lo, hi, -INFINITY, &from, &to);
+        float m = cpu_max(row + from, to - from, most[r]);
+        if (m > most[r]) {
+            float shrink = cpu_exp(most[r] - m), *o = out + r * padded;
+            sum[r] *= shrink;
+            for (int i = 0; i < padded; i++)
+                o[i] *= shrink;
+            most[r] = m;
+        }
+        sum[r] += exp_sum(row, from, to, m);
+    }
 }
 
 CLONES static void row_scale(float *x, int n, float by)
@@ -121,20 +152,15 @@ CLONES static void row_scale(float *x, int n, float by)
         x[i] *= by;
 }
 
-static int clamp_key(int64_t j, int64_t j0)
-{
-    return j <= j0 ? 0 : j - j0 >= KEYS ? KEYS : (int)(j - j0);
-}
-
 static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a, Shape s,
                          int64_t q0, int n, int kv_head)
 {
-    int rows = n * s.group;
-    float *tile_q = scratch, *tile_s = tile_q + ROWS * s.padded, *tile_o = tile_s + ROWS * KEYS;
-    float *tile_k = tile_o + ROWS * s.padded, *tile_v = tile_k + KEYS * s.padded;
+    int rows = n * s.group, w = s.padded;
+    float *room_q = scratch, *scores = room_q + ROWS * w, *tile_o = scores + ROWS * KEYS;
+    float *room_k = tile_o + ROWS * w, *room_v = room_k + KEYS * w, *turned = room_v + KEYS * w;
     float most[ROWS], sum[ROWS];
-    load_queries(tile_q, q, s, q0, n, kv_head * s.group, a->scale);
-    memset(tile_o, 0, (size_t)(rows * s.padded) * sizeof *tile_o);
+    Rows tile_q = load_queries(room_q, q, s, q0, n, kv_head * s.group);
+    memset(tile_o, 0, (size_t)(rows * w) * sizeof *tile_o);
     for (int r = 0; r < rows; r++) {
         most[r] = -INFINITY;
         sum[r] = 0;
@@ -142,34 +168,16 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
     int64_t first = a->begin[q0], last = a->end[q0 + n - 1];
     for (int64_t j0 = first; j0 < last; j0 += KEYS) {
         int keys = last - j0 < KEYS ? (int)(last - j0) : KEYS;
-        load_keys(NULL, tile_k, k, s, j0, keys, kv_head);
-        load_keys(tile_v, NULL, v, s, j0, keys, kv_head);
-        product(tile_s, KEYS, tile_q, s.padded, tile_k, KEYS, rows, KEYS, s.padded, false);
-        for (int r = 0; r < rows; r++) {
-            int64_t t = q0 + r / s.group;
-            int lo = clamp_key(a->begin[t], j0), hi = clamp_key(a->end[t], j0);
-            float *row = tile_s + r * KEYS;
-            if (lo >= hi) {
-                memset(row, 0, KEYS * sizeof *row);
-                continue;
-            }
-            float m = seen_max(row, lo, hi, most[r]);
-            if (m > most[r]) {
-                float shrink = cpu_exp(most[r] - m);
-                sum[r] *= shrink;
-                row_scale(tile_o + r * s.padded, s.padded, shrink);
-                most[r] = m;
-            }
-            sum[r] += seen_exp(row, lo, hi, m);
-        }
-        product(tile_o, s.padded, tile_s, KEYS, tile_v, s.padded, rows, s.padded, keys, true);
+        Rows keys_turned = turn_keys(turned, load_keys(room_k, k, s, j0, keys, kv_head), s, keys);
+        product(s.kernel, scores, KEYS, tile_q.data, tile_q.ld, 1, keys_turned, rows, KEYS, s.d, a->scale, 0);
+        softmax_tile(scores, tile_o, w, most, sum, a->begin + q0, a->end + q0, s.group, rows, j0);
+        product(s.kernel, tile_o, w, scores, KEYS, 1, load_keys(room_v, v, s, j0, keys, kv_head), rows, w, keys, 1, 1);
     }
     for (int r = 0; r < rows; r++) {
         int64_t t = q0 + r / s.group;
         int head = kv_head * s.group + r % s.group;
-        float *to = f32(out) + t * out.ld + head * s.d, over = 1.0f / sum[r];
-        for (int i = 0; i < s.d; i++)
-            to[i] = tile_o[r * s.padded + i] * over;
+        row_scale(tile_o + r * w, s.d, 1.0f / sum[r]);
+        cpu_store(out, t, head * s.d, s.d, tile_o + r * w);
         lse[head * out.rows + t] = most[r] + logf(sum[r]);
     }
 }
@@ -191,64 +199,80 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
     }
 }
 
-static void transpose(float *out, const float *x, int rows, int cols)
+/* p: scores become probabilities; ds: dout·vᵀ becomes p∘(ds − delta). lse and delta of row r are at [r % group][r / group]. */
+CLONES static void gradient_tile(float *p, float *ds, const float *lse, const float *delta, int64_t stride, const int32_t *begin,
+                                 const int32_t *end, int group, int rows, int64_t j0)
 {
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < cols; j++)
-            out[j * ROWS + i] = x[i * KEYS + j];
+    for (int r = 0; r < rows; r++) {
+        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0), from, to;
+        int64_t at = r % group * stride + r / group;
+        float *row = p + r * KEYS, *d = ds + r * KEYS, minus = delta[at];
+        seen_lanes(row, lo < hi ? lo : KEYS, lo < hi ? hi : KEYS, -INFINITY, &from, &to);
+        exp_sum(row, from, to, lse[at]);
+#pragma omp simd
+        for (int j = 0; j < KEYS; j++)
+            d[j] = row[j] * (d[j] - minus);
+    }
 }
 
-CLONES static void row_ds(float *ds, const float *p, float delta)
+/* Adds the f32 tile to the rows of dq. */
+static void add_queries(Tensor dq, Shape s, int64_t q0, int rows, int first, const float *tile, float *room)
 {
-    for (int j = 0; j < KEYS; j++)
-        ds[j] = p[j] * (ds[j] - delta);
+    for (int r = 0; r < rows; r++) {
+        int64_t t = q0 + r / s.group, column = (first + r % s.group) * s.d;
+        cpu_load(room, dq, t, column, s.d);
+        for (int i = 0; i < s.d; i++)
+            room[i] += tile[r * s.padded + i];
+        cpu_store(dq, t, column, s.d, room);
+    }
 }
 
 /* Gradients of one (sequence, key head): a tile of keys keeps dK and dV in scratch while the tiles of queries that see it
- * pass by; dQ grows in its own memory. One thread does all of it, in order. */
+ * pass by; dQ grows in its own memory, or where that is bf16 in scratch as long as it fits. One thread does all of it, in order. */
 static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tensor dout, const float *lse, const float *delta,
                           Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, int64_t base, int kv_head)
 {
-    int w = s.padded;
-    float *tile_q = scratch, *tile_do = tile_q + ROWS * w, *tile_dq = tile_do + ROWS * w;
-    float *p = tile_dq + ROWS * w, *ds = p + ROWS * KEYS, *turned = ds + ROWS * KEYS;
-    float *kt = turned + KEYS * ROWS, *vt = kt + KEYS * w, *kp = vt + KEYS * w, *tile_dk = kp + KEYS * w, *tile_dv = tile_dk + KEYS * w;
+    const MatmulKernel *kernel = s.kernel;
+    int w = s.padded, first_head = kv_head * s.group;
+    float *room_q = scratch, *room_do = room_q + ROWS * w, *tile_dq = room_do + ROWS * w;
+    float *p = tile_dq + ROWS * w, *ds = p + ROWS * KEYS, *room_k = ds + ROWS * KEYS, *room_v = room_k + KEYS * w;
+    float *kt = room_v + KEYS * w, *vt = kt + KEYS * w, *tile_dk = vt + KEYS * w, *tile_dv = tile_dk + KEYS * w, *grown = tile_dv + KEYS * w;
+    int64_t heads_rows = a->sequence_rows * s.group;
+    bool in_place = s.group == 1 && lies_ready(dq, s), grows = !in_place && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
+    if (grows)
+        memset(grown, 0, (size_t)(heads_rows * w) * sizeof *grown);
     for (int64_t j0 = base; j0 < base + a->sequence_rows; j0 += KEYS) {
         int keys = base + a->sequence_rows - j0 < KEYS ? (int)(base + a->sequence_rows - j0) : KEYS;
-        load_keys(kp, kt, k, s, j0, keys, kv_head);
-        load_keys(NULL, vt, v, s, j0, keys, kv_head);
+        Rows tile_k = load_keys(room_k, k, s, j0, keys, kv_head);
+        Rows k_turned = turn_keys(kt, tile_k, s, keys), v_turned = turn_keys(vt, load_keys(room_v, v, s, j0, keys, kv_head), s, keys);
         memset(tile_dk, 0, (size_t)(2 * KEYS * w) * sizeof *tile_dk);
         for (int64_t q0 = base; q0 < base + a->sequence_rows; q0 += s.queries) {
             int n = base + a->sequence_rows - q0 < s.queries ? (int)(base + a->sequence_rows - q0) : s.queries;
             if (a->end[q0 + n - 1] <= j0 || a->begin[q0] >= j0 + keys)
                 continue;
-            int rows = n * s.group, first_head = kv_head * s.group;
-            load_queries(tile_q, q, s, q0, n, first_head, a->scale);
-            load_queries(tile_do, dout, s, q0, n, first_head, 1);
-            product(p, KEYS, tile_q, w, kt, KEYS, rows, KEYS, w, false);
-            product(ds, KEYS, tile_do, w, vt, KEYS, rows, KEYS, w, false);
-            for (int r = 0; r < rows; r++) {
-                int64_t t = q0 + r / s.group, at = (first_head + r % s.group) * q.rows + t;
-                int lo = clamp_key(a->begin[t], j0), hi = clamp_key(a->end[t], j0);
-                seen_exp(p + r * KEYS, lo < hi ? lo : KEYS, lo < hi ? hi : KEYS, lse[at]);
-                row_ds(ds + r * KEYS, p + r * KEYS, delta[at]);
-            }
-            transpose(turned, p, rows, KEYS);
-            product(tile_dv, w, turned, ROWS, tile_do, w, KEYS, w, rows, true);
-            transpose(turned, ds, rows, KEYS);
-            product(tile_dk, w, turned, ROWS, tile_q, w, KEYS, w, rows, true); /* q carries the scale */
-            product(tile_dq, w, ds, KEYS, kp, w, rows, w, keys, false);
-            for (int r = 0; r < rows; r++) {
-                float *to = f32(dq) + (q0 + r / s.group) * dq.ld + (first_head + r % s.group) * s.d;
-                for (int i = 0; i < s.d; i++)
-                    to[i] += a->scale * tile_dq[r * w + i];
+            int rows = n * s.group;
+            Rows tile_q = load_queries(room_q, q, s, q0, n, first_head), tile_do = load_queries(room_do, dout, s, q0, n, first_head);
+            product(kernel, p, KEYS, tile_q.data, tile_q.ld, 1, k_turned, rows, KEYS, s.d, a->scale, 0);
+            product(kernel, ds, KEYS, tile_do.data, tile_do.ld, 1, v_turned, rows, KEYS, s.d, 1, 0);
+            gradient_tile(p, ds, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, s.group, rows, j0);
+            product(kernel, tile_dv, w, p, 1, KEYS, tile_do, KEYS, w, rows, 1, 1);
+            product(kernel, tile_dk, w, ds, 1, KEYS, tile_q, KEYS, w, rows, a->scale, 1);
+            if (in_place) {
+                product(kernel, f32(dq) + q0 * dq.ld + first_head * s.d, dq.ld, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 1);
+            } else if (grows) {
+                product(kernel, grown + (q0 - base) * s.group * w, w, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 1);
+            } else {
+                product(kernel, tile_dq, w, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 0);
+                add_queries(dq, s, q0, rows, first_head, tile_dq, grown);
             }
         }
         for (int j = 0; j < keys; j++) {
-            memcpy(f32(dk) + (j0 + j) * dk.ld + kv_head * s.d, tile_dk + j * w, (size_t)s.d * sizeof(float));
-            memcpy(f32(dv) + (j0 + j) * dv.ld + kv_head * s.d, tile_dv + j * w, (size_t)s.d * sizeof(float));
+            cpu_store(dk, j0 + j, kv_head * s.d, s.d, tile_dk + j * w);
+            cpu_store(dv, j0 + j, kv_head * s.d, s.d, tile_dv + j * w);
         }
     }
+    for (int64_t r = 0; grows && r < heads_rows; r++)
+        cpu_store(dq, base + r / s.group, (first_head + r % s.group) * s.d, s.d, grown + r * w);
 }
 
 CLONES static float row_dot(const float *a, const float *b, int n)
@@ -269,9 +293,10 @@ void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor 
     int threads = cpu_threads(st);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t t = 0; t < q.rows; t++) {
+        float *room = state->scratch[omp_get_thread_num()];
         for (int h = 0; h < a->heads; h++)
-            delta[h * q.rows + t] = row_dot(f32(dout) + t * dout.ld + h * s.d, f32(out) + t * out.ld + h * s.d, s.d);
-        memset(f32(dq) + t * dq.ld, 0, (size_t)dq.cols * sizeof(float));
+            delta[h * q.rows + t] = row_dot(cpu_row(dout, t, h * s.d, s.d, room), cpu_row(out, t, h * s.d, s.d, room + s.d), s.d);
+        memset((char *)dq.data + (size_t)(t * dq.ld) * dtype_size(dq.dtype), 0, (size_t)dq.cols * dtype_size(dq.dtype));
     }
     int64_t units = a->sequences * a->kv_heads;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)

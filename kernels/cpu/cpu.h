@@ -18,7 +18,7 @@ typedef struct CpuState {
     float **scratch;    /* [threads] CPU_SCRATCH_FLOATS */
 } CpuState;
 
-enum { CPU_PANEL_B_WORDS = 8 << 20, CPU_PANEL_A_WORDS = 1 << 20, CPU_SCRATCH_FLOATS = 1 << 17 };
+enum { CPU_PANEL_B_WORDS = 8 << 20, CPU_PANEL_A_WORDS = 1 << 20, CPU_SCRATCH_FLOATS = 4 << 20 };
 
 static inline CpuState *cpu_state(Stream *s)
 {
@@ -91,6 +91,43 @@ static inline void cpu_widen(float *to, const uint16_t *from, int64_t n)
     }
 }
 
+/* The same for each instruction set (kernels/cpu/elementwise.c). */
+void cpu_narrow_row(uint16_t *to, const float *from, int64_t n);
+void cpu_widen_row(float *to, const uint16_t *from, int64_t n);
+
+/* n numbers from row t and a column of x, which is F32 or BF16: a pointer to them, in `room` where they had to be widened … */
+static inline const float *cpu_row(Tensor x, int64_t t, int64_t column, int64_t n, float *room)
+{
+    if (x.dtype == DTYPE_F32)
+        return f32(x) + t * x.ld + column;
+    cpu_widen_row(room, (const uint16_t *)x.data + t * x.ld + column, n);
+    return room;
+}
+
+/* … or a copy. */
+static inline void cpu_load(float *out, Tensor x, int64_t t, int64_t column, int64_t n)
+{
+    if (x.dtype == DTYPE_F32)
+        __builtin_memcpy(out, f32(x) + t * x.ld + column, (size_t)n * sizeof *out);
+    else
+        cpu_widen_row(out, (const uint16_t *)x.data + t * x.ld + column, n);
+}
+
+/* Where such a row is written: in x itself, or in `room` until cpu_store (which does nothing for a row that is there already). */
+static inline float *cpu_target(Tensor x, int64_t t, int64_t column, float *room)
+{
+    return x.dtype == DTYPE_F32 ? f32(x) + t * x.ld + column : room;
+}
+
+static inline void cpu_store(Tensor x, int64_t t, int64_t column, int64_t n, const float *from)
+{
+    float *to = f32(x) + t * x.ld + column;
+    if (x.dtype == DTYPE_BF16)
+        cpu_narrow_row((uint16_t *)x.data + t * x.ld + column, from, n);
+    else if (from != to)
+        __builtin_memcpy(to, from, (size_t)n * sizeof *from);
+}
+
 /* The largest of `most` and x[0 … n-1], by 16 lanes: comparisons that every compiler turns into vector ones. */
 static inline float cpu_max(const float *x, int64_t n, float most)
 {
@@ -99,6 +136,7 @@ static inline float cpu_max(const float *x, int64_t n, float most)
         lanes[l] = most;
     int64_t i = 0;
     for (; i + 16 <= n; i += 16)
+#pragma omp simd
         for (int l = 0; l < 16; l++)
             lanes[l] = x[i + l] > lanes[l] ? x[i + l] : lanes[l];
     for (; i < n; i++)
@@ -153,6 +191,7 @@ typedef struct MatmulKernel {
     void (*transpose)(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, int64_t rows, int64_t cols);
 } MatmulKernel;
 extern const MatmulKernel matmul_kernel_scalar, matmul_kernel_avx2, matmul_kernel_avx512, matmul_kernel_avx512bf16;
+const MatmulKernel *cpu_matmul_kernel(void); /* of f32, for this CPU */
 void cpu_transpose(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, int64_t rows, int64_t cols);
 
 /* The device table's entry for the CPU (kernels/cpu/device.c). */

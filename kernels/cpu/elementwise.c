@@ -1,7 +1,20 @@
 /* fill, copy, add, scale: rows dealt to threads. */
 #include "kernels/cpu/cpu.h"
 
+#include <omp.h>
 #include <string.h>
+
+enum { PIECE = 1 << 13 }; /* elements that a thread takes at a time */
+
+CLONES void cpu_narrow_row(uint16_t *to, const float *from, int64_t n)
+{
+    cpu_narrow(to, from, n);
+}
+
+CLONES void cpu_widen_row(float *to, const uint16_t *from, int64_t n)
+{
+    cpu_widen(to, from, n);
+}
 
 CLONES static void row_fill(float *x, int64_t n, float value)
 {
@@ -21,61 +34,93 @@ CLONES static void row_scale(float *x, int64_t n, float alpha)
         x[i] *= alpha;
 }
 
-/* A contiguous matrix is one long row, cut into pieces so that threads share it. */
-static int64_t pieces(Tensor x, int64_t *length)
+/* Contiguous matrices are one long row, cut into pieces so that threads share it; of others a piece is a row. The pieces of two
+ * tensors of one shape are the same if both are contiguous. */
+typedef struct Pieces {
+    int64_t count, length, total;
+    bool contiguous;
+} Pieces;
+
+static Pieces pieces_of(Tensor x, Tensor y)
 {
-    if (x.ld != x.cols) {
-        *length = x.cols;
-        return x.rows;
-    }
-    *length = 1 << 14;
-    return (x.rows * x.cols + *length - 1) / *length;
+    if (x.ld != x.cols || y.ld != y.cols)
+        return (Pieces){x.rows, x.cols, x.rows * x.cols, false};
+    return (Pieces){(x.rows * x.cols + PIECE - 1) / PIECE, PIECE, x.rows * x.cols, true};
 }
 
-static int64_t piece(Tensor x, int64_t i, int64_t length, int64_t *offset)
+/* Elements of piece i; *offset: where they begin in x. */
+static int64_t piece(const Pieces *p, Tensor x, int64_t i, int64_t *offset)
 {
-    if (x.ld != x.cols) {
-        *offset = i * x.ld;
-        return x.cols;
-    }
-    int64_t total = x.rows * x.cols;
-    *offset = i * length;
-    return total - *offset < length ? total - *offset : length;
+    *offset = p->contiguous ? i * p->length : i * x.ld;
+    return p->contiguous && p->total - *offset < p->length ? p->total - *offset : p->length;
+}
+
+/* The piece as a row of its own. */
+static Tensor piece_row(Tensor x, int64_t offset, int64_t n)
+{
+    return (Tensor){(char *)x.data + (size_t)offset * dtype_size(x.dtype), x.device, x.dtype, 1, n, n};
+}
+
+static float *room_of(Stream *s, int64_t n)
+{
+    cpu_check(2 * n <= CPU_SCRATCH_FLOATS, "elementwise", "widths");
+    return cpu_state(s)->scratch[omp_get_thread_num()];
 }
 
 void cpu_fill(Stream *s, Tensor x, float value)
 {
-    int64_t length, n = pieces(x, &length);
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (n > 4)
-    for (int64_t i = 0; i < n; i++) {
-        int64_t offset, m = piece(x, i, length, &offset);
-        row_fill(f32(x) + offset, m, value);
+    Pieces p = pieces_of(x, x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
+    for (int64_t i = 0; i < p.count; i++) {
+        int64_t offset, n = piece(&p, x, i, &offset);
+        float *to = cpu_target(piece_row(x, offset, n), 0, 0, room_of(s, n));
+        row_fill(to, n, value);
+        cpu_store(piece_row(x, offset, n), 0, 0, n, to);
     }
 }
 
 void cpu_copy(Stream *s, Tensor to, Tensor from)
 {
     cpu_check(to.rows == from.rows && to.cols == from.cols, "copy", "shapes");
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (to.rows > 16)
-    for (int64_t i = 0; i < to.rows; i++)
-        dtype_convert((char *)to.data + (size_t)(i * to.ld) * dtype_size(to.dtype), to.dtype,
-                      (const char *)from.data + (size_t)(i * from.ld) * dtype_size(from.dtype), from.dtype, (size_t)to.cols);
+    Pieces p = pieces_of(to, from);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
+    for (int64_t i = 0; i < p.count; i++) {
+        int64_t a, b, n = piece(&p, to, i, &a);
+        piece(&p, from, i, &b);
+        Tensor row = piece_row(to, a, n), source = piece_row(from, b, n);
+        if (row.dtype == DTYPE_BF16 && source.dtype == DTYPE_F32)
+            cpu_narrow_row(row.data, source.data, n);
+        else if (row.dtype == DTYPE_F32 && source.dtype == DTYPE_BF16)
+            cpu_widen_row(row.data, source.data, n);
+        else
+            dtype_convert(row.data, row.dtype, source.data, source.dtype, (size_t)n);
+    }
 }
 
 void cpu_add(Stream *s, Tensor y, Tensor x, float alpha)
 {
     cpu_check(y.rows == x.rows && y.cols == x.cols, "add", "shapes");
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (y.rows > 16)
-    for (int64_t i = 0; i < y.rows; i++)
-        row_add(f32(y) + i * y.ld, f32(x) + i * x.ld, y.cols, alpha);
+    Pieces p = pieces_of(y, x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
+    for (int64_t i = 0; i < p.count; i++) {
+        int64_t a, b, n = piece(&p, y, i, &a);
+        piece(&p, x, i, &b);
+        Tensor row = piece_row(y, a, n);
+        float *room = room_of(s, n), *sum = (float *)(uintptr_t)cpu_row(row, 0, 0, n, room);
+        row_add(sum, cpu_row(piece_row(x, b, n), 0, 0, n, room + n), n, alpha);
+        cpu_store(row, 0, 0, n, sum);
+    }
 }
 
 void cpu_scale(Stream *s, Tensor x, float alpha)
 {
-    int64_t length, n = pieces(x, &length);
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (n > 4)
-    for (int64_t i = 0; i < n; i++) {
-        int64_t offset, m = piece(x, i, length, &offset);
-        row_scale(f32(x) + offset, m, alpha);
+    Pieces p = pieces_of(x, x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
+    for (int64_t i = 0; i < p.count; i++) {
+        int64_t offset, n = piece(&p, x, i, &offset);
+        Tensor row = piece_row(x, offset, n);
+        float *y = (float *)(uintptr_t)cpu_row(row, 0, 0, n, room_of(s, n));
+        row_scale(y, n, alpha);
+        cpu_store(row, 0, 0, n, y);
     }
 }

@@ -31,7 +31,7 @@ void cpu_transpose(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, 
             out[j * ldo + i] = in[i * ldi + j];
 }
 
-static const MatmulKernel *kernel_f32(void)
+const MatmulKernel *cpu_matmul_kernel(void)
 {
     switch (cpu_level()) {
     case CPU_AVX512_BF16:
@@ -99,7 +99,7 @@ static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t fi
             for (int64_t i = 0; i < m; i++)
                 out[whole * ld + i] = half[(p->k - 1) * x.column + first + i];
     } else if (p->pairs && has_whole_pairs(x, p->k)) {
-        kernel_f32()->transpose(out, ld, word + first * (x.row / 2) + begin, x.row / 2, m, n);
+        cpu_matmul_kernel()->transpose(out, ld, word + first * (x.row / 2) + begin, x.row / 2, m, n);
     } else if (p->pairs) {
         for (int64_t i = 0; i < m; i++)
             for (int64_t w = 0; w < n; w++) {
@@ -117,7 +117,7 @@ static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t fi
         for (int64_t w = 0; w < n; w++)
             memcpy(out + w * ld, word + (begin + w) * x.column + first, (size_t)m * sizeof *out);
     } else {
-        kernel_f32()->transpose(out, ld, word + first * x.row + begin, x.row, m, n);
+        cpu_matmul_kernel()->transpose(out, ld, word + first * x.row + begin, x.row, m, n);
     }
 }
 
@@ -138,11 +138,6 @@ static void pack_panel(const Product *p, uint32_t *panel_b, int64_t j, int64_t c
     pack(p, out, width, p->b, column + at, n, begin, depth);
 }
 
-CLONES static void row_narrow(uint16_t *to, const float *from, int64_t n)
-{
-    cpu_narrow(to, from, n);
-}
-
 /* What a whole tile can't take: columns that end inside a vector, and bf16 results of the f32 kernels. */
 static void edge_store(const Product *p, const float *from, int64_t ld, void *c, int64_t m, int64_t n, float beta)
 {
@@ -151,7 +146,7 @@ static void edge_store(const Product *p, const float *from, int64_t ld, void *c,
         if (p->c.dtype == DTYPE_BF16) {
             for (int64_t j = 0; j < n; j++)
                 row[j] = p->alpha * from[j];
-            row_narrow((uint16_t *)c + i * p->c.ld, row, n);
+            cpu_narrow_row((uint16_t *)c + i * p->c.ld, row, n);
         } else {
             float *to = (float *)c + i * p->c.ld;
             for (int64_t j = 0; j < n; j++)
@@ -297,7 +292,7 @@ static void product_run(Stream *s, const Product *whole)
 
 void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta)
 {
-    Product p = {.kernel = kernel_f32(), .c = c, .m = c.rows, .n = c.cols, .k = ta ? a.rows : a.cols, .alpha = alpha, .beta = beta};
+    Product p = {.kernel = cpu_matmul_kernel(), .c = c, .m = c.rows, .n = c.cols, .k = ta ? a.rows : a.cols, .alpha = alpha, .beta = beta};
     cpu_check((ta ? a.cols : a.rows) == p.m && (tb ? b.rows : b.cols) == p.n && (tb ? b.cols : b.rows) == p.k, "matmul", "shapes");
     cpu_check(a.dtype == b.dtype && (a.dtype == DTYPE_F32 || a.dtype == DTYPE_BF16) && (c.dtype == DTYPE_F32 || (c.dtype == DTYPE_BF16 && beta == 0)),
               "matmul", "types");

@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
+#include <omp.h>
 
 CLONES static float row_forward(float *y, float *h, const float *x, const float *sub, const float *w, int64_t n, float eps)
 {
@@ -26,13 +27,23 @@ CLONES static float row_forward(float *y, float *h, const float *x, const float 
     return r;
 }
 
+/* Room for three rows of n numbers. */
+static float *room_of(Stream *s, int64_t n)
+{
+    cpu_check(3 * n <= CPU_SCRATCH_FLOATS, "rmsnorm", "widths");
+    return cpu_state(s)->scratch[omp_get_thread_num()];
+}
+
 void cpu_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps)
 {
     cpu_check(y.rows == x.rows && y.cols == x.cols && h.cols == x.cols && w.cols == x.cols, "rmsnorm_forward", "shapes");
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
-    for (int64_t t = 0; t < x.rows; t++)
-        rstd[t] = row_forward(f32(y) + t * y.ld, f32(h) + t * h.ld, f32(x) + t * x.ld,
-                              sub.data ? f32(sub) + t * sub.ld : NULL, f32(w), x.cols, eps);
+    for (int64_t t = 0; t < x.rows; t++) {
+        float *room = room_of(s, x.cols), *to = cpu_target(y, t, 0, room);
+        rstd[t] = row_forward(to, f32(h) + t * h.ld, f32(x) + t * x.ld, sub.data ? cpu_row(sub, t, 0, x.cols, room + x.cols) : NULL, f32(w),
+                              x.cols, eps);
+        cpu_store(y, t, 0, x.cols, to);
+    }
 }
 
 CLONES static void row_backward(float *dh, const float *dy, const float *h, float r, const float *w, const float *residual, int64_t n)
@@ -67,11 +78,14 @@ void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, 
             int64_t begin, end;
             cpu_share(h.cols, 16, thread, threads, &begin, &end);
             for (int64_t t = 0; t < h.rows && end > begin; t++)
-                row_weight(f32(dw) + begin, f32(dy) + t * dy.ld + begin, f32(h) + t * h.ld + begin, rstd[t], end - begin);
+                row_weight(f32(dw) + begin, cpu_row(dy, t, begin, end - begin, room_of(s, h.cols)), f32(h) + t * h.ld + begin, rstd[t], end - begin);
         }
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t t = 0; t < h.rows; t++)
-        row_backward(f32(dh) + t * dh.ld, f32(dy) + t * dy.ld, f32(h) + t * h.ld, rstd[t], f32(w),
-                     dresidual.data ? f32(dresidual) + t * dresidual.ld : NULL, h.cols);
+    for (int64_t t = 0; t < h.rows; t++) {
+        float *room = room_of(s, h.cols), *to = cpu_target(dh, t, 0, room);
+        row_backward(to, cpu_row(dy, t, 0, h.cols, room + h.cols), f32(h) + t * h.ld, rstd[t], f32(w),
+                     dresidual.data ? cpu_row(dresidual, t, 0, h.cols, room + 2 * h.cols) : NULL, h.cols);
+        cpu_store(dh, t, 0, h.cols, to);
+    }
 }
