@@ -107,6 +107,10 @@ static int reference_sums(PostTrain *p, Error *err)
         if (status < 0)
             return -1;
         m = &reference;
+        if (model_compute_in(m, p->model.dtype, err) < 0) {
+            model_close(&reference);
+            return -1;
+        }
         if (reference.config.vocab_size != p->model.config.vocab_size) {
             model_close(&reference);
             return error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference);

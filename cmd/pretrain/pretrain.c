@@ -153,10 +153,11 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     return 0;
 }
 
-static int dry_run(const Pretrain *p, const ModelConfig *c)
+static int dry_run(const Pretrain *p, const Model *m)
 {
+    const ModelConfig *c = &m->config;
     double n = (double)config_parameters(c), rows = (double)(p->micro_batch * p->sequence_length);
-    double activations = (double)slot_bytes(c, (int64_t)rows, MODE_TRAIN), tokens = (double)(p->train.steps * p->samples_per_step * p->sequence_length);
+    double activations = (double)slot_bytes(m, (int64_t)rows, MODE_TRAIN), tokens = (double)(p->train.steps * p->samples_per_step * p->sequence_length);
     double flops = config_flops_per_token(c, p->sequence_length) * tokens;
     printf("parameters            %14.0f\n", n);
     printf("without input table   %14" PRId64 "\n", config_parameters_compute(c));
@@ -186,8 +187,6 @@ static int sizes(Pretrain *p, Error *err)
         return error_set(err, "one of --tokens and --steps is needed");
     if (p->rope_theta > 0 && !p->init)
         return error_set(err, "--rope-theta goes with --init; a new model says it in its configuration");
-    if (strcmp(p->common.dtype, "f32") != 0)
-        return error_set(err, "--dtype %s is not supported yet", p->common.dtype);
     if (p->batch_tokens == 0)
         p->batch_tokens = 8 * p->sequence_length;
     if (p->batch_tokens % p->sequence_length != 0)
@@ -229,6 +228,8 @@ static int load_model(Pretrain *p, Model *m, Device *d, Error *err)
         free(m->tokenizer_folder);
         m->tokenizer_folder = memory_string(p->tokenizer);
     }
+    if (train_prepare(m, &p->train, &p->common, err) < 0)
+        return -1;
     return model_rope(m, p->sequence_length, err);
 }
 
@@ -290,7 +291,7 @@ int main(int argc, char **argv)
         return message_failed(&err);
     if (self.common.dry_run) {
         Model m;
-        status = load_model(&self, &m, d, &err) < 0 ? message_failed(&err) : dry_run(&self, &m.config);
+        status = load_model(&self, &m, d, &err) < 0 ? message_failed(&err) : dry_run(&self, &m);
         model_close(&m);
     } else {
         status = train(&self, &set, d, &err);

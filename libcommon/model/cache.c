@@ -18,7 +18,7 @@ int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t
     for (int64_t i = 0; i < c->pages; i++)
         c->free_pages[i] = (int32_t)(c->pages - 1 - i);
     size_t layers = (size_t)m->config.num_hidden_layers, width = (size_t)(m->config.num_key_value_heads * m->config.head_dim);
-    size_t bytes = (size_t)c->pages * PAGE_TOKENS * width * sizeof(float);
+    size_t bytes = (size_t)c->pages * PAGE_TOKENS * width * dtype_size(m->dtype);
     c->keys = memory_zalloc(layers, sizeof *c->keys);
     c->values = memory_zalloc(layers, sizeof *c->values);
     c->table_stride = (max_length + PAGE_TOKENS - 1) / PAGE_TOKENS + 1;
@@ -98,11 +98,11 @@ int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err)
     if (page_take(c, to, err) < 0)
         return -1;
     Model *m = c->model;
-    size_t page = (size_t)PAGE_TOKENS * (size_t)(m->config.num_key_value_heads * m->config.head_dim);
+    size_t page = (size_t)PAGE_TOKENS * (size_t)(m->config.num_key_value_heads * m->config.head_dim) * dtype_size(m->dtype);
     size_t at = (size_t)to->pages[full] * page, old = (size_t)from->pages[full] * page;
     for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
-        m->device->copy(m->stream, c->keys[i] + at, c->keys[i] + old, page * sizeof(float), COPY_ON_DEVICE);
-        m->device->copy(m->stream, c->values[i] + at, c->values[i] + old, page * sizeof(float), COPY_ON_DEVICE);
+        m->device->copy(m->stream, c->keys[i] + at, c->keys[i] + old, page, COPY_ON_DEVICE);
+        m->device->copy(m->stream, c->values[i] + at, c->values[i] + old, page, COPY_ON_DEVICE);
     }
     return 0;
 }
@@ -120,9 +120,9 @@ void sequence_free(KvCache *c, Sequence *s)
 static void store_row(KvCache *c, int64_t layer, Tensor k, Tensor v, int64_t row, int64_t b, int64_t position)
 {
     Model *m = c->model;
-    size_t width = (size_t)k.cols, at = ((size_t)c->table[b * c->table_stride + position / PAGE_TOKENS] * PAGE_TOKENS + (size_t)(position % PAGE_TOKENS)) * width;
-    m->device->copy(m->stream, c->keys[layer] + at, (float *)k.data + row * k.ld, width * sizeof(float), COPY_ON_DEVICE);
-    m->device->copy(m->stream, c->values[layer] + at, (float *)v.data + row * v.ld, width * sizeof(float), COPY_ON_DEVICE);
+    size_t width = (size_t)k.cols * dtype_size(k.dtype), at = ((size_t)c->table[b * c->table_stride + position / PAGE_TOKENS] * PAGE_TOKENS + (size_t)(position % PAGE_TOKENS)) * width;
+    m->device->copy(m->stream, c->keys[layer] + at, tensor_rows(k, row, 1).data, width, COPY_ON_DEVICE);
+    m->device->copy(m->stream, c->values[layer] + at, tensor_rows(v, row, 1).data, width, COPY_ON_DEVICE);
 }
 
 void cache_store(KvCache *c, const Slot *s, int64_t layer, Tensor k, Tensor v)
@@ -141,7 +141,7 @@ void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q
 {
     Model *m = c->model;
     const ModelConfig *f = &m->config;
-    PagedKeys pages = {.keys = c->keys[layer], .values = c->values[layer], .dtype = DTYPE_F32, .page_tokens = PAGE_TOKENS,
+    PagedKeys pages = {.keys = c->keys[layer], .values = c->values[layer], .dtype = m->dtype, .page_tokens = PAGE_TOKENS,
                        .table = c->device_table, .length = c->device_length, .table_stride = c->table_stride};
     int64_t window = config_window(f, layer);
     (void)s;

@@ -11,7 +11,7 @@ typedef struct KvCache {
     Model *model;
     int64_t pages, free_count;
     int32_t *free_pages, *references;
-    float **keys, **values; /* a layer each: [pages · PAGE_TOKENS, kv width], device */
+    char **keys, **values; /* a layer each: [pages · PAGE_TOKENS, kv width] of the model's dtype, device */
     /* Scratch of a step, host and device. */
     int32_t *table, *length, *device_table, *device_length;
     int64_t table_stride, table_rows;

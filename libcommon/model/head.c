@@ -29,6 +29,11 @@ static Tensor chunk_logits(Model *m, Slot *s, int64_t first, int64_t n)
 static void chunk_backward(Model *m, Slot *s, Tensor dz, int64_t first)
 {
     const Ops *ops = m->device->ops;
+    if (s->chunk_narrow.data) {
+        Tensor narrow = tensor_rows(s->chunk_narrow, 0, dz.rows);
+        ops->copy(m->stream, narrow, dz);
+        dz = narrow;
+    }
     ops->matmul(m->stream, tensor_rows(s->dhidden, first, dz.rows), dz, false, output_weight(m), false, 1, 0);
     Tensor dw = param_gradient(&m->params.table, m->params.output, m->params.output);
     if (dw.data)

@@ -70,7 +70,7 @@ static void qk_norm_forward(Model *m, LayerSlot *l, const LayerParameters *p, Te
     for (int i = 0; i < 2; i++) {
         Tensor part = tensor_columns(qkv, at, widths[i]);
         Tensor raw = tensor_make(m->device, DTYPE_F32, (float *)l->raw_qk.data + at * l->raw_qk.rows, qkv.rows, widths[i]);
-        Tensor normed = tensor_make(m->device, DTYPE_F32, scratch.data, qkv.rows, widths[i]);
+        Tensor normed = tensor_make(m->device, scratch.dtype, scratch.data, qkv.rows, widths[i]);
         ops->copy(m->stream, raw, part);
         ops->rmsnorm_forward(m->stream, by_head(normed, c->head_dim), by_head(raw, c->head_dim), i ? l->rk : l->rq,
                              by_head(raw, c->head_dim), (Tensor){0}, param_acquire(&m->params.table, i ? p->k_norm : p->q_norm, i ? p->k_norm : p->q_norm),
@@ -89,7 +89,7 @@ static void qk_norm_backward(Model *m, LayerSlot *l, const LayerParameters *p, T
         int norm = i ? p->k_norm : p->q_norm;
         Tensor part = tensor_columns(dqkv, at, widths[i]);
         Tensor raw = tensor_make(m->device, DTYPE_F32, (float *)l->raw_qk.data + at * l->raw_qk.rows, dqkv.rows, widths[i]);
-        Tensor d = tensor_make(m->device, DTYPE_F32, scratch.data, dqkv.rows, widths[i]);
+        Tensor d = tensor_make(m->device, scratch.dtype, scratch.data, dqkv.rows, widths[i]);
         ops->copy(m->stream, d, part);
         ops->rmsnorm_backward(m->stream, by_head(d, c->head_dim), param_gradient(&m->params.table, norm, norm), by_head(d, c->head_dim),
                               by_head(raw, c->head_dim), i ? l->rk : l->rq, param_acquire(&m->params.table, norm, norm), (Tensor){0});
@@ -98,7 +98,21 @@ static void qk_norm_backward(Model *m, LayerSlot *l, const LayerParameters *p, T
     }
 }
 
-static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
+/* The MLP up to its last product. */
+static void mlp_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
+{
+    const Ops *ops = m->device->ops;
+    const LayerParameters *p = &m->params.layers[layer];
+    LayerSlot *l = &s->layers[layer];
+    int64_t n = s->used;
+    ops->rmsnorm_forward(m->stream, used(l->y2, n), used(l->h2, n), l->r2, x, sub, param_acquire(&m->params.table, p->post_norm, p->post_norm),
+                         (float)m->config.rms_norm_eps);
+    linear_forward(m, used(l->gate_up, n), used(l->y2, n), p->gate, p->up, p->gate_bias, p->up_bias);
+    ops->swiglu_forward(m->stream, used(l->activated, n), used(l->gate_up, n));
+}
+
+/* Up to the MLP's last product, whose result goes to slot.branch in layer_forward alone: a recomputed layer does without. */
+static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
 {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->device->ops;
@@ -106,7 +120,7 @@ static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub
     LayerSlot *l = &s->layers[layer];
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
-    Tensor h1 = used(l->h1, n), y1 = used(l->y1, n), h2 = used(l->h2, n), y2 = used(l->y2, n), qkv = used(l->qkv, n);
+    Tensor h1 = used(l->h1, n), y1 = used(l->y1, n), qkv = used(l->qkv, n);
     Tensor attended = used(l->attended, n), branch = used(s->branch, n);
     ops->rmsnorm_forward(m->stream, y1, h1, l->r1, x, sub, param_acquire(t, p->input_norm, p->input_norm), (float)c->rms_norm_eps);
     linear_forward(m, qkv, y1, p->q, p->v, p->q_bias, p->v_bias);
@@ -122,10 +136,14 @@ static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub
         ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
                                tensor_columns(qkv, q + kv, kv), &a);
     linear_forward(m, branch, attended, p->o, p->o, p->o_bias, p->o_bias);
-    ops->rmsnorm_forward(m->stream, y2, h2, l->r2, h1, branch, param_acquire(t, p->post_norm, p->post_norm), (float)c->rms_norm_eps);
-    linear_forward(m, used(l->gate_up, n), y2, p->gate, p->up, p->gate_bias, p->up_bias);
-    ops->swiglu_forward(m->stream, used(l->activated, n), used(l->gate_up, n));
-    linear_forward(m, branch, used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);
+    mlp_enter(m, s, layer, h1, branch);
+}
+
+static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
+{
+    const LayerParameters *p = &m->params.layers[layer];
+    layer_enter(m, s, layer, x, sub);
+    linear_forward(m, used(s->branch, s->used), used(s->layers[layer].activated, s->used), p->down, p->down, p->down_bias, p->down_bias);
 }
 
 void model_forward(Model *m, Slot *s)
@@ -133,7 +151,8 @@ void model_forward(Model *m, Slot *s)
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
     Tensor x = used(s->last_h, s->used), sub = {0};
-    ops->embedding_forward(m->stream, x, param_acquire(t, m->params.embedding, m->params.embedding), s->tokens);
+    param_refresh(t);
+    ops->embedding_forward(m->stream, x, param_acquire_f32(t, m->params.embedding, m->params.embedding), s->tokens);
     for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
         layer_forward(m, s, i, x, sub);
         x = used(s->layers[i].h2, s->used);
@@ -141,6 +160,35 @@ void model_forward(Model *m, Slot *s)
     }
     ops->rmsnorm_forward(m->stream, used(s->hidden, s->used), used(s->last_h, s->used), s->last_r, x, sub,
                          param_acquire(t, m->params.norm, m->params.norm), (float)m->config.rms_norm_eps);
+}
+
+/* What the slot's policy dropped of a layer. slot.branch is free in a backward pass. */
+static void layer_recompute(Model *m, Slot *s, int64_t layer)
+{
+    const Ops *ops = m->device->ops;
+    const LayerParameters *p = &m->params.layers[layer];
+    LayerSlot *l = &s->layers[layer];
+    ParameterTable *t = &m->params.table;
+    int64_t n = s->used;
+    float eps = (float)m->config.rms_norm_eps;
+    Tensor h1 = used(l->h1, n), h2 = used(l->h2, n);
+    if (s->recompute == RECOMPUTE_LAYER)
+        layer_enter(m, s, layer, h1, (Tensor){0});
+    if (s->recompute == RECOMPUTE_NORMS) {
+        ops->rmsnorm_forward(m->stream, used(l->y1, n), h1, l->r1, h1, (Tensor){0}, param_acquire(t, p->input_norm, p->input_norm), eps);
+        ops->rmsnorm_forward(m->stream, used(l->y2, n), h2, l->r2, h2, (Tensor){0}, param_acquire(t, p->post_norm, p->post_norm), eps);
+        ops->swiglu_forward(m->stream, used(l->activated, n), used(l->gate_up, n));
+    }
+}
+
+/* dh as products read it. */
+static Tensor narrowed(Model *m, Slot *s, Tensor dh)
+{
+    if (!s->dnarrow.data)
+        return dh;
+    Tensor narrow = used(s->dnarrow, s->used);
+    m->device->ops->copy(m->stream, narrow, dh);
+    return narrow;
 }
 
 /* dh: gradient of the residual stream behind the layer on the way in, before it on the way out. */
@@ -153,12 +201,13 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
     Tensor dy = used(s->dbranch, n), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
-    linear_backward(m, used(s->dactivated, n), dh, used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);
+    layer_recompute(m, s, layer);
+    linear_backward(m, used(s->dactivated, n), narrowed(m, s, dh), used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);
     ops->swiglu_backward(m->stream, used(s->dgate_up, n), used(s->dactivated, n), used(l->gate_up, n));
     linear_backward(m, dy, used(s->dgate_up, n), used(l->y2, n), p->gate, p->up, p->gate_bias, p->up_bias);
     ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, n), l->r2,
                           param_acquire(t, p->post_norm, p->post_norm), dh);
-    linear_backward(m, dattended, dh, used(l->attended, n), p->o, p->o, p->o_bias, p->o_bias);
+    linear_backward(m, dattended, narrowed(m, s, dh), used(l->attended, n), p->o, p->o, p->o_bias, p->o_bias);
     Attention a = attention_of(s, layer);
     ops->attention_backward(m->stream, tensor_columns(dqkv, 0, q), tensor_columns(dqkv, q, kv), tensor_columns(dqkv, q + kv, kv),
                             dattended, used(l->attended, n), l->lse, s->delta, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
@@ -175,9 +224,9 @@ void model_backward(Model *m, Slot *s)
 {
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
-    Tensor dh = used(s->dhidden, s->used);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), dh, used(s->last_h, s->used), s->last_r,
-                          param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
+    Tensor dh = used(s->dstream, s->used);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->used), used(s->last_h, s->used),
+                          s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
     for (int64_t i = m->config.num_hidden_layers - 1; i >= 0; i--)
         layer_backward(m, s, i, dh);
     Tensor dtable = param_gradient(t, m->params.embedding, m->params.embedding);

@@ -21,6 +21,12 @@ int model_open(Model *m, const ModelConfig *c, Device *d, Error *err)
     return 0;
 }
 
+int model_compute_in(Model *m, Dtype t, Error *err)
+{
+    m->dtype = t;
+    return t == DTYPE_F32 ? 0 : param_need_working(&m->params.table, err);
+}
+
 void model_close(Model *m)
 {
     if (!m->device)
@@ -70,70 +76,95 @@ static void *cut(Cutter *c, size_t bytes)
     return p;
 }
 
-static Tensor cut_tensor(Cutter *c, int64_t rows, int64_t cols)
+static Tensor cut_tensor(Cutter *c, Dtype t, int64_t rows, int64_t cols)
 {
-    return tensor_make(c->device, DTYPE_F32, cut(c, (size_t)(rows * cols) * sizeof(float)), rows, cols);
+    return tensor_make(c->device, t, cut(c, (size_t)(rows * cols) * dtype_size(t)), rows, cols);
 }
 
-static void lay_layer(LayerSlot *l, const ModelConfig *c, int64_t rows, Cutter *k)
+/* The norms' and SwiGLU's outputs. */
+static void lay_cheap(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
 {
-    int64_t h = c->hidden_size, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    l->y1 = cut_tensor(k, m->dtype, rows, m->config.hidden_size);
+    l->y2 = cut_tensor(k, m->dtype, rows, m->config.hidden_size);
+    l->activated = cut_tensor(k, m->dtype, rows, m->config.intermediate_size);
+}
+
+static void lay_rest(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
+{
+    const ModelConfig *c = &m->config;
+    int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
     size_t floats = (size_t)rows * sizeof(float);
-    l->h1 = cut_tensor(k, rows, h);
-    l->y1 = cut_tensor(k, rows, h);
-    l->qkv = cut_tensor(k, rows, q + 2 * kv);
-    l->attended = cut_tensor(k, rows, q);
-    l->h2 = cut_tensor(k, rows, h);
-    l->y2 = cut_tensor(k, rows, h);
-    l->gate_up = cut_tensor(k, rows, 2 * c->intermediate_size);
-    l->activated = cut_tensor(k, rows, c->intermediate_size);
+    l->qkv = cut_tensor(k, m->dtype, rows, q + 2 * kv);
+    l->attended = cut_tensor(k, m->dtype, rows, q);
+    l->h2 = cut_tensor(k, DTYPE_F32, rows, c->hidden_size);
+    l->gate_up = cut_tensor(k, m->dtype, rows, 2 * c->intermediate_size);
     l->r1 = cut(k, floats);
     l->r2 = cut(k, floats);
     l->lse = cut(k, floats * (size_t)c->num_attention_heads);
     if (c->qk_norm) {
-        l->raw_qk = cut_tensor(k, rows, q + kv);
+        l->raw_qk = cut_tensor(k, DTYPE_F32, rows, q + kv);
         l->rq = cut(k, floats * (size_t)c->num_attention_heads);
         l->rk = cut(k, floats * (size_t)c->num_key_value_heads);
     }
 }
 
-static void lay_slot(Slot *s, const ModelConfig *c, int64_t rows, Mode mode, Cutter *k)
+/* `before`: the layer before this one, NULL for the first; `kept` is what this layer has of its own. */
+static void lay_layer(LayerSlot *l, const LayerSlot *before, const Model *m, Recompute kept, int64_t rows, Cutter *k)
 {
+    if (before)
+        *l = *before;
+    l->h1 = cut_tensor(k, DTYPE_F32, rows, m->config.hidden_size);
+    if (!before || kept == RECOMPUTE_NONE)
+        lay_cheap(l, m, rows, k);
+    if (!before || kept != RECOMPUTE_LAYER)
+        lay_rest(l, m, rows, k);
+}
+
+static void lay_slot(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
+{
+    const ModelConfig *c = &m->config;
     int64_t h = c->hidden_size, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
     int64_t kept = mode == MODE_TRAIN ? c->num_hidden_layers : 1;
-    LayerSlot unused;
     for (int64_t i = 0; i < kept; i++)
-        lay_layer(s ? &s->layers[i] : &unused, c, rows, k);
-    Slot none;
-    Slot *o = s ? s : &none;
-    o->branch = cut_tensor(k, rows, h);
-    o->hidden = cut_tensor(k, rows, h);
-    o->last_h = cut_tensor(k, rows, h);
-    o->last_r = cut(k, (size_t)rows * sizeof(float));
+        lay_layer(&s->layers[i], i ? &s->layers[i - 1] : NULL, m, m->recompute, rows, k);
+    for (int64_t i = kept; i < c->num_hidden_layers; i++)
+        s->layers[i] = s->layers[0];
+    s->branch = cut_tensor(k, m->dtype, rows, h);
+    s->hidden = cut_tensor(k, m->dtype, rows, h);
+    s->last_h = cut_tensor(k, DTYPE_F32, rows, h);
+    s->last_r = cut(k, (size_t)rows * sizeof(float));
     if (mode == MODE_TRAIN) {
-        o->dhidden = cut_tensor(k, rows, h);
-        o->dbranch = cut_tensor(k, rows, h);
-        o->dqkv = cut_tensor(k, rows, q + 2 * kv);
-        o->dattended = cut_tensor(k, rows, q);
-        o->dgate_up = cut_tensor(k, rows, 2 * c->intermediate_size);
-        o->dactivated = cut_tensor(k, rows, c->intermediate_size);
-        o->delta = cut(k, (size_t)(rows * c->num_attention_heads) * sizeof(float));
+        s->dhidden = s->dstream = cut_tensor(k, DTYPE_F32, rows, h);
+        if (m->dtype != DTYPE_F32) {
+            s->dhidden = cut_tensor(k, m->dtype, rows, h);
+            s->dnarrow = cut_tensor(k, m->dtype, rows, h);
+        }
+        s->dbranch = cut_tensor(k, m->dtype, rows, h);
+        s->dqkv = cut_tensor(k, m->dtype, rows, q + 2 * kv);
+        s->dattended = cut_tensor(k, m->dtype, rows, q);
+        s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * c->intermediate_size);
+        s->dactivated = cut_tensor(k, m->dtype, rows, c->intermediate_size);
+        s->delta = cut(k, (size_t)(rows * c->num_attention_heads) * sizeof(float));
     }
     if (!c->num_labels)
-        o->chunk = cut_tensor(k, HEAD_CHUNK, c->vocab_size);
-    float **floats[] = {&o->chunk_logprob, &o->chunk_lse, &o->chunk_dlogprob, &o->chunk_dlse};
+        s->chunk = cut_tensor(k, DTYPE_F32, HEAD_CHUNK, c->vocab_size);
+    if (!c->num_labels && mode == MODE_TRAIN && m->dtype != DTYPE_F32)
+        s->chunk_narrow = cut_tensor(k, m->dtype, HEAD_CHUNK, c->vocab_size);
+    float **floats[] = {&s->chunk_logprob, &s->chunk_lse, &s->chunk_dlogprob, &s->chunk_dlse};
     for (size_t i = 0; i < 4; i++)
         *floats[i] = cut(k, HEAD_CHUNK * sizeof(float));
-    o->chunk_best = cut(k, HEAD_CHUNK * sizeof(int32_t));
-    int32_t **integers[] = {&o->tokens, &o->labels, &o->positions, &o->begin, &o->end, &o->window_begin};
+    s->chunk_best = cut(k, HEAD_CHUNK * sizeof(int32_t));
+    int32_t **integers[] = {&s->tokens, &s->labels, &s->positions, &s->begin, &s->end, &s->window_begin};
     for (size_t i = 0; i < 6; i++)
         *integers[i] = cut(k, (size_t)rows * sizeof(int32_t));
 }
 
-size_t slot_bytes(const ModelConfig *c, int64_t rows, Mode mode)
+size_t slot_bytes(const Model *m, int64_t rows, Mode mode)
 {
     Cutter k = {0};
-    lay_slot(NULL, c, rows, mode, &k);
+    Slot s = {.layers = memory_zalloc((size_t)m->config.num_hidden_layers, sizeof *s.layers)};
+    lay_slot(&s, m, rows, mode, &k);
+    free(s.layers);
     return k.used;
 }
 
@@ -142,18 +173,19 @@ int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err)
     memset(s, 0, sizeof *s);
     s->model = m;
     s->mode = mode;
+    s->recompute = m->recompute;
     s->rows = rows;
     s->layers = memory_zalloc((size_t)m->config.num_hidden_layers, sizeof *s->layers);
-    size_t bytes = slot_bytes(&m->config, rows, mode);
+    if (m->config.sliding_window > 0)
+        s->window = memory_alloc((size_t)rows, sizeof *s->window);
+    size_t bytes = slot_bytes(m, rows, mode);
     s->memory = m->device->alloc(m->device, bytes);
     if (!s->memory) {
         slot_free(s);
         return error_set(err, "no memory for %zu bytes of activations", bytes);
     }
     Cutter k = {m->device, s->memory, 0};
-    lay_slot(s, &m->config, rows, mode, &k);
-    for (int64_t i = 1; mode != MODE_TRAIN && i < m->config.num_hidden_layers; i++)
-        s->layers[i] = s->layers[0];
+    lay_slot(s, m, rows, mode, &k);
     return 0;
 }
 
@@ -162,6 +194,7 @@ void slot_free(Slot *s)
     if (s->model && s->memory)
         s->model->device->release(s->model->device, s->memory);
     free(s->layers);
+    free(s->window);
     memset(s, 0, sizeof *s);
 }
 
@@ -194,15 +227,12 @@ int slot_load(Slot *s, const Batch *b, Error *err)
     for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
         m->device->copy(m->stream, arrays[i].to, arrays[i].from, bytes, COPY_TO_DEVICE);
     if (m->config.sliding_window > 0) {
-        int32_t *window = memory_alloc((size_t)b->rows, sizeof *window);
         for (int64_t i = 0; i < b->rows; i++) {
             int64_t first = i - m->config.sliding_window + 1;
-            window[i] = first > b->begin[i] ? (int32_t)first : b->begin[i];
+            s->window[i] = first > b->begin[i] ? (int32_t)first : b->begin[i];
         }
-        m->device->copy(m->stream, s->window_begin, window, bytes, COPY_TO_DEVICE);
-        int status = m->device->stream_wait(m->stream, err);
-        free(window);
-        return status;
+        m->device->copy(m->stream, s->window_begin, s->window, bytes, COPY_TO_DEVICE);
+        return m->device->stream_wait(m->stream, err);
     }
     return 0;
 }

@@ -10,6 +10,10 @@
 #include "model/config.h"
 #include "model/param.h"
 
+/* What a training slot keeps of the forward pass; the rest is computed again when the backward pass needs it, with the same bits:
+ * NORMS drops the outputs of norms and of SwiGLU, LAYER everything but each layer's input. */
+typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_NORMS, RECOMPUTE_LAYER } Recompute;
+
 typedef struct Model {
     ModelConfig config;
     ModelParameters params;
@@ -17,19 +21,24 @@ typedef struct Model {
     Stream *stream;
     float *cosine, *sine;  /* device [rope_positions, head_dim/2] */
     int64_t rope_positions;
+    Dtype dtype;           /* F32, or BF16: what products read and write (model_compute_in); the weights are f32 always */
+    Recompute recompute;   /* the policy of training slots opened from now on */
     char *tokenizer_folder; /* where the tokenizer's files lie, NULL: not known; copied when the model is saved */
 } Model;
 
 /* Allocates a model with weights 0: then param_initialise, or folder_load. */
 int model_open(Model *m, const ModelConfig *c, Device *d, Error *err);
 void model_close(Model *m);
+/* Computes in this type from now on; slots are opened after it. */
+int model_compute_in(Model *m, Dtype t, Error *err);
 /* Tables for positions 0 … positions-1 of the configured RoPE (again after rope_theta has changed). */
 int model_rope(Model *m, int64_t positions, Error *err);
 
 /* What a pass keeps: everything a backward pass needs, or nothing but the last hidden states. */
 typedef enum Mode { MODE_TRAIN, MODE_SCORE } Mode;
 
-/* What one layer keeps of a pass over R rows; q and kv are the widths of queries and keys. */
+/* What one layer keeps of a pass over R rows; q and kv are the widths of queries and keys. h1, h2 and raw_qk are f32, the others
+ * of the model's dtype. Layers share what the slot does not keep. */
 typedef struct LayerSlot {
     Tensor h1, y1, qkv, attended, h2, y2, gate_up, activated; /* [R, H H q+2kv q H H 2f f] */
     Tensor raw_qk;                                            /* before QK-norm [R, q+kv] */
@@ -39,18 +48,21 @@ typedef struct LayerSlot {
 typedef struct Slot {
     Model *model;
     Mode mode;
+    Recompute recompute;
     int64_t rows;                /* room */
     void *memory;
     LayerSlot *layers;           /* one for all in MODE_SCORE */
     Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated;
+    Tensor dstream;              /* gradient of the residual stream, f32; dhidden's memory where that is f32 too */
+    Tensor dnarrow;              /* dstream as products read it; NULL data: as it is */
     float *last_r, *delta;
-    Tensor chunk;                /* of logits [chunk_rows, vocabulary], NULL data for a reward model */
+    Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse;
     int32_t *chunk_best;
     /* The batch, on the device. */
     int32_t *tokens, *labels, *positions, *begin, *end;
     int64_t sequences, sequence_rows, used; /* used = sequences · sequence_rows */
-    int32_t *window_begin;       /* begin under the sliding window */
+    int32_t *window_begin, *window; /* begin under the sliding window: on the device, and where the host makes it */
     /* Set by cache.c while a pass fills the KV cache (prompts lie packed) or decodes one token a sequence from it. */
     struct KvCache *cache;
     bool decoding;
@@ -60,7 +72,7 @@ typedef struct Slot {
 enum { HEAD_CHUNK = 256 };
 
 /* Bytes that a slot of so many rows takes. */
-size_t slot_bytes(const ModelConfig *c, int64_t rows, Mode mode);
+size_t slot_bytes(const Model *m, int64_t rows, Mode mode);
 int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err);
 void slot_free(Slot *s);
 /* Copies the batch's integers to the device. The batch must fit the slot and its tokens the vocabulary. */

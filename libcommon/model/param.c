@@ -110,6 +110,8 @@ void param_close(ModelParameters *p)
         t->device->release(t->device, t->weights);
     if (t->gradients)
         t->device->release(t->device, t->gradients);
+    if (t->working)
+        t->device->release(t->device, t->working);
     memset(p, 0, sizeof *p);
 }
 
@@ -118,6 +120,27 @@ int param_need_gradients(ParameterTable *t, Error *err)
     if (!t->gradients)
         t->gradients = t->device->alloc(t->device, t->total * sizeof(float));
     return t->gradients ? 0 : error_set(err, "no memory for %zu bytes of gradients", t->total * sizeof(float));
+}
+
+int param_need_working(ParameterTable *t, Error *err)
+{
+    if (!t->working)
+        t->working = t->device->alloc(t->device, t->total * sizeof *t->working);
+    t->stale = true;
+    return t->working ? 0 : error_set(err, "no memory for %zu bytes of bf16 weights", t->total * sizeof *t->working);
+}
+
+void param_changed(ParameterTable *t)
+{
+    t->stale = true;
+}
+
+void param_refresh(ParameterTable *t)
+{
+    if (t->working && t->stale)
+        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)t->total),
+                             tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->total));
+    t->stale = false;
 }
 
 void param_initialise(ParameterTable *t, uint64_t seed)
@@ -137,22 +160,28 @@ void param_initialise(ParameterTable *t, uint64_t seed)
         t->device->stream_wait(t->stream, NULL);
         free(values);
     }
+    param_changed(t);
 }
 
-static Tensor stretch(const ParameterTable *t, float *arena, int first, int last)
+static Tensor stretch(const ParameterTable *t, void *arena, Dtype type, int first, int last)
 {
+    char *data = (char *)arena + t->items[first].offset * dtype_size(type);
     const Parameter *a = &t->items[first];
     int64_t rows = 0, cols = a->ndim == 2 ? a->extent[1] : 1;
     for (int i = first; i <= last; i++)
         rows += t->items[i].extent[0];
     /* A vector is one row. */
-    return a->ndim == 2 ? tensor_make(t->device, DTYPE_F32, arena + a->offset, rows, cols)
-                        : tensor_make(t->device, DTYPE_F32, arena + a->offset, 1, rows);
+    return a->ndim == 2 ? tensor_make(t->device, type, data, rows, cols) : tensor_make(t->device, type, data, 1, rows);
 }
 
 Tensor param_acquire(ParameterTable *t, int first, int last)
 {
-    return stretch(t, t->weights, first, last);
+    return t->working && t->items[first].ndim == 2 ? stretch(t, t->working, DTYPE_BF16, first, last) : param_acquire_f32(t, first, last);
+}
+
+Tensor param_acquire_f32(ParameterTable *t, int first, int last)
+{
+    return stretch(t, t->weights, DTYPE_F32, first, last);
 }
 
 void param_release(ParameterTable *t, int first, int last)
@@ -166,5 +195,5 @@ Tensor param_gradient(ParameterTable *t, int first, int last)
 {
     if (!t->gradients || !t->items[first].trainable)
         return (Tensor){0};
-    return stretch(t, t->gradients, first, last);
+    return stretch(t, t->gradients, DTYPE_F32, first, last);
 }

@@ -32,6 +32,8 @@ typedef struct ParameterTable {
     Device *device;
     Stream *stream;
     float *weights, *gradients;   /* device memory; gradients NULL until asked for */
+    uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights */
+    bool stale;                   /* the working copy is older than the weights */
 } ParameterTable;
 
 /* Where the parameters of a layer stand in the table; -1: the model has none. */
@@ -53,14 +55,22 @@ int param_open(ModelParameters *p, const ModelConfig *c, Device *d, Stream *s, E
 void param_close(ModelParameters *p);
 int param_need_gradients(ParameterTable *t, Error *err);
 
+/* From now on products read matrices as bf16; the weights stay f32. Whoever writes weights says so with param_changed, and
+ * param_refresh, at the head of a pass, rounds them again. */
+int param_need_working(ParameterTable *t, Error *err);
+void param_changed(ParameterTable *t);
+void param_refresh(ParameterTable *t);
+
 /* Initial values: counter-based random numbers of (seed, name, global index), so that every grid starts from the same bits.
  * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1. */
 void param_initialise(ParameterTable *t, uint64_t seed);
 
-/* The matrix of entries first … last, which lie adjacent and have equal columns; between acquire and release the whole of
+/* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32. Between acquire and release the whole of
  * it is in this rank's memory (sharded parameters will be gathered here). */
 Tensor param_acquire(ParameterTable *t, int first, int last);
 void param_release(ParameterTable *t, int first, int last);
+/* The same in f32, whatever products read: vectors, and rows that are looked up. */
+Tensor param_acquire_f32(ParameterTable *t, int first, int last);
 /* The same stretch of the gradients; data NULL where they are frozen or nobody asked for gradients. */
 Tensor param_gradient(ParameterTable *t, int first, int last);
 

@@ -17,7 +17,7 @@
 
 /* Options that change no number of the result: how often something is saved or said, and how many threads do it. */
 static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "dry-run",
-                                        "max-skips", "peak-flops", "config", "device", "tmp", "memory", NULL};
+                                        "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", NULL};
 
 typedef struct Loop {
     OptionSet *set;
@@ -34,6 +34,12 @@ typedef struct Loop {
     double flops_per_token, peak, last_time;
     int64_t last_tokens;
 } Loop;
+
+int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err)
+{
+    m->recompute = strcmp(o->recompute, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(o->recompute, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;
+    return model_compute_in(m, strcmp(common->dtype, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
+}
 
 bool train_finished(const char *folder)
 {
@@ -153,6 +159,7 @@ static int finish(Loop *l, Error *err)
         if (status == 0) {
             l->m->device->copy(l->m->stream, l->m->params.table.weights, kept.params.table.weights,
                                l->m->params.table.total * sizeof(float), COPY_ON_DEVICE);
+            param_changed(&l->m->params.table);
             status = l->m->device->stream_wait(l->m->stream, err);
             model_close(&kept);
         }

@@ -12,11 +12,11 @@
 typedef struct TrainOptions {
     int64_t steps, warmup, save_every, keep, eval_every, max_skips, patience;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
-    const char *schedule;
+    const char *schedule, *recompute;
 } TrainOptions;
 
 #define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
-                       .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine"}
+                       .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine", .recompute = "none"}
 
 /* Options of the optimiser and the loop, for a tool's table; RATE and DECAY are its defaults as text. */
 #define TRAIN_OPTIONS(t, RATE, DECAY)                                                                                                          \
@@ -31,6 +31,7 @@ typedef struct TrainOptions {
     {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW: decay of the second moment (default 0.95)", 0, 0, 1},                                                 \
     {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW: added to the root (default 1e-8)", 0, 0, 1},                                                     \
     {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
+    {"recompute", 0, OPTION_CHOICE, &(t)->recompute, "WHAT", "none, norms or layer: compute again instead of keeping (default none)", "none|norms|layer", 0, 0}, \
     OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
     {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "steps between checkpoints, 0: none (default 1000)", 0, 0, 1e12}, \
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \
@@ -39,6 +40,9 @@ typedef struct TrainOptions {
 
 /* Of the tools that evaluate. */
 #define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations, 0: only at the end (default 0)", 0, 0, 1e12}
+
+/* Lets the model compute as --dtype and --recompute say; slots are opened after it. */
+int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err);
 
 /* What one optimiser step did. Up to TRAIN_EXTRAS further numbers go to the log under the task's names. */
 enum { TRAIN_EXTRAS = 8 };

@@ -58,6 +58,7 @@ void optimizer_step(Optimizer *o, double rate, double norm)
     if (scale > 1)
         scale = 1;
     o->steps++;
+    param_changed(t);
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
         if (p->trainable)

@@ -13,8 +13,6 @@ int posttrain_check(const PostTrain *p)
         return message_usage("-o DIR is needed");
     if (!p->model_path)
         return message_usage("--model DIR is needed");
-    if (strcmp(p->common.dtype, "f32") != 0)
-        return message_usage("--dtype %s is not supported yet", p->common.dtype);
     if (p->train.patience > 0 && (!p->val || p->train.eval_every == 0))
         return message_usage("--patience goes with --val and --eval-every");
     if (train_finished(p->common.output)) {
@@ -56,6 +54,8 @@ int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *c
         status = chat_coder_open(&p->coder, folder, err);
     if (status == 0)
         status = folder_load(&p->model, folder, num_labels, (uint64_t)p->common.seed, p->device, err);
+    if (status == 0)
+        status = train_prepare(&p->model, &p->train, &p->common, err);
     if (status == 0 && tokenizer_size(p->coder.tokenizer) > p->model.config.vocab_size)
         status = error_set(err, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64, folder, tokenizer_size(p->coder.tokenizer), p->model.config.vocab_size);
     free(folder);

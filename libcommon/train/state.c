@@ -191,6 +191,7 @@ int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error 
         status = error_set(err, "%s: the model has another shape than this run's", folder);
     else
         m->device->copy(m->stream, m->params.table.weights, saved.params.table.weights, m->params.table.total * sizeof(float), COPY_ON_DEVICE);
+    param_changed(&m->params.table);
     if (m->device->stream_wait(m->stream, err) < 0)
         status = -1;
     model_close(&saved);

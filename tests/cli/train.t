@@ -16,6 +16,16 @@ ok "pretrain goes on after SIGKILL" $P --steps 60 -o "$T/b"
 same "with the same bits" "$T/a/final/model.safetensors" "$T/b/final/model.safetensors"
 is "and one unbroken log" "$(grep -c . "$T/b/log.jsonl")" 60
 like "whose last line is final" "$(tail -n 1 "$T/a/log.jsonl")" '"val_loss":[0-9.]+,"final":true'
+loss_of() { sed -n 's/.*"step":'"$2"',.*"loss":\([0-9.]*\).*/\1/p' "$1/log.jsonl"; }
+near() { # near NAME A B SHARE: |a - b| <= share of b
+    is "$1 ($2, $3)" "$(awk -v a="$2" -v b="$3" -v s="$4" 'BEGIN {d = a - b; print (a > 0 && (d < 0 ? -d : d) <= s * b) ? "near" : "far"}')" near
+}
+$P --steps 60 --recompute layer -o "$T/layer"
+same "layers computed again give the same bits" "$T/a/final/model.safetensors" "$T/layer/final/model.safetensors"
+$P --steps 60 --dtype bf16 -o "$T/bf16"
+near "bf16 learns like f32" "$(loss_of "$T/bf16" 60)" "$(loss_of "$T/a" 60)" 0.01
+LMPIPE_CPU=avx2 $P --steps 60 --dtype bf16 -o "$T/bf16-avx2"
+near "and the same without the CPU's bf16 instructions" "$(loss_of "$T/bf16-avx2" 60)" "$(loss_of "$T/bf16" 60)" 0.002
 $P --steps 4000 -o "$T/t" &
 pid=$!
 for i in $(seq 100); do [ -e "$T/t/latest" ] && break; sleep 0.02; done
@@ -37,6 +47,9 @@ for i in $(seq 40); do
 done >"$T/pairs.jsonl"
 Q="-q --batch-size 8 --max-length 64 --rows 512 --save-every 0"
 ok "sft" sft --model "$T/a" --epochs 8 --lr 3e-3 $Q -o "$T/sft" "$T/chat.jsonl"
+ok "sft in bf16" sft --model "$T/a" --epochs 2 --lr 3e-3 --dtype bf16 $Q -o "$T/sft16" "$T/chat.jsonl"
+ok "dpo in bf16" dpo --model "$T/sft16" --reference "$T/a" --epochs 1 --lr 1e-4 --dtype bf16 $Q -o "$T/dpo16" "$T/pairs.jsonl"
+ok "rmtrain in bf16" rmtrain --model "$T/sft16" --epochs 1 --lr 1e-4 --dtype bf16 $Q -o "$T/rm16" "$T/pairs.jsonl"
 ok "dpo" dpo --model "$T/sft" --epochs 1 --lr 1e-4 $Q -o "$T/dpo" "$T/pairs.jsonl"
 like "whose first loss is ln 2 and whose margin is 0" "$(head -n 1 "$T/dpo/log.jsonl")" '"rewards_accuracy":0,"rewards_margin":(0|-?[0-9.]+e-[0-9]+),'
 ok "rmtrain" rmtrain --model "$T/sft" --epochs 8 --lr 1e-3 $Q -o "$T/rm" "$T/pairs.jsonl"
