@@ -7,17 +7,19 @@
 # Names of the options that --help=all lists, with the default where it is one word.
 options() { "$1" --help=all | perl -0777 -ne 's/\n {6,}(?=\S)/ /g; while (/^ {2}(?:-(\w), )?--([\w-]+)(.*)$/mg) { my ($n, $t) = ($2, $3);
     print "$n\t", $t =~ /\(default:? ([^-\s,;:)][^\s,;:)]*)\)/ ? $1 : "", "\n" }'; }
-# What is missing in PAGE of the options read: a name in no .It line, or a default that its item does not say.
+# What is missing in PAGE of the options read: a name in no .It line, or a default that neither its item says nor lmpipe(7), where
+# the item points there.
 missing() {
-    perl -e 'open my $f, "<", shift or die; my (%item, @now); while (<$f>) { chomp;
+    perl -e 'sub items { open my $f, "<", shift or die; my (%item, @now); while (<$f>) { chomp;
         if (/^\.It (.*)/) { @now = map { s/^-//r } grep { /^-/ } map { s/^Fl //r } split / /, $1 =~ s/\bFl (?!-)\S+ , //r; $item{$_} = "" for @now }
         elsif (/^\.(El|Sh|Ss)/) { @now = () }
-        for my $n (@now) { $item{$n} .= " $_" } }
+        for my $n (@now) { $item{$n} .= " $_" } } %item }
+        my %item = items(shift); my %common = items("man/lmpipe.7"); $item{$_} =~ /lmpipe 7/ and $item{$_} .= $common{$_} // "" for keys %item;
         while (<STDIN>) { chomp; my ($name, $default) = split /\t/, $_, -1;
             if (!exists $item{$name}) { print " --$name" } elsif ($default ne "" && index($item{$name}, $default) < 0) { print " --$name($default)" } }' "$1"
 }
 # Others write these pages anew.
-unfinished=" qfilter dedup bpe-train tokenize mixshard "
+unfinished=" bpe-train tokenize mixshard "
 for page in man/*.1; do
     tool=$(basename "$page" .1)
     lacks=$(options "$tool" | missing "$page")

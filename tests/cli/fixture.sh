@@ -35,7 +35,7 @@ fixture_make() (
     documents code "$p"/cmd/*/*.c "$p"/libcommon/base/*.[ch] "$p"/libcommon/io/*.[ch] "$p"/libcommon/train/*.[ch] >code.jsonl
     documents math "$p"/kernels/cpu/*.c "$p"/cmd/scalefit/*.c >math.jsonl
     documents multi "$p"/tests/cli/*.t >multi.jsonl
-    cat general.jsonl code.jsonl >docs.jsonl
+    { cat general.jsonl code.jsonl; head -n 5 general.jsonl; } >docs.jsonl
     head -n 40 general.jsonl >general-test.jsonl
     # A crawl has pages of several paragraphs, copies of some, menus and addresses.
     perl -MJSON::PP -e 'my $json = JSON::PP->new->canonical->utf8; my @p; for my $file (@ARGV) { open my $f, "<", $file or die; local $/;
