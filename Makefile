@@ -41,7 +41,8 @@ UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 # The CUDA kernels: a shared object where the toolkit has cuBLASLt, and the same sources on the host for tests.
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/gpu/%.o)
-EMULATED_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/emulated/%.o)
+EMULATION_O = $(patsubst %,$(B)/emulated/%.o,emulation tensor memory)
+EMULATED_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/emulated/%.o) $(EMULATION_O)
 EMULATED = $(B)/lib/liblmpipe-emulated.so
 CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUBLASLT := $(if $(CUDA_ROOT),$(firstword $(wildcard $(CUDA_ROOT)/include/cublasLt.h $(CUDA_ROOT)/targets/*/include/cublasLt.h /usr/include/cublasLt.h)))
@@ -143,7 +144,7 @@ $(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(NVCC) -shared -o $@ $^ -lcublasLt -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
-EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -fPIC -Itests/emulation -Ilibcommon -Ikernels -I. -MMD -MP
+EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -Itests/emulation -Ilibcommon -Ikernels -I. -MMD -MP
 $(B)/emulated/%.o: kernels/%.cu
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(EMULATE) -c -o $@ $<
@@ -152,11 +153,11 @@ $(B)/emulated/%.o: tests/emulation/%.cc
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(EMULATE) -c -o $@ $<
 
-$(EMULATED): $(EMULATED_O) $(B)/emulated/emulation.o
+$(EMULATED): $(EMULATED_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -shared -o $@ $^
 
-$(SELFTEST): $(B)/emulated/selftest.o $(B)/emulated/emulation.o
+$(SELFTEST): $(B)/emulated/selftest.o $(EMULATION_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -o $@ $^
 

@@ -12,17 +12,29 @@ void cuda_check(bool condition, const char *operation, const char *what)
     abort();
 }
 
-static void failed(CudaStream *s, cudaError_t status, const char *what)
+/* The first failure counts: what follows it on the stream fails for the same reason. */
+static void remember(CudaStream *s, const char *reason, const char *what)
 {
-    if (status == cudaSuccess || s->failed != cudaSuccess)
+    if (s->reason)
         return;
-    s->failed = status;
+    s->reason = reason;
     s->what = what;
+}
+
+void cuda_failed(Stream *s, cudaError_t status, const char *operation)
+{
+    if (status != cudaSuccess)
+        remember(cuda_stream(s), cudaGetErrorString(status), operation);
 }
 
 void cuda_launched(Stream *s, const char *operation)
 {
-    failed(cuda_stream(s), cudaGetLastError(), operation);
+    cuda_failed(s, cudaGetLastError(), operation);
+}
+
+void cuda_refused(Stream *s, const char *reason, const char *operation)
+{
+    remember(cuda_stream(s), reason, operation);
 }
 
 static void *device_alloc(Device *d, size_t bytes)
@@ -33,7 +45,9 @@ static void *device_alloc(Device *d, size_t bytes)
         cudaGetLastError();
         return NULL;
     }
-    if (cudaMemset(p, 0, bytes) != cudaSuccess) {
+    /* The memset runs on the default stream, for which ours don't wait. */
+    if (cudaMemset(p, 0, bytes) != cudaSuccess || cudaStreamSynchronize(NULL) != cudaSuccess) {
+        cudaGetLastError();
         cudaFree(p);
         return NULL;
     }
@@ -73,18 +87,18 @@ static Stream *stream_new(Device *d)
 static int stream_wait(Stream *s, Error *err)
 {
     CudaStream *c = cuda_stream(s);
-    failed(c, cudaStreamSynchronize(c->stream), "stream");
-    if (c->failed == cudaSuccess)
+    cuda_failed(s, cudaStreamSynchronize(c->stream), "stream");
+    if (!c->reason)
         return 0;
-    error_set(err, "device cuda: %s: %s", c->what, cudaGetErrorString(c->failed));
-    c->failed = cudaSuccess;
+    error_set(err, "device cuda: %s: %s", c->what, c->reason);
+    c->reason = NULL;
     return -1;
 }
 
 static void stream_copy(Stream *s, void *to, const void *from, size_t bytes, CopyKind kind)
 {
     static const cudaMemcpyKind kinds[] = {cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice};
-    failed(cuda_stream(s), cudaMemcpyAsync(to, from, bytes, kinds[kind], cuda_stream(s)->stream), "copy");
+    cuda_failed(s, cudaMemcpyAsync(to, from, bytes, kinds[kind], cuda_stream(s)->stream), "copy");
 }
 
 static void stream_order(Stream *from, Stream *to)
@@ -97,7 +111,7 @@ static void stream_order(Stream *from, Stream *to)
             status = cudaStreamWaitEvent(cuda_stream(to)->stream, event, 0);
         cudaEventDestroy(event);
     }
-    failed(cuda_stream(to), status, "stream_order");
+    cuda_failed(to, status, "stream_order");
 }
 
 static void device_close_cuda(Device *d)
@@ -105,9 +119,37 @@ static void device_close_cuda(Device *d)
     CudaState *state = (CudaState *)d->state;
     product_close(state->product);
     free(state);
-    free((void *)d->ops);
     free(d);
 }
+
+static Ops operations_of()
+{
+    Ops o = {};
+    o.fill = cuda_fill;
+    o.copy = cuda_copy;
+    o.add = cuda_add;
+    o.scale = cuda_scale;
+    o.matmul = cuda_matmul;
+    o.bias_forward = cuda_bias_forward;
+    o.bias_backward = cuda_bias_backward;
+    o.embedding_forward = cuda_embedding_forward;
+    o.embedding_backward = cuda_embedding_backward;
+    o.rmsnorm_forward = cuda_rmsnorm_forward;
+    o.rmsnorm_backward = cuda_rmsnorm_backward;
+    o.rope = cuda_rope;
+    o.attention_forward = cuda_attention_forward;
+    o.attention_backward = cuda_attention_backward;
+    o.attention_decode = cuda_attention_decode;
+    o.swiglu_forward = cuda_swiglu_forward;
+    o.swiglu_backward = cuda_swiglu_backward;
+    o.logits_forward = cuda_logits_forward;
+    o.logits_backward = cuda_logits_backward;
+    o.sum_squares = cuda_sum_squares;
+    o.adamw = cuda_adamw;
+    return o;
+}
+
+static const Ops operations = operations_of();
 
 extern "C" Device *cuda_device_open(Error *err)
 {
@@ -127,14 +169,10 @@ extern "C" Device *cuda_device_open(Error *err)
         return NULL;
     CudaState *state = (CudaState *)memory_zalloc(1, sizeof *state);
     state->product = product;
-    Ops *ops = (Ops *)memory_zalloc(1, sizeof *ops);
-    ops->matmul = cuda_matmul;
-    ops->rmsnorm_forward = cuda_rmsnorm_forward;
-    ops->rmsnorm_backward = cuda_rmsnorm_backward;
     Device *d = (Device *)memory_zalloc(1, sizeof *d);
     d->name = "cuda";
     d->threads = 1;
-    d->ops = ops;
+    d->ops = &operations;
     d->state = state;
     d->alloc = device_alloc;
     d->release = device_release;

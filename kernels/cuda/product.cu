@@ -9,7 +9,7 @@
 /* Everything that decides an algorithm. */
 struct Shape {
     int64_t m, n, k, lda, ldb, ldc;
-    int ta, tb, type, align_a, align_b, align_c;
+    int ta, tb, type, type_c, align_a, align_b, align_c;
     bool reads_c;
 };
 
@@ -90,7 +90,7 @@ static cublasStatus_t plan_make(Product *p, Plan *plan)
     STEP(cublasLtMatmulDescSetAttribute(plan->operation, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb));
     STEP(cublasLtMatrixLayoutCreate(&plan->a, type, (uint64_t)(s->ta ? s->k : s->m), (uint64_t)(s->ta ? s->m : s->k), s->lda));
     STEP(cublasLtMatrixLayoutCreate(&plan->b, type, (uint64_t)(s->tb ? s->n : s->k), (uint64_t)(s->tb ? s->k : s->n), s->ldb));
-    STEP(cublasLtMatrixLayoutCreate(&plan->c, CUDA_R_32F, (uint64_t)s->m, (uint64_t)s->n, s->ldc));
+    STEP(cublasLtMatrixLayoutCreate(&plan->c, (cudaDataType_t)s->type_c, (uint64_t)s->m, (uint64_t)s->n, s->ldc));
     STEP(cublasLtMatmulPreferenceCreate(&want));
     STEP(cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
     STEP(cublasLtMatmulPreferenceSetAttribute(want, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions));
@@ -124,6 +124,7 @@ const char *product_run(Product *p, cudaStream_t stream, void *workspace, Tensor
     shape.ta = tb;
     shape.tb = ta;
     shape.type = type_of(a.dtype);
+    shape.type_c = type_of(c.dtype);
     shape.align_a = alignment(b.data, b.ld, b.dtype);
     shape.align_b = alignment(a.data, a.ld, a.dtype);
     shape.align_c = alignment(c.data, c.ld, c.dtype);

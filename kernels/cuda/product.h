@@ -15,8 +15,8 @@ enum { PRODUCT_WORKSPACE_BYTES = 32 << 20 };
 
 Product *product_open(Error *err); /* NULL: the library can't start */
 void product_close(Product *p);
-/* C = alpha·op(A)·op(B) + beta·C on a stream, as the operation matmul says; C and the sums are f32, A and B f32, bf16 or f16
- * alike. NULL, or what went wrong. */
+/* C = alpha·op(A)·op(B) + beta·C on a stream, as the operation matmul says; A and B are of one type, f32, bf16 or f16, sums are f32,
+ * and C is f32 or of the type of A and B. NULL, or what went wrong. */
 const char *product_run(Product *p, cudaStream_t stream, void *workspace, Tensor c, Tensor a, bool ta, Tensor b, bool tb,
                         float alpha, float beta);
 

@@ -3,7 +3,10 @@
 #ifndef EMULATION_CUBLASLT_H
 #define EMULATION_CUBLASLT_H
 
+#include "cuda_bf16.h"
+#include "cuda_fp16.h"
 #include "cuda_runtime.h"
+#include <vector>
 
 typedef int cublasStatus_t;
 enum { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
@@ -110,14 +113,24 @@ static inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cu
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static inline float emulated_element(const void *p, cudaDataType_t type, int64_t i)
+/* op(x) as rows of doubles: [count][k]. */
+static inline std::vector<double> emulated_rows(const void *p, const EmulatedLayout *l, bool along_columns)
 {
-    if (type == CUDA_R_32F)
-        return ((const float *)p)[i];
-    uint32_t bits = (uint32_t)((const uint16_t *)p)[i] << 16;
-    float x;
-    memcpy(&x, &bits, 4);
-    return x;
+    uint64_t count = along_columns ? l->cols : l->rows, k = along_columns ? l->rows : l->cols;
+    std::vector<double> out(count * k);
+    for (uint64_t i = 0; i < count; i++)
+        for (uint64_t j = 0; j < k; j++) {
+            int64_t at = along_columns ? (int64_t)i * l->ld + (int64_t)j : (int64_t)j * l->ld + (int64_t)i;
+            float x;
+            if (l->type == CUDA_R_32F)
+                x = ((const float *)p)[at];
+            else if (l->type == CUDA_R_16BF)
+                x = __bfloat162float(((const __nv_bfloat16 *)p)[at]);
+            else
+                x = __half2float(((const __half *)p)[at]);
+            out[i * k + j] = (double)x;
+        }
+    return out;
 }
 
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t la,
@@ -126,17 +139,24 @@ static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc
 {
     uint64_t m = d->ta == CUBLAS_OP_N ? la->rows : la->cols, k = d->ta == CUBLAS_OP_N ? la->cols : la->rows;
     uint64_t n = d->tb == CUBLAS_OP_N ? lb->cols : lb->rows, kb = d->tb == CUBLAS_OP_N ? lb->rows : lb->cols;
-    if (k != kb || lc->rows != m || lc->cols != n || lout->rows != m || lout->cols != n || lout->type != CUDA_R_32F || !algo)
+    bool types = la->type == lb->type && lc->type == lout->type && (lc->type == CUDA_R_32F || (lc->type == CUDA_R_16BF && la->type == CUDA_R_16BF));
+    if (k != kb || lc->rows != m || lc->cols != n || lout->rows != m || lout->cols != n || !types || !algo)
         return CUBLAS_STATUS_INVALID_VALUE;
+    EmulationAccess access;
+    std::vector<double> left = emulated_rows(a, la, d->ta != CUBLAS_OP_N), right = emulated_rows(b, lb, d->tb == CUBLAS_OP_N);
+    double times = *(const float *)alpha, keep = *(const float *)beta;
     for (uint64_t j = 0; j < n; j++)
         for (uint64_t i = 0; i < m; i++) {
             double sum = 0;
             for (uint64_t l = 0; l < k; l++)
-                sum += (double)emulated_element(a, la->type, (int64_t)(d->ta == CUBLAS_OP_N ? l * la->ld + i : i * la->ld + l)) *
-                       emulated_element(b, lb->type, (int64_t)(d->tb == CUBLAS_OP_N ? j * lb->ld + l : l * lb->ld + j));
-            float scale = *(const float *)beta;
-            double old = scale == 0 ? 0 : scale * (double)((const float *)c)[j * lc->ld + i];
-            ((float *)out)[j * lout->ld + i] = (float)(*(const float *)alpha * sum + old);
+                sum += left[i * k + l] * right[j * k + l];
+            sum *= times;
+            int64_t from = (int64_t)j * lc->ld + (int64_t)i, to = (int64_t)j * lout->ld + (int64_t)i;
+            if (lc->type == CUDA_R_32F)
+                ((float *)out)[to] = (float)(sum + (keep == 0 ? 0 : keep * (double)((const float *)c)[from]));
+            else
+                ((__nv_bfloat16 *)out)[to] =
+                    __float2bfloat16_rn((float)(sum + (keep == 0 ? 0 : keep * (double)__bfloat162float(((const __nv_bfloat16 *)c)[from]))));
         }
     return CUBLAS_STATUS_SUCCESS;
 }

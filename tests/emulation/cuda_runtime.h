@@ -6,7 +6,11 @@
  *   - so does a warp operation whose lanes came from different lines;
  *   - shared memory is fresh heap memory for each block, filled with 0xff (NaN), so that stale values and, under the
  *     address sanitizer, accesses past its end are seen;
- *   - device memory is filled the same way.
+ *   - device memory is filled the same way, and the host may not touch it outside a copy: it has no access to those pages
+ *     unless a kernel or a copy runs;
+ *   - an asynchronous copy fills its target with 0xff when it is issued, and copies when its group is waited for;
+ *   - a block that takes more than 48 KB of shared memory without having asked for it is refused, as on a GPU;
+ *   - vector loads and stores must be aligned, and a matrix loaded by ldmatrix must lie in different banks.
  *
  * EMULATION_SEED changes the order. Not seen here: speed, limits of registers, memory ordering. */
 #ifndef EMULATION_CUDA_RUNTIME_H
@@ -49,16 +53,19 @@ const EmulatedThread *emulation_thread();
 #define EMULATION_TEXT(x) EMULATION_TEXT_(x)
 #define EMULATION_PLACE __FILE__ ":" EMULATION_TEXT(__LINE__)
 
-void emulation_launch(const char *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
+void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 void emulation_barrier(const char *place);
 /* Memory of the block for the variable declared at `place`, the same for all its threads. NULL place: the dynamic one. */
 void *emulation_shared(const char *place, size_t bytes);
 /* Every lane gives `bytes` of a value and gets those of lane `from`. */
 void emulation_exchange(const char *place, unsigned mask, const void *give, void *take, size_t bytes, unsigned from);
 unsigned emulation_lane();
+/* p, which must be a multiple of `bytes`. */
+const void *emulation_aligned(const char *place, const void *p, size_t bytes);
+[[noreturn]] void emulation_trap(const char *place);
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emulation_launch(#kernel, grid, block, shared_bytes, [=] { kernel(__VA_ARGS__); }))
+    ((void)(stream), emulation_launch(#kernel, (const void *)(uintptr_t)kernel, grid, block, shared_bytes, [=] { kernel(__VA_ARGS__); }))
 #define SHARED(type, name, shape) \
     typedef type name##_t shape;  \
     name##_t &name = *(name##_t *)emulation_shared(EMULATION_PLACE, sizeof(name##_t))
@@ -66,6 +73,7 @@ unsigned emulation_lane();
 
 #define __syncthreads() emulation_barrier(EMULATION_PLACE)
 #define __syncwarp() ((void)emulation_shuffle(EMULATION_PLACE, 0xffffffffu, 0, emulation_lane()))
+#define __trap() emulation_trap(EMULATION_PLACE)
 template <typename T> T emulation_shuffle(const char *place, unsigned mask, T value, unsigned from)
 {
     T taken;
@@ -77,23 +85,59 @@ template <typename T> T emulation_shuffle(const char *place, unsigned mask, T va
 #define __shfl_down_sync(mask, value, by) \
     emulation_shuffle(EMULATION_PLACE, mask, value, emulation_lane() + (by) < 32 ? emulation_lane() + (by) : emulation_lane())
 
+unsigned emulation_ballot(const char *place, unsigned mask, bool vote);
+#define __ballot_sync(mask, vote) emulation_ballot(EMULATION_PLACE, mask, vote)
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+
+/* What kernels/cuda/mma.h writes in PTX (its comments say what each does), the same for the fibers. */
+void emulation_mma(const char *place, float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1);
+void emulation_ldmatrix(const char *place, uint32_t (&to)[4], const void *row, bool transposed);
+void emulation_copy_async(const char *place, void *to, const void *from, unsigned bytes, bool wanted);
+void emulation_copy_commit();
+void emulation_copy_wait(unsigned pending);
+#define mma_bf16(c, a, b0, b1) emulation_mma(EMULATION_PLACE, c, a, b0, b1)
+#define ldmatrix(to, row) emulation_ldmatrix(EMULATION_PLACE, to, row, false)
+#define ldmatrix_transposed(to, row) emulation_ldmatrix(EMULATION_PLACE, to, row, true)
+#define copy_async(to, from, wanted) emulation_copy_async(EMULATION_PLACE, to, from, 16, wanted)
+#define copy_async_word(to, from, wanted) emulation_copy_async(EMULATION_PLACE, to, from, 4, wanted)
+#define copy_commit() emulation_copy_commit()
+#define copy_wait(pending) emulation_copy_wait(pending)
+
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
 }
-static inline float __fdividef(float a, float b)
-{
-    return a / b;
-}
 
-/* The runtime's host side: one device of 64 GB, whose memory is the heap and whose streams run at once. */
+/* The runtime's host side: one device of 64 GB, whose memory is a stretch of its own and whose streams run at once. */
 typedef int cudaError_t;
-enum { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
+enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorLaunchFailure = 719 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
 enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
+enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 typedef struct EmulatedStream *cudaStream_t;
 typedef struct EmulatedEvent *cudaEvent_t;
 
+cudaError_t cudaMalloc(void **p, size_t bytes);
+cudaError_t cudaFree(void *p);
+cudaError_t cudaMemset(void *p, int value, size_t bytes);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s);
+cudaError_t emulation_need_shared(const void *kernel, size_t bytes);
+cudaError_t cudaGetLastError();
+/* Lets kernels and library calls touch device memory while it lives. */
+struct EmulationAccess {
+    EmulationAccess();
+    ~EmulationAccess();
+};
+/* The next launch is refused: for tests of what a stream reports. */
+extern "C" void emulation_fail_launch();
+
+template <typename F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute, int bytes)
+{
+    return emulation_need_shared((const void *)(uintptr_t)kernel, (size_t)bytes);
+}
 static inline cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = 1;
@@ -101,28 +145,6 @@ static inline cudaError_t cudaGetDeviceCount(int *count)
 }
 static inline cudaError_t cudaSetDevice(int)
 {
-    return cudaSuccess;
-}
-static inline cudaError_t cudaMalloc(void **p, size_t bytes)
-{
-    *p = bytes > (size_t)64 << 30 ? NULL : malloc(bytes ? bytes : 1);
-    if (*p)
-        memset(*p, 0xff, bytes);
-    return *p ? cudaSuccess : cudaErrorMemoryAllocation;
-}
-static inline cudaError_t cudaFree(void *p)
-{
-    free(p);
-    return cudaSuccess;
-}
-static inline cudaError_t cudaMemset(void *p, int value, size_t bytes)
-{
-    memset(p, value, bytes);
-    return cudaSuccess;
-}
-static inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind, cudaStream_t)
-{
-    memmove(to, from, bytes);
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
@@ -157,13 +179,9 @@ static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigne
 {
     return cudaSuccess;
 }
-static inline cudaError_t cudaGetLastError()
-{
-    return cudaSuccess;
-}
 static inline const char *cudaGetErrorString(cudaError_t e)
 {
-    return e == cudaSuccess ? "no error" : "out of memory";
+    return e == cudaSuccess ? "no error" : e == cudaErrorMemoryAllocation ? "out of memory" : "unspecified launch failure";
 }
 
 #endif

@@ -1,21 +1,9 @@
-/* The emulation's scheduler: fibers, barriers, warp exchanges, shared memory. */
-#include "cuda_runtime.h"
+/* The emulation's scheduler: fibers, barriers, warp operations, shared memory. */
+#include "fiber.h"
 
 #include <stdio.h>
+#include <map>
 #include <string>
-#include <vector>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ASAN 1
-#endif
-#endif
-#ifdef ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
 
 #ifdef __x86_64__
 /* Keeps the registers that a function must keep on this stack, and goes on with another. */
@@ -24,36 +12,13 @@ asm(".text\n.type emulation_switch,@function\nemulation_switch:\n"
     "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
     "mov %rsp,(%rdi)\nmov %rsi,%rsp\n"
     "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
-#else
-#include <ucontext.h>
 #endif
+
+namespace emulation {
 
 namespace {
 
-enum State { READY, AT_BARRIER, IN_EXCHANGE, DONE };
-const size_t STACK_BYTES = 128 << 10;
-
-struct Exchange { /* of one warp */
-    unsigned generation = 0, arrived = 0, lanes = 0;
-    const char *place = NULL;
-    size_t bytes = 0;
-    char values[2][32][16];
-};
-
-struct Fiber {
-    EmulatedThread self;
-    State state = READY;
-    const char *place = NULL;
-    unsigned lane, exchange_generation;
-    Exchange *warp;
-#ifdef __x86_64__
-    void *stack_pointer;
-#else
-    ucontext_t context;
-#endif
-    void *fake_stack = NULL;
-    char *stack;
-};
+const size_t STACK_BYTES = 128 << 10, SHARED_PLAIN = 48 << 10, SHARED_MOST = 227 << 10;
 
 struct Shared {
     const char *place;
@@ -64,10 +29,12 @@ struct Block {
     const char *kernel;
     const std::function<void()> *body;
     std::vector<Fiber> fibers;
-    std::vector<Exchange> warps;
+    std::vector<Warp> warps;
     std::vector<Shared> shared;
+    std::vector<Fiber *> ready;
+    size_t done = 0;
     Fiber *current = NULL;
-    size_t dynamic_bytes;
+    size_t dynamic_bytes, static_bytes = 0;
 #ifdef __x86_64__
     void *scheduler;
 #else
@@ -80,6 +47,10 @@ struct Block {
 
 thread_local Block *block;
 thread_local uint64_t order = 0;
+thread_local cudaError_t last_error = cudaSuccess;
+thread_local bool fail_next = false;
+/* How much shared memory each kernel has asked for (cudaFuncSetAttribute). */
+thread_local std::map<const void *, size_t> asked;
 /* Stacks outlive their block: making them is what costs. */
 struct Stacks : std::vector<char *> {
     ~Stacks()
@@ -89,17 +60,6 @@ struct Stacks : std::vector<char *> {
     }
 };
 thread_local Stacks stacks;
-
-[[noreturn]] void fail(const char *what, const char *place, const char *other)
-{
-    fprintf(stderr, "emulation: kernel %s: %s", block ? block->kernel : "?", what);
-    if (place)
-        fprintf(stderr, " %s", place);
-    if (other)
-        fprintf(stderr, " and %s", other);
-    fprintf(stderr, "\n");
-    abort();
-}
 
 uint64_t next_random()
 {
@@ -136,6 +96,7 @@ void fiber_main()
 #endif
     (*block->body)();
     block->current->state = DONE;
+    block->done++;
     to_scheduler(true);
     abort();
 }
@@ -184,47 +145,89 @@ void open_barrier()
 {
     const char *place = NULL;
     for (Fiber &f : block->fibers) {
-        if (f.state == IN_EXCHANGE)
+        if (f.state == IN_WARP_OPERATION)
             fail("a warp operation that not every lane reached, at", f.place, NULL);
         if (f.state == AT_BARRIER && !place)
             place = f.place;
         else if (f.state == AT_BARRIER && f.place != place && strcmp(f.place, place) != 0)
             fail("threads of a block wait at different barriers,", place, f.place);
     }
-    for (Fiber &f : block->fibers)
-        if (f.state == DONE)
-            fail("some threads have ended while others wait at the barrier", place, NULL);
-    for (Fiber &f : block->fibers)
+    if (block->done > 0)
+        fail("some threads have ended while others wait at the barrier", place, NULL);
+    for (Fiber &f : block->fibers) {
         f.state = READY;
+        block->ready.push_back(&f);
+    }
 }
 
+/* The next fiber is any that can run. */
 void run_block()
 {
-    std::vector<Fiber *> ready;
-    for (;;) {
-        ready.clear();
-        size_t done = 0;
-        for (Fiber &f : block->fibers) {
-            if (f.state == READY)
-                ready.push_back(&f);
-            done += f.state == DONE;
-        }
-        if (done == block->fibers.size())
-            return;
+    std::vector<Fiber *> &ready = block->ready;
+    while (block->done < block->fibers.size()) {
         if (ready.empty()) {
             open_barrier();
             continue;
         }
-        for (size_t left = ready.size(); left > 0; left--) {
-            size_t i = next_random() % left;
-            Fiber *f = ready[i];
-            ready[i] = ready[left - 1];
-            to_fiber(f);
-        }
+        size_t i = next_random() % ready.size();
+        Fiber *f = ready[i];
+        ready[i] = ready.back();
+        ready.pop_back();
+        to_fiber(f);
     }
 }
 
 } // namespace
+
+Fiber *current()
+{
+    return block->current;
+}
+
+void fail(const char *what, const char *place, const char *other)
+{
+    fprintf(stderr, "emulation: kernel %s: %s", block ? block->kernel : "?", what);
+    if (place)
+        fprintf(stderr, " %s", place);
+    if (other)
+        fprintf(stderr, " and %s", other);
+    fprintf(stderr, "\n");
+    abort();
+}
+
+unsigned warp_gather(const char *place, const void *give, size_t bytes, void (*last)(Warp *w, unsigned set))
+{
+    Fiber *f = block->current;
+    Warp *w = f->warp;
+    if (bytes > sizeof w->given[0][0])
+        fail("a warp operation on a value that is too long, at", place, NULL);
+    if (w->arrived == 0)
+        w->place = place;
+    else if (w->place != place && strcmp(w->place, place) != 0)
+        fail("lanes of a warp are at different operations,", w->place, place);
+    unsigned set = w->generation & 1;
+    memcpy(w->given[set][f->lane], give, bytes);
+    if (++w->arrived < w->lanes) {
+        f->state = IN_WARP_OPERATION;
+        f->place = place;
+        to_scheduler(false);
+        return set;
+    }
+    if (last)
+        last(w, set);
+    w->arrived = 0;
+    w->generation++;
+    for (unsigned l = 0; l < w->lanes; l++)
+        if (w->fibers[l].state == IN_WARP_OPERATION) {
+            w->fibers[l].state = READY;
+            block->ready.push_back(&w->fibers[l]);
+        }
+    return set;
+}
+
+} // namespace emulation
+
+using namespace emulation;
 
 const EmulatedThread *emulation_thread()
 {
@@ -243,6 +246,18 @@ void emulation_barrier(const char *place)
     to_scheduler(false);
 }
 
+void emulation_trap(const char *place)
+{
+    fail("a trap, at", place, NULL);
+}
+
+const void *emulation_aligned(const char *place, const void *p, size_t bytes)
+{
+    if ((uintptr_t)p % bytes != 0)
+        fail("a vector that is not aligned, at", place, NULL);
+    return p;
+}
+
 void *emulation_shared(const char *place, size_t bytes)
 {
     if (!place)
@@ -250,75 +265,107 @@ void *emulation_shared(const char *place, size_t bytes)
     for (Shared &s : block->shared)
         if (place == s.place || (place && s.place && strcmp(place, s.place) == 0))
             return s.memory;
+    block->static_bytes += place ? bytes : 0;
+    if (block->static_bytes > SHARED_PLAIN || block->static_bytes + block->dynamic_bytes > SHARED_MOST)
+        fail("too much shared memory", place, NULL);
     void *memory = malloc(bytes ? bytes : 1);
     memset(memory, 0xff, bytes);
     block->shared.push_back({place, memory});
     return memory;
 }
 
-void emulation_exchange(const char *place, unsigned mask, const void *give, void *take, size_t bytes, unsigned from)
+static void all_lanes(const Warp *w, unsigned mask, const char *place)
 {
-    Fiber *f = block->current;
-    Exchange *w = f->warp;
     unsigned all = w->lanes == 32 ? 0xffffffffu : (1u << w->lanes) - 1;
     if ((mask & all) != all)
         fail("a warp operation of some lanes only is not emulated, at", place, NULL);
-    if (from >= w->lanes)
-        fail("a warp operation reads a lane that is not there, at", place, NULL);
-    if (bytes > sizeof w->values[0][0])
-        fail("a warp operation on a value of more than 16 bytes, at", place, NULL);
-    if (w->arrived == 0) {
-        w->place = place;
-        w->bytes = bytes;
-    } else if (strcmp(w->place, place) != 0) {
-        fail("lanes of a warp are at different operations,", w->place, place);
-    }
-    unsigned generation = w->generation;
-    memcpy(w->values[generation & 1][f->lane], give, bytes);
-    if (++w->arrived == w->lanes) {
-        w->arrived = 0;
-        w->generation++;
-        for (Fiber &other : block->fibers)
-            if (other.warp == w && other.state == IN_EXCHANGE)
-                other.state = READY;
-    } else {
-        f->state = IN_EXCHANGE;
-        f->place = place;
-        to_scheduler(false);
-    }
-    memcpy(take, w->values[generation & 1][from], bytes);
 }
 
-void emulation_launch(const char *kernel, dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()> &body)
+unsigned emulation_ballot(const char *place, unsigned mask, bool vote)
+{
+    Warp *w = block->current->warp;
+    all_lanes(w, mask, place);
+    unsigned set = warp_gather(place, &vote, sizeof vote, NULL), votes = 0;
+    for (unsigned l = 0; l < w->lanes; l++)
+        votes |= (unsigned)(w->given[set][l][0] != 0) << l;
+    return votes;
+}
+
+void emulation_exchange(const char *place, unsigned mask, const void *give, void *take, size_t bytes, unsigned from)
+{
+    Warp *w = block->current->warp;
+    all_lanes(w, mask, place);
+    if (from >= w->lanes)
+        fail("a warp operation reads a lane that is not there, at", place, NULL);
+    unsigned set = warp_gather(place, give, bytes, NULL);
+    memcpy(take, w->given[set][from], bytes);
+}
+
+cudaError_t emulation_need_shared(const void *kernel, size_t bytes)
+{
+    if (bytes > SHARED_MOST)
+        return last_error = cudaErrorInvalidValue;
+    asked[kernel] = bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError()
+{
+    cudaError_t e = last_error;
+    last_error = cudaSuccess;
+    return e;
+}
+
+void emulation_fail_launch()
+{
+    fail_next = true;
+}
+
+void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()> &body)
 {
     size_t threads = (size_t)size.x * size.y * size.z, blocks = (size_t)grid.x * grid.y * grid.z;
+    if (fail_next) {
+        fail_next = false;
+        last_error = cudaErrorLaunchFailure;
+        return;
+    }
+    EmulationAccess access;
     Block here;
-    here.kernel = kernel;
+    here.kernel = name;
     block = &here;
     if (threads == 0 || threads > 1024 || size.z > 64)
         fail("a block of 0 or more than 1,024 threads", NULL, NULL);
     if (blocks == 0 || grid.y > 65535 || grid.z > 65535 || grid.x > 0x7fffffff)
         fail("a grid that is empty or too large", NULL, NULL);
-    if (shared_bytes > 227 << 10)
-        fail("more than 227 KB of shared memory", NULL, NULL);
+    if (shared_bytes > SHARED_PLAIN && asked[kernel] < shared_bytes)
+        fail("more than 48 KB of shared memory without cudaFuncSetAttribute", NULL, NULL);
     while (stacks.size() < threads)
         stacks.push_back((char *)malloc(STACK_BYTES));
     here.body = &body;
     here.dynamic_bytes = shared_bytes;
     for (size_t b = 0; b < blocks; b++) {
-        here.fibers.assign(threads, Fiber());
-        here.warps.assign((threads + 31) / 32, Exchange());
+        here.fibers.resize(threads);
+        here.warps.resize((threads + 31) / 32);
+        here.done = here.static_bytes = 0;
+        for (Warp &w : here.warps)
+            w.arrived = w.lanes = 0;
         for (size_t t = 0; t < threads; t++) {
             Fiber *f = &here.fibers[t];
             f->self.thread = {(unsigned)(t % size.x), (unsigned)(t / size.x % size.y), (unsigned)(t / size.x / size.y)};
             f->self.block = {(unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y)};
             f->self.block_size = size;
             f->self.grid_size = grid;
+            f->state = READY;
+            f->group = 0;
+            f->copies.clear();
             f->lane = (unsigned)(t % 32);
             f->warp = &here.warps[t / 32];
+            if (f->lane == 0)
+                f->warp->fibers = f;
             f->warp->lanes++;
             f->stack = stacks[t];
             prepare(f);
+            here.ready.push_back(f);
         }
         run_block();
         for (Shared &s : here.shared)

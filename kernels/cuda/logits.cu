@@ -1,0 +1,130 @@
+/* Log-probabilities of labels, and their gradient, from a chunk of logits: a block a row, one pass with a running maximum. */
+#include "kernels/cuda/cuda.h"
+
+enum { THREADS = 512, WARPS = THREADS / 32 };
+
+/* What a stretch of a row comes to: its maximum and where it first stands, Σ exp(z − most), Σ z. */
+struct Stretch {
+    float most, exps, sum;
+    int32_t best;
+};
+
+__device__ static inline Stretch join(Stretch a, Stretch b)
+{
+    Stretch s;
+    bool second = b.most > a.most || (b.most == a.most && b.best < a.best);
+    s.most = second ? b.most : a.most;
+    s.best = second ? b.best : a.best;
+    /* Of a stretch that is empty or all −inf nothing is added: −inf − −inf is no number. */
+    s.exps = (a.most > -INFINITY ? a.exps * expf(a.most - s.most) : 0.0f) + (b.most > -INFINITY ? b.exps * expf(b.most - s.most) : 0.0f);
+    s.sum = a.sum + b.sum;
+    return s;
+}
+
+__device__ static inline Stretch warp_join(Stretch s)
+{
+#pragma unroll
+    for (int bits = 16; bits > 0; bits >>= 1) {
+        Stretch other;
+        other.most = __shfl_xor_sync(0xffffffffu, s.most, bits);
+        other.exps = __shfl_xor_sync(0xffffffffu, s.exps, bits);
+        other.sum = __shfl_xor_sync(0xffffffffu, s.sum, bits);
+        other.best = __shfl_xor_sync(0xffffffffu, s.best, bits);
+        /* The lower lane's comes first in both, so that all lanes get the same bits. */
+        s = threadIdx.x & bits ? join(other, s) : join(s, other);
+    }
+    return s;
+}
+
+template <typename T, int N>
+__global__ void __launch_bounds__(THREADS) logits_rows(const T *logits, int64_t ld, const int32_t *labels, float *logprob, float *lse, int32_t *best,
+                                                       float *mean, int32_t cols)
+{
+    SHARED(Stretch, parts, [WARPS]);
+    const T *z = logits + blockIdx.x * ld;
+    Stretch s = {-INFINITY, 0, 0, 0x7fffffff};
+    for (int32_t i = (int32_t)threadIdx.x * N; i < cols; i += THREADS * N) {
+        float v[N];
+        load(v, z + i);
+        float most = v[0];
+        int32_t at = i;
+#pragma unroll
+        for (int j = 1; j < N; j++)
+            if (v[j] > most) {
+                most = v[j];
+                at = i + j;
+            }
+        if (most > s.most) {
+            s.exps *= s.most > -INFINITY ? expf(s.most - most) : 0.0f;
+            s.most = most;
+            s.best = at;
+        }
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            s.exps += s.most > -INFINITY ? expf(v[j] - s.most) : 0.0f;
+            s.sum += v[j];
+        }
+    }
+    s = warp_join(s);
+    if (threadIdx.x % 32 == 0)
+        parts[threadIdx.x / 32] = s;
+    __syncthreads();
+    if (threadIdx.x != 0)
+        return;
+    for (int w = 1; w < WARPS; w++)
+        s = join(s, parts[w]);
+    int32_t t = (int32_t)blockIdx.x, label = labels[t];
+    if (label >= cols)
+        __trap();
+    float all = s.most + logf(s.exps);
+    lse[t] = all;
+    logprob[t] = label < 0 ? 0.0f : number(z[label]) - all;
+    if (best)
+        best[t] = s.best < cols ? s.best : 0;
+    if (mean)
+        mean[t] = s.sum / (float)cols;
+}
+
+template <typename T, int N>
+__global__ void logits_packs_backward(T *logits, int64_t ld, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse,
+                                      int64_t rows, int64_t cols)
+{
+    int64_t i = column_of(N);
+    if (i >= cols)
+        return;
+    FOR_ROWS(row, rows) {
+        int32_t label = labels[row];
+        float d = label < 0 ? 0.0f : dlogprob[row], factor = (dlse ? dlse[row] : 0.0f) - d, all = lse[row], v[N];
+        T *z = logits + row * ld + i;
+        load(v, z);
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            v[j] = factor * expf(v[j] - all) + (i + j == label ? d : 0.0f);
+        store(z, v);
+    }
+}
+
+void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean)
+{
+    if (logits.rows == 0)
+        return;
+    BY_TYPE(logits.dtype, "logits_forward", T, BY_VECTOR(vector_width(logits.dtype, logits.cols, &logits, 1), T, N, {
+                auto kernel = logits_rows<T, N>;
+                LAUNCH(kernel, dim3((unsigned)logits.rows), dim3(THREADS), 0, cuda_stream(s)->stream, (const T *)logits.data, logits.ld, labels, logprob,
+                       lse, best, mean, (int32_t)logits.cols);
+            }));
+    cuda_launched(s, "logits_forward");
+}
+
+void cuda_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
+{
+    if (logits.rows == 0)
+        return;
+    BY_TYPE(logits.dtype, "logits_backward", T, BY_VECTOR(vector_width(logits.dtype, logits.cols, &logits, 1), T, N, {
+                auto kernel = logits_packs_backward<T, N>;
+                Cover c = cover(logits.rows, logits.cols / N);
+                LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)logits.data, logits.ld, labels, lse, dlogprob, dlse, logits.rows,
+                       logits.cols);
+            }));
+    cuda_launched(s, "logits_backward");
+}

@@ -1,0 +1,45 @@
+# The programs on the CUDA device, its kernels run on this host by tests/emulation: the losses and answers of the CPU.
+. "$(dirname "$0")/tap.sh"
+LMPIPE_CUDA=$(cd "$BIN/../lib" && pwd)/liblmpipe-emulated.so
+[ -e "$LMPIPE_CUDA" ] || skip_all "the emulation is not built"
+export LMPIPE_CUDA
+for i in $(seq 200); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
+bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
+tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
+# Two layers, two query heads a key head, tied weights; and the same with what other families have: QK-norm, biases, a window, not tied.
+scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 12 --eos 319 >"$T/plain.json" 2>/dev/null
+sed 's/"model_type": "llama"/"model_type": "qwen3"/; s/"LlamaForCausalLM"/"Qwen3ForCausalLM"/; s/"attention_bias": false/"attention_bias": true/
+    s/"tie_word_embeddings": true/"tie_word_embeddings": false/; s/"mlp_bias": false,//; s/"head_dim": 16/"head_dim": 24, "use_sliding_window": true, "max_window_layers": 0, "sliding_window": 20/' "$T/plain.json" >"$T/more.json"
+losses() { sed -n 's/.*"loss":\([0-9.e+-]*\),"lr".*/\1/p' "$1/log.jsonl"; }
+near() { # near FILE FILE: numbers, one a line, that differ by at most 1e-4 of the second
+    paste "$1" "$2" | awk 'NF != 2 || $1 - $2 > 1e-4 * $2 || $2 - $1 > 1e-4 * $2 {print "# " $0; bad = 1} END {exit bad || NR != 20}' >&2
+}
+for c in plain more; do
+    for d in cpu cuda; do
+        ok "pretrain on $d, $c" pretrain -q --device $d --model-config "$T/$c.json" --data "$T/s" --tokenizer "$T/v" --seq-len 64 --batch-tokens 128 --lr 3e-3 --warmup 5 \
+            --seed 3 --steps 20 --save-every 0 --peak-flops 1e12 -o "$T/$c-$d"
+        losses "$T/$c-$d" >"$T/$c-$d.txt"
+    done
+    near "$T/$c-cuda.txt" "$T/$c-cpu.txt"
+    result $? "20 steps on cuda have the losses of the CPU, $c"
+    for d in cpu cuda; do
+        generate --device $d --model "$T/$c-cpu" --raw --prompt "line 7 says" --max-tokens 12 --temperature 0 >"$T/$d.out" 2>"$T/err" || cat "$T/err" >&2
+    done
+    same "generate on cuda gives the CPU's answer, $c" "$T/cpu.out" "$T/cuda.out"
+done
+for i in $(seq 8); do
+    a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
+    echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}"
+done >"$T/pairs.jsonl"
+for d in cpu cuda; do
+    Q="-q --device $d --batch-size 4 --max-length 64 --rows 256 --save-every 0 --epochs 1 --lr 1e-3 --peak-flops 1e12"
+    ok "dpo on $d" dpo --model "$T/plain-cpu" $Q -o "$T/dpo-$d" "$T/pairs.jsonl"
+    ok "rmtrain on $d" rmtrain --model "$T/plain-cpu" $Q -o "$T/rm-$d" "$T/pairs.jsonl"
+    echo '{"prompt":"Is 3 even?","responses":["yes","no"]}' | rmtrain --score --device $d --model "$T/rm-cpu" | sed 's/.*"scores":\[\(-*[0-9]*\.[0-9]\{4\}\)[0-9]*,\(-*[0-9]*\.[0-9]\{4\}\).*/\1 \2/' >"$T/scores-$d"
+done
+for t in dpo rm; do
+    is "$t: the last loss" "$(losses "$T/$t-cuda" | tail -n 1 | cut -c 1-6)" "$(losses "$T/$t-cpu" | tail -n 1 | cut -c 1-6)"
+done
+like "rmtrain --score" "$(cat "$T/scores-cpu")" '^-?[0-9.]+ -?[0-9.]+$'
+same "rmtrain --score gives the CPU's scores" "$T/scores-cpu" "$T/scores-cuda"
+done_testing

@@ -1,0 +1,68 @@
+/* What the emulation's files share: a block's fibers and warps. */
+#ifndef EMULATION_FIBER_H
+#define EMULATION_FIBER_H
+
+#include "cuda_runtime.h"
+
+#include <vector>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define ASAN 1
+#endif
+#endif
+#ifdef ASAN
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+#ifndef __x86_64__
+#include <ucontext.h>
+#endif
+
+namespace emulation {
+
+enum State { READY, AT_BARRIER, IN_WARP_OPERATION, DONE };
+
+/* A warp operation: lanes give values, the last to come may turn them into results, all take what is theirs. Two sets, so
+ * that a fast lane's next operation leaves the last one's values to the slow ones. */
+struct Warp {
+    unsigned generation = 0, arrived = 0, lanes = 0;
+    const char *place = NULL;
+    struct Fiber *fibers = NULL; /* its lanes */
+    alignas(16) unsigned char given[2][32][48];
+    alignas(16) unsigned char results[2][32][16];
+};
+
+struct AsyncCopy {
+    unsigned char *to;
+    const unsigned char *from; /* NULL: zeros */
+    unsigned bytes, group;
+};
+
+struct Fiber {
+    EmulatedThread self;
+    State state = READY;
+    const char *place = NULL;
+    unsigned lane, group = 0; /* group: of asynchronous copies, the one that is open */
+    Warp *warp;
+    std::vector<AsyncCopy> copies;
+#ifdef __x86_64__
+    void *stack_pointer;
+#else
+    ucontext_t context;
+#endif
+    void *fake_stack = NULL;
+    char *stack;
+};
+
+Fiber *current();
+[[noreturn]] void fail(const char *what, const char *place, const char *other);
+/* Gives a value to this operation and waits for the other lanes. `last`, run by the lane that comes last, may fill results. Returns
+ * which of the two sets holds this operation's values until the lane's next operation but one. */
+unsigned warp_gather(const char *place, const void *give, size_t bytes, void (*last)(Warp *w, unsigned set));
+
+} // namespace emulation
+
+#endif
