@@ -58,7 +58,7 @@ all: $(BUILT) $(CUDA_OBJECT) ## build every program (V=1 shows the commands)
 smoke: all $(UNIT) $(EMULATED) $(SELFTEST) ## a minute of tests, for every commit
 	$(Q)B=$(B) sh tests/run smoke
 
-check: all $(UNIT) $(EMULATED) $(SELFTEST) $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
+check: all $(UNIT) $(EMULATED) $(SELFTEST) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
 	$(Q)B=$(B) sh tests/run check
 
 # Libraries, kernels and parsers again in a build with sanitizers.
@@ -83,8 +83,11 @@ check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the
 bench: all $(B)/tests/bench/json ## measure as ratios against peers (TEXT=, PYTHON=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
 
-bench-gpu: all ## measure the CUDA kernels
+bench-gpu: all $(B)/tests/bench/gpu ## measure the CUDA kernels beside a copy and cuBLASLt's product on the same GPU
 	$(Q)B=$(B) sh tests/bench/run gpu
+
+gpu-kit: all $(UNIT) $(B)/tests/bench/gpu ## collect what check-gpu and bench-gpu run, for a machine without compilers
+	$(Q)B=$(B) sh tests/gpu-kit
 
 fuzz: ## feed the parsers with libFuzzer, FUZZ_SECONDS (60) each
 	$(Q)sh tests/fuzz/run
@@ -163,10 +166,10 @@ $(SELFTEST): $(B)/emulated/selftest.o $(EMULATION_O)
 
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 	$(call say,LINK)
-	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $< $(B)/liblmpipe.a $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $< $(B)/liblmpipe.a $(LIBS)
 
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-gpu fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

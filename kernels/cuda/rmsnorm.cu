@@ -3,7 +3,36 @@
  * HELD 0, for rows that are longer or not aligned, reads them again. */
 #include "kernels/cuda/columns.h"
 
-enum { WARPS = 8 };
+enum { WARPS = 8, VECTOR = 4 };
+
+/* A matrix of f32 or bf16, which a whole launch has in common: a branch, for fewer kernels. */
+struct Either {
+    void *data; /* NULL: absent */
+    int64_t ld;
+    bool half;
+};
+
+static Either either(Tensor x)
+{
+    cuda_check(!x.data || x.dtype == DTYPE_F32 || x.dtype == DTYPE_BF16, "rmsnorm", "types");
+    return {x.data, x.ld, x.dtype == DTYPE_BF16};
+}
+
+template <int N> __device__ static inline void load(float (&x)[N], const Either &e, int64_t row, int64_t column)
+{
+    if (e.half)
+        load(x, (const bf16 *)e.data + row * e.ld + column);
+    else
+        load(x, (const float *)e.data + row * e.ld + column);
+}
+
+template <int N> __device__ static inline void store(const Either &e, int64_t row, int64_t column, const float (&x)[N])
+{
+    if (e.half)
+        store((bf16 *)e.data + row * e.ld + column, x);
+    else
+        store((float *)e.data + row * e.ld + column, x);
+}
 
 /* The sum over a row's threads, the same in each, in a fixed order. */
 template <int ROW_WARPS> __device__ static inline float row_sum(float x)
@@ -26,10 +55,9 @@ template <int ROW_WARPS> __device__ static inline float row_sum(float x)
     _Pragma("unroll (HELD ? HELD : 1)") for (int l = 0; HELD ? l < HELD : begin + (int64_t)l * STEP < n; l++)        \
         if (const int64_t i = begin + (int64_t)l * STEP; i < n)
 
-template <typename T, typename W, int N, int ROW_WARPS, int HELD>
+template <int N, int ROW_WARPS, int HELD>
 __global__ void __launch_bounds__(WARPS * 32)
-    rmsnorm_rows(T *y, int64_t ldy, T *h, int64_t ldh, float *rstd, const T *x, int64_t ldx, const T *sub, int64_t ldsub, const W *w, int64_t rows,
-                 int64_t n, float eps)
+    rmsnorm_rows(Either y, float *h, int64_t ldh, float *rstd, const float *x, int64_t ldx, Either sub, const float *w, int64_t rows, int64_t n, float eps)
 {
     enum { ROWS = WARPS / ROW_WARPS, STEP = ROW_WARPS * 32 * N };
     int64_t t = (int64_t)blockIdx.x * ROWS + threadIdx.y / ROW_WARPS;
@@ -41,11 +69,11 @@ __global__ void __launch_bounds__(WARPS * 32)
     {
         float(&a)[N] = held[HELD ? l : 0], b[N];
         load(a, x + t * ldx + i);
-        if (sub) {
-            load(b, sub + t * ldsub + i);
+        if (sub.data) {
+            load(b, sub, t, i);
 #pragma unroll
             for (int j = 0; j < N; j++)
-                a[j] = number(rounded<T>(a[j] + b[j]));
+                a[j] += b[j];
         }
         store(h + t * ldh + i, a);
 #pragma unroll
@@ -62,16 +90,15 @@ __global__ void __launch_bounds__(WARPS * 32)
 #pragma unroll
         for (int j = 0; j < N; j++)
             b[j] = a[j] * r * b[j];
-        store(y + t * ldy + i, b);
+        store(y, t, i, b);
     }
     if (begin == 0)
         rstd[t] = r;
 }
 
-template <typename T, typename W, int N, int ROW_WARPS, int HELD>
-__global__ void __launch_bounds__(WARPS * 32)
-    rmsnorm_rows_backward(T *dh, int64_t lddh, const T *dy, int64_t lddy, const T *h, int64_t ldh, const float *rstd, const W *w, const T *residual,
-                          int64_t ldr, int64_t rows, int64_t n)
+template <int N, int ROW_WARPS, int HELD>
+__global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, Either dy, const float *h, int64_t ldh, const float *rstd, const float *w,
+                                                                    Either residual, int64_t rows, int64_t n)
 {
     enum { ROWS = WARPS / ROW_WARPS, STEP = ROW_WARPS * 32 * N };
     int64_t t = (int64_t)blockIdx.x * ROWS + threadIdx.y / ROW_WARPS;
@@ -82,7 +109,7 @@ __global__ void __launch_bounds__(WARPS * 32)
     FOR_PACKS(l, i)
     {
         float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
-        load(a, dy + t * lddy + i);
+        load(a, dy, t, i);
         load(b, h + t * ldh + i);
         load(c, w + i);
 #pragma unroll
@@ -96,31 +123,32 @@ __global__ void __launch_bounds__(WARPS * 32)
     {
         float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
         if (!HELD) {
-            load(a, dy + t * lddy + i);
+            load(a, dy, t, i);
             load(b, h + t * ldh + i);
             load(c, w + i);
 #pragma unroll
             for (int j = 0; j < N; j++)
                 a[j] *= c[j];
         }
-        if (residual)
-            load(c, residual + t * ldr + i);
+        if (residual.data)
+            load(c, residual, t, i);
 #pragma unroll
         for (int j = 0; j < N; j++)
-            c[j] = a[j] * r - b[j] * scale + (residual ? c[j] : 0.0f);
-        store(dh + t * lddh + i, c);
+            c[j] = a[j] * r - b[j] * scale + (residual.data ? c[j] : 0.0f);
+        store(dh, t, i, c);
     }
 }
 
 /* dw += Σ_t dy∘h·r */
-template <typename T> struct WeightTerm {
-    const T *dy, *h;
-    int64_t lddy, ldh;
+struct WeightTerm {
+    Either dy;
+    const float *h;
+    int64_t ldh;
     const float *rstd;
     template <int N> __device__ void operator()(float (&sum)[N], int64_t t, int64_t i) const
     {
         float a[N], b[N], r = rstd[t];
-        load(a, dy + t * lddy + i);
+        load(a, dy, t, i);
         load(b, h + t * ldh + i);
 #pragma unroll
         for (int j = 0; j < N; j++)
@@ -128,37 +156,39 @@ template <typename T> struct WeightTerm {
     }
 };
 
-/* Runs the statement with ROW_WARPS and HELD for rows of n numbers by packs of N. */
-#define BY_ROW(n, N, ROW_WARPS, HELD, ...)                          \
-    do {                                                            \
-        if (N == 1 || (n) > WARPS * 32 * N * 8) {                   \
-            enum { ROW_WARPS = (N == 1 ? 1 : WARPS), HELD = 0 };    \
-            __VA_ARGS__;                                            \
-        } else if ((n) <= 32 * N * 4) {                             \
-            enum { ROW_WARPS = 1, HELD = 4 };                       \
-            __VA_ARGS__;                                            \
-        } else if ((n) <= WARPS * 32 * N * 2) {                     \
-            enum { ROW_WARPS = WARPS, HELD = 2 };                   \
-            __VA_ARGS__;                                            \
-        } else {                                                    \
-            enum { ROW_WARPS = WARPS, HELD = 8 };                   \
-            __VA_ARGS__;                                            \
-        }                                                           \
+/* Runs the statement with N, ROW_WARPS and HELD for rows of n numbers, which allow vectors or not. */
+#define BY_ROW(vectors, n, N, ROW_WARPS, HELD, ...)                        \
+    do {                                                                   \
+        if (!(vectors)) {                                                  \
+            enum { N = 1, ROW_WARPS = 1, HELD = 0 };                       \
+            __VA_ARGS__;                                                   \
+        } else if ((n) <= 32 * VECTOR * 4) {                               \
+            enum { N = VECTOR, ROW_WARPS = 1, HELD = 4 };                  \
+            __VA_ARGS__;                                                   \
+        } else if ((n) <= WARPS * 32 * VECTOR * 2) {                       \
+            enum { N = VECTOR, ROW_WARPS = WARPS, HELD = 2 };              \
+            __VA_ARGS__;                                                   \
+        } else if ((n) <= WARPS * 32 * VECTOR * 8) {                       \
+            enum { N = VECTOR, ROW_WARPS = WARPS, HELD = 8 };              \
+            __VA_ARGS__;                                                   \
+        } else {                                                           \
+            enum { N = VECTOR, ROW_WARPS = WARPS, HELD = 0 };              \
+            __VA_ARGS__;                                                   \
+        }                                                                  \
     } while (0)
 
 void cuda_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps)
 {
     cuda_check(y.rows == x.rows && y.cols == x.cols && h.cols == x.cols && w.cols == x.cols, "rmsnorm_forward", "shapes");
-    cuda_check(y.dtype == x.dtype && h.dtype == x.dtype && (!sub.data || sub.dtype == x.dtype), "rmsnorm_forward", "types");
+    cuda_check(h.dtype == DTYPE_F32 && x.dtype == DTYPE_F32 && w.dtype == DTYPE_F32, "rmsnorm_forward", "types");
     if (x.rows == 0)
         return;
     Tensor all[] = {y, h, x, sub, w};
-    BY_TYPE(x.dtype, "rmsnorm_forward", T, BY_TYPE(w.dtype, "rmsnorm_forward", W, BY_VECTOR(vector_width(x.dtype, x.cols, all, 5), T, N, BY_ROW(x.cols, N, ROW_WARPS, HELD, {
-                                auto kernel = rmsnorm_rows<T, W, N, ROW_WARPS, HELD>;
-                                LAUNCH(kernel, blocks_of(x.rows, WARPS / ROW_WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, (T *)y.data, y.ld,
-                                       (T *)h.data, h.ld, rstd, (const T *)x.data, x.ld, (const T *)sub.data, sub.ld, (const W *)w.data, x.rows,
-                                       x.cols, eps);
-                            }))));
+    BY_ROW(vector_width(DTYPE_F32, x.cols, all, 5) > 1, x.cols, N, ROW_WARPS, HELD, {
+        auto kernel = rmsnorm_rows<N, ROW_WARPS, HELD>;
+        LAUNCH(kernel, blocks_of(x.rows, WARPS / ROW_WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, either(y), f32(h), h.ld, rstd, f32(x), x.ld,
+               either(sub), f32(w), x.rows, x.cols, eps);
+    });
     cuda_launched(s, "rmsnorm_forward");
 }
 
@@ -166,25 +196,18 @@ void cuda_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, 
 void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
     cuda_check(dy.rows == h.rows && dy.cols == h.cols && w.cols == h.cols && dh.cols == h.cols, "rmsnorm_backward", "shapes");
-    cuda_check(dy.dtype == h.dtype && dh.dtype == h.dtype && (!dw.data || dw.dtype == DTYPE_F32) && (!dresidual.data || dresidual.dtype == h.dtype),
-               "rmsnorm_backward", "types");
+    cuda_check(h.dtype == DTYPE_F32 && w.dtype == DTYPE_F32 && (!dw.data || dw.dtype == DTYPE_F32), "rmsnorm_backward", "types");
     if (h.rows == 0)
         return;
-    if (dw.data)
-        BY_TYPE(h.dtype, "rmsnorm_backward", T, {
-            WeightTerm<T> term = {(const T *)dy.data, (const T *)h.data, dy.ld, h.ld, rstd};
-            Tensor both[] = {dy, h};
-            if (vector_width(h.dtype, h.cols, both, 2) > 1)
-                column_sums<4 / (int)sizeof(T)>(s, "rmsnorm_backward", f32(dw), term, h.rows, h.cols);
-            else
-                column_sums<1>(s, "rmsnorm_backward", f32(dw), term, h.rows, h.cols);
-        });
+    if (dw.data) {
+        WeightTerm term = {either(dy), f32(h), h.ld, rstd};
+        column_sums<1>(s, "rmsnorm_backward", f32(dw), term, h.rows, h.cols);
+    }
     Tensor all[] = {dh, dy, h, w, dresidual};
-    BY_TYPE(h.dtype, "rmsnorm_backward", T, BY_TYPE(w.dtype, "rmsnorm_backward", W, BY_VECTOR(vector_width(h.dtype, h.cols, all, 5), T, N, BY_ROW(h.cols, N, ROW_WARPS, HELD, {
-                                auto kernel = rmsnorm_rows_backward<T, W, N, ROW_WARPS, HELD>;
-                                LAUNCH(kernel, blocks_of(h.rows, WARPS / ROW_WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, (T *)dh.data, dh.ld,
-                                       (const T *)dy.data, dy.ld, (const T *)h.data, h.ld, rstd, (const W *)w.data, (const T *)dresidual.data,
-                                       dresidual.ld, h.rows, h.cols);
-                            }))));
+    BY_ROW(vector_width(DTYPE_F32, h.cols, all, 5) > 1, h.cols, N, ROW_WARPS, HELD, {
+        auto kernel = rmsnorm_rows_backward<N, ROW_WARPS, HELD>;
+        LAUNCH(kernel, blocks_of(h.rows, WARPS / ROW_WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, either(dh), either(dy), f32(h), h.ld, rstd,
+               f32(w), either(dresidual), h.rows, h.cols);
+    });
     cuda_launched(s, "rmsnorm_backward");
 }

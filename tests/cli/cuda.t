@@ -42,4 +42,10 @@ for t in dpo rm; do
 done
 like "rmtrain --score" "$(cat "$T/scores-cpu")" '^-?[0-9.]+ -?[0-9.]+$'
 same "rmtrain --score gives the CPU's scores" "$T/scores-cpu" "$T/scores-cuda"
+if [ -x "$BIN/../tests/bench/gpu" ]; then
+    ok "the measuring program runs" "$BIN/../tests/bench/gpu" small
+    like "and trains" "$(tail -n 1 "$T/.out")" 'training .* tokens/s .* loss 4\.'
+else
+    skip "the measuring program" "not built"
+fi
 done_testing

@@ -133,9 +133,11 @@ static void test_rmsnorm(const char *on)
         for (size_t c = 0; c < sizeof shapes / sizeof *shapes - !large; c++)
             for (int form = 0; form < 4; form++, cases++) {
                 int64_t rows = shapes[c][0], n = shapes[c][1], ld = n + (form & 2 ? 5 : 0);
-                Twin x = twin_typed(t, rows, n, ld), sub = twin_typed(t, rows, n, ld), w = twin_typed(form & 1 ? t : DTYPE_F32, 1, n, n);
-                Twin y = twin_typed(t, rows, n, ld), h = twin_typed(t, rows, n, ld), rstd = twin(1, rows, rows), dy = twin_typed(t, rows, n, ld);
-                Twin dh = twin_typed(t, rows, n, ld), dw = twin(1, n, n), extra = twin_typed(t, rows, n, ld);
+                Twin x = twin(rows, n, ld), sub = twin_typed(t, rows, n, ld), w = twin(1, n, n);
+                Twin y = twin_typed(t, rows, n, ld), h = twin(rows, n, ld), rstd = twin(1, rows, rows), dy = twin_typed(t, rows, n, ld);
+                /* The residual stream's gradient is f32 or of the branches' type. */
+                Dtype u = form & 1 ? DTYPE_F32 : t;
+                Twin dh = twin_typed(u, rows, n, ld), dw = twin(1, n, n), extra = twin_typed(u, rows, n, ld);
                 Tensor none = {0};
                 bool with = form & 1;
                 cpu->ops->rmsnorm_forward(host, y.here, h.here, rstd.here.data, x.here, with ? sub.here : none, w.here, 1e-5f);

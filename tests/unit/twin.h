@@ -18,7 +18,7 @@ static Device *cpu, *gpu;
 static Stream *host, *stream;
 static uint64_t counter;
 static void *object; /* the shared object that is being tested */
-static bool large;   /* on a real GPU */
+static bool large;   /* on a real GPU, unless the second argument is `brief` (for compute-sanitizer, which takes its time) */
 
 /* The CPU's is f32; the GPU's has the type asked for, and the same values. */
 typedef struct Twin {
@@ -147,7 +147,7 @@ static double tolerance(Dtype t)
 }
 
 /* `file` of the folder lib beside this program's folder. */
-static void twin_run(const char *on, const char *file, bool needed, void (*tests)(const char *on))
+static void twin_run(const char *on, const char *file, bool needed, bool brief, void (*tests)(const char *on))
 {
     char self[4096];
     ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
@@ -178,7 +178,7 @@ static void twin_run(const char *on, const char *file, bool needed, void (*tests
         dlclose(object);
         return;
     }
-    large = strcmp(on, "gpu") == 0;
+    large = strcmp(on, "gpu") == 0 && !brief;
     stream = gpu->stream_new(gpu);
     tests(on);
     gpu->stream_free(stream);
@@ -188,12 +188,12 @@ static void twin_run(const char *on, const char *file, bool needed, void (*tests
 
 static int twin_main(int argc, char **argv, void (*tests)(const char *on))
 {
-    bool needed = argc > 1 && strcmp(argv[1], "gpu") == 0;
+    bool needed = argc > 1 && strcmp(argv[1], "gpu") == 0, brief = argc > 2 && strcmp(argv[2], "brief") == 0;
     cpu = device_open("cpu", needed ? 0 : 1, NULL);
     host = cpu->stream_new(cpu);
     if (!needed)
-        twin_run("emulation", "liblmpipe-emulated.so", false, tests);
-    twin_run("gpu", "liblmpipe-cuda.so", needed, tests);
+        twin_run("emulation", "liblmpipe-emulated.so", false, false, tests);
+    twin_run("gpu", "liblmpipe-cuda.so", needed, brief, tests);
     cpu->stream_free(host);
     device_close(cpu);
     return tap_end();
