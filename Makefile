@@ -37,6 +37,7 @@ LIBRARY_C := $(wildcard libcommon/*/*.c kernels/*.c kernels/cpu/*.c)
 LIBRARY_CC := $(wildcard libcommon/*/*.cc)
 LIBRARY_O = $(LIBRARY_C:%.c=$(B)/%.o) $(LIBRARY_CC:%.cc=$(B)/%.o)
 SELFTEST = $(B)/tests/unit/emulation
+RACES = $(if $(SAN),,$(B)/tests/unit/races)
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 # The CUDA kernels: a shared object where the toolkit has cuBLASLt, and the same sources on the host for tests.
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
@@ -58,7 +59,7 @@ all: $(BUILT) $(CUDA_OBJECT) ## build every program (V=1 shows the commands)
 smoke: all $(UNIT) $(EMULATED) $(SELFTEST) ## a minute of tests, for every commit
 	$(Q)B=$(B) sh tests/run smoke
 
-check: all $(UNIT) $(EMULATED) $(SELFTEST) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
+check: all $(UNIT) $(EMULATED) $(SELFTEST) $(RACES) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
 	$(Q)B=$(B) sh tests/run check
 
 # Libraries, kernels and parsers again in a build with sanitizers.
@@ -164,11 +165,30 @@ $(SELFTEST): $(B)/emulated/selftest.o $(EMULATION_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -o $@ $^
 
+# The kernels under the thread sanitizer, which must not look into the emulation itself nor lose sight of memset (-fno-builtin).
+RACES_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/races/%.o) $(patsubst %,$(B)/races/%.o,races emulation tensor memory)
+EMULATE_RACES = $(EMULATE) -O1 -DRACES
+$(B)/races/cuda/%.o: kernels/cuda/%.cu
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(EMULATE_RACES) -fsanitize=thread -fno-builtin -c -o $@ $<
+
+$(B)/races/races.o: tests/emulation/races.cc
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(EMULATE_RACES) -fsanitize=thread -fno-builtin -c -o $@ $<
+
+$(B)/races/%.o: tests/emulation/%.cc
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(EMULATE_RACES) -c -o $@ $<
+
+$(B)/tests/unit/races: $(RACES_O) $(B)/liblmpipe.a
+	$(call say,LINK)
+	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -fsanitize=thread -fopenmp -o $@ $^ $(LIBS)
+
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 	$(call say,LINK)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $< $(B)/liblmpipe.a $(LIBS)
 
--include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d)
+-include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
 .PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help

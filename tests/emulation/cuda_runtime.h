@@ -55,6 +55,7 @@ const EmulatedThread *emulation_thread();
 
 void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()> &body);
 void emulation_barrier(const char *place);
+void emulation_syncwarp(const char *place);
 /* Memory of the block for the variable declared at `place`, the same for all its threads. NULL place: the dynamic one. */
 void *emulation_shared(const char *place, size_t bytes);
 /* Every lane gives `bytes` of a value and gets those of lane `from`. */
@@ -72,7 +73,7 @@ const void *emulation_aligned(const char *place, const void *p, size_t bytes);
 #define SHARED_DYNAMIC(type, name) type *name = (type *)emulation_shared(NULL, 0)
 
 #define __syncthreads() emulation_barrier(EMULATION_PLACE)
-#define __syncwarp() ((void)emulation_shuffle(EMULATION_PLACE, 0xffffffffu, 0, emulation_lane()))
+#define __syncwarp() emulation_syncwarp(EMULATION_PLACE)
 #define __trap() emulation_trap(EMULATION_PLACE)
 template <typename T> T emulation_shuffle(const char *place, unsigned mask, T value, unsigned from)
 {

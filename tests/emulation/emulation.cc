@@ -35,6 +35,10 @@ struct Block {
     size_t done = 0;
     Fiber *current = NULL;
     size_t dynamic_bytes, static_bytes = 0;
+    /* Addresses by which the thread sanitizer is told of an order: of the launch's begin and end, and of barriers in turn, since a thread
+     * may come to the next while another has not left the last. */
+    char begin_token, end_token, barrier_tokens[2];
+    unsigned barriers = 0;
 #ifdef __x86_64__
     void *scheduler;
 #else
@@ -49,6 +53,12 @@ thread_local Block *block;
 thread_local uint64_t order = 0;
 thread_local cudaError_t last_error = cudaSuccess;
 thread_local bool fail_next = false;
+#ifdef RACES
+/* Nothing may be allocated in a fiber of the thread sanitizer: shared memory is cut from a piece made for the block. */
+thread_local void *scheduler_fiber;
+thread_local char *shared_room;
+thread_local size_t shared_used;
+#endif
 /* How much shared memory each kernel has asked for (cudaFuncSetAttribute). */
 thread_local std::map<const void *, size_t> asked;
 /* Stacks outlive their block: making them is what costs. */
@@ -79,6 +89,9 @@ void to_scheduler(bool last)
 #ifdef ASAN
     __sanitizer_start_switch_fiber(last ? NULL : &f->fake_stack, block->scheduler_stack, block->scheduler_bytes);
 #endif
+#ifdef RACES
+    __tsan_switch_to_fiber(scheduler_fiber, __tsan_switch_to_fiber_no_sync);
+#endif
 #ifdef __x86_64__
     emulation_switch(&f->stack_pointer, block->scheduler);
 #else
@@ -94,7 +107,9 @@ void fiber_main()
 #ifdef ASAN
     __sanitizer_finish_switch_fiber(NULL, &block->scheduler_stack, &block->scheduler_bytes);
 #endif
+    RACES_ACQUIRE(&block->begin_token);
     (*block->body)();
+    RACES_RELEASE(&block->end_token);
     block->current->state = DONE;
     block->done++;
     to_scheduler(true);
@@ -106,6 +121,9 @@ void to_fiber(Fiber *f)
     block->current = f;
 #ifdef ASAN
     __sanitizer_start_switch_fiber(&block->fake_stack, f->stack, STACK_BYTES);
+#endif
+#ifdef RACES
+    __tsan_switch_to_fiber(f->race_fiber, __tsan_switch_to_fiber_no_sync);
 #endif
 #ifdef __x86_64__
     emulation_switch(&block->scheduler, f->stack_pointer);
@@ -154,6 +172,7 @@ void open_barrier()
     }
     if (block->done > 0)
         fail("some threads have ended while others wait at the barrier", place, NULL);
+    block->barriers++;
     for (Fiber &f : block->fibers) {
         f.state = READY;
         block->ready.push_back(&f);
@@ -206,7 +225,7 @@ unsigned warp_gather(const char *place, const void *give, size_t bytes, void (*l
     else if (w->place != place && strcmp(w->place, place) != 0)
         fail("lanes of a warp are at different operations,", w->place, place);
     unsigned set = w->generation & 1;
-    memcpy(w->given[set][f->lane], give, bytes);
+    move_bytes(w->given[set][f->lane], give, bytes);
     if (++w->arrived < w->lanes) {
         f->state = IN_WARP_OPERATION;
         f->place = place;
@@ -243,7 +262,22 @@ void emulation_barrier(const char *place)
 {
     block->current->state = AT_BARRIER;
     block->current->place = place;
+    char *token = &block->barrier_tokens[block->barriers & 1];
+    RACES_RELEASE(token);
     to_scheduler(false);
+    RACES_ACQUIRE(token);
+    (void)token;
+}
+
+/* Orders the memory of a warp's lanes, which shuffles don't. */
+void emulation_syncwarp(const char *place)
+{
+    Warp *w = block->current->warp;
+    unsigned char *token = &w->given[w->generation & 1][0][0];
+    RACES_RELEASE(token);
+    warp_gather(place, "", 0, NULL);
+    RACES_ACQUIRE(token);
+    (void)token;
 }
 
 void emulation_trap(const char *place)
@@ -268,8 +302,13 @@ void *emulation_shared(const char *place, size_t bytes)
     block->static_bytes += place ? bytes : 0;
     if (block->static_bytes > SHARED_PLAIN || block->static_bytes + block->dynamic_bytes > SHARED_MOST)
         fail("too much shared memory", place, NULL);
+#ifdef RACES
+    void *memory = shared_room + shared_used;
+    shared_used += (bytes + 15) / 16 * 16;
+#else
     void *memory = malloc(bytes ? bytes : 1);
     memset(memory, 0xff, bytes);
+#endif
     block->shared.push_back({place, memory});
     return memory;
 }
@@ -298,7 +337,7 @@ void emulation_exchange(const char *place, unsigned mask, const void *give, void
     if (from >= w->lanes)
         fail("a warp operation reads a lane that is not there, at", place, NULL);
     unsigned set = warp_gather(place, give, bytes, NULL);
-    memcpy(take, w->given[set][from], bytes);
+    move_bytes(take, w->given[set][from], bytes);
 }
 
 cudaError_t emulation_need_shared(const void *kernel, size_t bytes)
@@ -343,6 +382,12 @@ void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 size
         stacks.push_back((char *)malloc(STACK_BYTES));
     here.body = &body;
     here.dynamic_bytes = shared_bytes;
+#ifdef RACES
+    std::vector<void *> spent;
+    std::vector<char *> spent_rooms;
+    while (stacks.size() < threads * blocks)
+        stacks.push_back((char *)malloc(STACK_BYTES));
+#endif
     for (size_t b = 0; b < blocks; b++) {
         here.fibers.resize(threads);
         here.warps.resize((threads + 31) / 32);
@@ -363,14 +408,43 @@ void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 size
             if (f->lane == 0)
                 f->warp->fibers = f;
             f->warp->lanes++;
+#ifdef RACES
+            f->stack = stacks[b * threads + t];
+#else
             f->stack = stacks[t];
+#endif
             prepare(f);
             here.ready.push_back(f);
         }
+#ifdef RACES
+        scheduler_fiber = __tsan_get_current_fiber();
+        shared_room = (char *)malloc(SHARED_MOST + 4096);
+        memset(shared_room, 0xff, SHARED_MOST + 4096);
+        shared_used = 0;
+        here.shared.reserve(64);
+        for (Fiber &f : here.fibers) {
+            f.race_fiber = __tsan_create_fiber(0);
+            f.copies.reserve(4096);
+        }
+        RACES_RELEASE(&here.begin_token);
+        run_block();
+        for (Fiber &f : here.fibers)
+            spent.push_back(f.race_fiber);
+        spent_rooms.push_back(shared_room);
+#else
         run_block();
         for (Shared &s : here.shared)
             free(s.memory);
+#endif
         here.shared.clear();
     }
+#ifdef RACES
+    /* Fibers and shared memory of one launch are all different, so that blocks are strangers to one another. */
+    RACES_ACQUIRE(&here.end_token);
+    for (void *f : spent)
+        __tsan_destroy_fiber(f);
+    for (char *room : spent_rooms)
+        free(room);
+#endif
     block = NULL;
 }

@@ -20,8 +20,31 @@
 #ifndef __x86_64__
 #include <ucontext.h>
 #endif
+/* The thread sanitizer's build (tests/emulation/races.cc): kernels are compiled with it, the emulation's own files are not, and tell it
+ * here what they do in the kernels' name. Each fiber is a thread to it, which barriers order and warp operations don't. */
+#ifdef RACES
+#include <sanitizer/tsan_interface.h>
+extern "C" void __tsan_read_range(void *p, unsigned long bytes);
+extern "C" void __tsan_write_range(void *p, unsigned long bytes);
+#define RACES_READ(p, bytes) __tsan_read_range((void *)(uintptr_t)(p), bytes)
+#define RACES_WRITE(p, bytes) __tsan_write_range(p, bytes)
+#define RACES_RELEASE(token) __tsan_release(token)
+#define RACES_ACQUIRE(token) __tsan_acquire(token)
+#else
+#define RACES_READ(p, bytes) ((void)0)
+#define RACES_WRITE(p, bytes) ((void)0)
+#define RACES_RELEASE(token) ((void)0)
+#define RACES_ACQUIRE(token) ((void)0)
+#endif
 
 namespace emulation {
+
+/* memcpy that no sanitizer looks into: what the emulation moves is its own affair. */
+inline void move_bytes(void *to, const void *from, size_t bytes)
+{
+    for (size_t i = 0; i < bytes; i++)
+        ((volatile unsigned char *)to)[i] = ((const unsigned char *)from)[i];
+}
 
 enum State { READY, AT_BARRIER, IN_WARP_OPERATION, DONE };
 
@@ -54,6 +77,7 @@ struct Fiber {
     ucontext_t context;
 #endif
     void *fake_stack = NULL;
+    void *race_fiber = NULL;
     char *stack;
 };
 

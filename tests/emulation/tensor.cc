@@ -24,7 +24,7 @@ static void mma_last(Warp *w, unsigned set)
     for (unsigned lane = 0; lane < 32; lane++) {
         unsigned g = lane / 4, t = lane % 4;
         MmaOperands o;
-        memcpy(&o, w->given[set][lane], sizeof o);
+        move_bytes(&o, w->given[set][lane], sizeof o);
         for (int i = 0; i < 4; i++)
             for (int high = 0; high < 2; high++)
                 a[g + i % 2 * 8][2 * t + i / 2 * 8 + high] = bf16(o.a[i], high);
@@ -41,7 +41,7 @@ static void mma_last(Warp *w, unsigned set)
     for (unsigned lane = 0; lane < 32; lane++) {
         unsigned g = lane / 4, t = lane % 4;
         float out[4] = {c[g][2 * t], c[g][2 * t + 1], c[g + 8][2 * t], c[g + 8][2 * t + 1]};
-        memcpy(w->results[set][lane], out, sizeof out);
+        move_bytes(w->results[set][lane], out, sizeof out);
     }
 }
 
@@ -56,7 +56,7 @@ void emulation_mma(const char *place, float (&c)[4], const uint32_t (&a)[4], uin
     whole_warp(place);
     MmaOperands o = {{a[0], a[1], a[2], a[3]}, {b0, b1}, {c[0], c[1], c[2], c[3]}};
     unsigned set = warp_gather(place, &o, sizeof o, mma_last);
-    memcpy(c, current()->warp->results[set][current()->lane], sizeof c);
+    move_bytes(c, current()->warp->results[set][current()->lane], sizeof c);
 }
 
 /* Lanes 8i … 8i+7 give the rows of the 8×8 matrix i; lane l gets of each matrix row l/4, elements 2(l%4) and the next, or of the
@@ -65,7 +65,7 @@ static void ldmatrix_rows(Warp *w, unsigned set, bool transposed)
 {
     const uint16_t *rows[32];
     for (unsigned lane = 0; lane < 32; lane++)
-        memcpy(&rows[lane], w->given[set][lane], sizeof rows[lane]);
+        move_bytes(&rows[lane], w->given[set][lane], sizeof rows[lane]);
     for (unsigned i = 0; i < 4; i++) {
         unsigned banks = 0;
         for (unsigned r = 0; r < 8; r++)
@@ -79,7 +79,7 @@ static void ldmatrix_rows(Warp *w, unsigned set, bool transposed)
             uint16_t low = transposed ? rows[8 * i + 2 * t][g] : rows[8 * i + g][2 * t];
             uint16_t high = transposed ? rows[8 * i + 2 * t + 1][g] : rows[8 * i + g][2 * t + 1];
             uint32_t pair = low | (uint32_t)high << 16;
-            memcpy(w->results[set][lane] + 4 * i, &pair, sizeof pair);
+            move_bytes(w->results[set][lane] + 4 * i, &pair, sizeof pair);
         }
 }
 
@@ -87,16 +87,19 @@ void emulation_ldmatrix(const char *place, uint32_t (&to)[4], const void *row, b
 {
     whole_warp(place);
     emulation_aligned(place, row, 16);
+    RACES_READ(row, 16);
     unsigned set = warp_gather(place, &row, sizeof row, transposed ? [](Warp *w, unsigned s) { ldmatrix_rows(w, s, true); }
                                                                    : [](Warp *w, unsigned s) { ldmatrix_rows(w, s, false); });
-    memcpy(to, current()->warp->results[set][current()->lane], sizeof to);
+    move_bytes(to, current()->warp->results[set][current()->lane], sizeof to);
 }
 
 void emulation_copy_async(const char *place, void *to, const void *from, unsigned bytes, bool wanted)
 {
     emulation_aligned(place, to, bytes);
     emulation_aligned(place, from, bytes);
-    memset(to, 0xff, bytes);
+    RACES_WRITE(to, bytes);
+    static const unsigned char poison[16] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+    move_bytes(to, poison, bytes);
     current()->copies.push_back({(unsigned char *)to, wanted ? (const unsigned char *)from : NULL, bytes, current()->group});
 }
 
@@ -112,10 +115,12 @@ void emulation_copy_wait(unsigned pending)
     for (const AsyncCopy &c : f->copies) {
         if (c.group + pending >= f->group) {
             f->copies[kept++] = c;
-        } else if (c.from) {
-            memcpy(c.to, c.from, c.bytes);
         } else {
-            memset(c.to, 0, c.bytes);
+            static const unsigned char zeros[16] = {0};
+            RACES_WRITE(c.to, c.bytes);
+            if (c.from)
+                RACES_READ(c.from, c.bytes);
+            move_bytes(c.to, c.from ? c.from : zeros, c.bytes);
         }
     }
     f->copies.resize(kept);
