@@ -1,27 +1,30 @@
 /* dpo: direct preference optimisation in Llama 3's form: the sigmoid loss on sums of log-probabilities, a term of plain
  * likelihood on the chosen answers, and the tokens that end a turn masked out of the preference. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/thread.h"
+#include "cmd/dpo/loss.h"
 #include "model/folder.h"
 #include "train/posttrain.h"
 
 static PostTrain self = POSTTRAIN_DEFAULT;
 static struct {
-    const char *reference, *loss;
-    double beta, nll_weight;
+    const char *reference_path;
+    PairLoss loss;
+    double nll_weight;
     bool keep_endings;
-    float *reference_sums; /* of each example, computed once */
-} dpo = {.beta = 0.1, .nll_weight = 0.2, .loss = "sigmoid"};
+    double *reference, *held_out_reference; /* log-probability of each example's counted tokens, computed once */
+} dpo = {.loss = {.kind = "sigmoid", .beta = 0.1, .label_smoothing = 0.1}, .nll_weight = 0.2};
 
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
-    {"reference", 0, OPTION_STRING, &dpo.reference, "DIR", "reference model (default: --model)", 0, 0, 0},
-    {"beta", 0, OPTION_NUMBER, &dpo.beta, "X", "strength of the reference (default 0.1)", 0, 1e-9, 1e6},
-    {"loss", 0, OPTION_CHOICE, &dpo.loss, "KIND", "sigmoid, hinge or ipo (default sigmoid)", "sigmoid|hinge|ipo", 0, 0},
+    POSTTRAIN_VAL_OPTIONS(&self),
+    {"reference", 0, OPTION_STRING, &dpo.reference_path, "DIR", "reference model (default: --model)", 0, 0, 0},
+    {"beta", 0, OPTION_NUMBER, &dpo.loss.beta, "X", "strength of the reference (default 0.1)", 0, 1e-9, 1e6},
+    {"loss", 0, OPTION_CHOICE, &dpo.loss.kind, "KIND", "sigmoid, hinge, ipo, cdpo, … (default sigmoid)", DPO_LOSSES, 0, 0},
+    {"label-smoothing", 0, OPTION_NUMBER, &dpo.loss.label_smoothing, "X", "wrong labels that cdpo, robust expect (default 0.1)", 0, 0, 0.49},
     {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, 0, 1e6},
     {"keep-endings", 0, OPTION_FLAG, &dpo.keep_endings, 0, "let the end-of-turn token count in the preference", 0, 0, 0},
     TRAIN_OPTIONS(&self.train, "1e-5", "0"),
@@ -36,34 +39,7 @@ static const Option options[] = {
 };
 
 static const char *const free_options[] = {"rows", NULL};
-static const char *const extras[] = {"rewards_chosen", "rewards_rejected", "rewards_accuracy", "rewards_margin", "nll", "logps_chosen", "logps_rejected", NULL};
-
-static double log_sigmoid(double x)
-{
-    return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x));
-}
-
-static double sigmoid(double x)
-{
-    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
-}
-
-/* d loss / d delta and the loss of one pair; delta is the policy's log-ratio less the reference's (for ipo each side has been
- * divided by its length). trl/trainer/dpo_trainer.py. */
-static double pair_loss(double delta, double *gradient)
-{
-    if (strcmp(dpo.loss, "hinge") == 0) {
-        *gradient = dpo.beta * delta < 1 ? -dpo.beta : 0;
-        return fmax(0, 1 - dpo.beta * delta);
-    }
-    if (strcmp(dpo.loss, "ipo") == 0) {
-        double off = delta - 1 / (2 * dpo.beta);
-        *gradient = 2 * off;
-        return off * off;
-    }
-    *gradient = -dpo.beta * sigmoid(-dpo.beta * delta);
-    return -log_sigmoid(dpo.beta * delta);
-}
+static const char *const extras[] = {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "nll_loss", "logps/chosen", "logps/rejected", NULL};
 
 /* Sum of the log-probabilities of each example's answer: what the preference counts, and beside it all of it. */
 typedef struct AnswerSum {
@@ -95,82 +71,97 @@ static void add_sums(const Examples *examples, const Batch *b, const float *logp
     }
 }
 
-/* One pass over the reference model for all pairs. */
-static int reference_sums(PostTrain *p, Error *err)
+/* Sums of every example of a plan that is laid out, by a forward pass over its batches. */
+static int plan_sums(Model *m, Slot *slot, const Examples *x, Plan *plan, int64_t batches, AnswerSum *sums, int64_t *tokens, Error *err)
 {
-    Model reference, *m = &p->model;
-    bool other = dpo.reference && strcmp(dpo.reference, p->model_path) != 0;
-    if (other) {
-        char *folder = folder_resolve(dpo.reference, err);
-        int status = folder ? folder_load(&reference, folder, 0, 0, p->device, err) : -1;
-        free(folder);
-        if (status < 0)
-            return -1;
-        m = &reference;
-        if (model_compute_in(m, p->model.dtype, err) < 0) {
-            model_close(&reference);
-            return -1;
-        }
-        if (reference.config.vocab_size != p->model.config.vocab_size) {
-            model_close(&reference);
-            return error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference);
-        }
-    }
-    Slot slot;
-    int status = slot_new(&slot, m, p->plan.rows, MODE_SCORE, err);
-    AnswerSum *sums = memory_zalloc(p->examples.count, sizeof *sums);
-    float *logprob = memory_alloc((size_t)p->plan.rows, sizeof *logprob);
-    int64_t batches = plan_all(&p->plan, true);
-    for (int64_t b = 0; b < batches && status == 0; b++) {
-        plan_batch(&p->plan, b, true);
-        status = slot_load(&slot, &p->plan.batch, err);
+    const Batch *b = &plan->batch;
+    float *logprob = memory_alloc((size_t)b->rows, sizeof *logprob);
+    int status = 0;
+    for (int64_t i = 0; i < batches && status == 0; i++) {
+        plan_batch(plan, i, true);
+        status = slot_load(slot, b, err);
         if (status < 0)
             break;
-        model_forward(m, &slot);
-        head_logprobs(m, &slot, p->plan.batch.labels, logprob, NULL, NULL);
-        add_sums(&p->examples, &p->plan.batch, logprob, sums);
+        model_forward(m, slot);
+        head_logprobs(m, slot, b->labels, logprob, NULL, NULL);
+        add_sums(x, b, logprob, sums);
+        *tokens += b->tokens_used;
     }
-    dpo.reference_sums = memory_alloc(p->examples.count, sizeof *dpo.reference_sums);
-    for (size_t i = 0; i < p->examples.count; i++)
-        dpo.reference_sums[i] = (float)sums[i].counted;
-    free(sums);
     free(logprob);
-    slot_free(&slot);
-    if (other)
-        model_close(&reference);
     return status;
 }
 
-/* From the sums of a step's pairs to d loss / d log-probability of each example's tokens. */
-static void step_gradients(PostTrain *p, const AnswerSum *sums, double *counted_gradient, double *nll_gradient, TrainStep *out)
+static double *reference_sums(Model *m, Slot *slot, const Examples *x, Plan *plan, Error *err)
 {
-    const Examples *x = &p->examples;
-    int64_t pairs = 0, chosen_tokens = 0;
-    for (size_t i = 0; i < p->plan.step_count; i++)
-        if (x->items[p->plan.step_examples[i]].rank == 0) {
-            pairs++;
-            chosen_tokens += sums[p->plan.step_examples[i]].all_tokens;
-        }
-    double preference = 0, nll = 0, *e = out->extra;
-    bool ipo = strcmp(dpo.loss, "ipo") == 0;
-    for (size_t i = 0; i + 1 < p->plan.step_count; i += 2) {
-        size_t c = p->plan.step_examples[i], r = p->plan.step_examples[i + 1];
-        double up = sums[c].counted - (double)dpo.reference_sums[c], down = sums[r].counted - (double)dpo.reference_sums[r], gradient;
-        double nc = ipo ? fmax(1, (double)sums[c].counted_tokens) : 1, nr = ipo ? fmax(1, (double)sums[r].counted_tokens) : 1;
-        preference += pair_loss(up / nc - down / nr, &gradient) / (double)pairs;
-        counted_gradient[c] = gradient / nc / (double)pairs;
-        counted_gradient[r] = -gradient / nr / (double)pairs;
-        nll -= sums[c].all / (double)chosen_tokens;
-        nll_gradient[c] = -dpo.nll_weight / (double)chosen_tokens;
-        e[0] += dpo.beta * up / (double)pairs;
-        e[1] += dpo.beta * down / (double)pairs;
-        e[2] += (up > down) / (double)pairs;
-        e[3] += dpo.beta * (up - down) / (double)pairs;
-        e[5] += sums[c].counted / (double)pairs;
-        e[6] += sums[r].counted / (double)pairs;
+    AnswerSum *sums = memory_zalloc(x->count, sizeof *sums);
+    double *out = memory_alloc(x->count, sizeof *out);
+    int64_t tokens = 0;
+    int status = plan_sums(m, slot, x, plan, plan_all(plan, true), sums, &tokens, err);
+    for (size_t i = 0; i < x->count; i++)
+        out[i] = sums[i].counted;
+    free(sums);
+    if (status == 0)
+        return out;
+    free(out);
+    return NULL;
+}
+
+/* One pass over the reference model for all pairs. */
+static int reference_pass(PostTrain *p, Error *err)
+{
+    Model other = {0}, *m = &p->model;
+    if (dpo.reference_path && strcmp(dpo.reference_path, p->model_path) != 0) {
+        char *folder = folder_resolve(dpo.reference_path, err);
+        int status = folder ? folder_load(&other, folder, 0, 0, p->device, err) : -1;
+        free(folder);
+        if (status < 0)
+            return -1;
+        m = &other;
     }
-    e[4] = nll;
-    out->loss = preference + dpo.nll_weight * nll;
+    Slot slot = {0};
+    int status = m == &other ? model_compute_in(m, p->model.dtype, err) : 0;
+    if (status == 0 && m->config.vocab_size != p->model.config.vocab_size)
+        status = error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference_path);
+    if (status == 0)
+        status = slot_new(&slot, m, p->plan.rows, MODE_SCORE, err);
+    if (status == 0)
+        status = (dpo.reference = reference_sums(m, &slot, &p->examples, &p->plan, err)) ? 0 : -1;
+    if (status == 0 && p->val)
+        status = (dpo.held_out_reference = reference_sums(m, &slot, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
+    slot_free(&slot);
+    if (m == &other)
+        model_close(&other);
+    return status;
+}
+
+/* From the sums of a layout's pairs to the loss and its metrics (in the order of `extras`); where the arrays are given, to
+ * d loss / d log-probability of each example's tokens too. */
+static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *reference, double *counted_gradient,
+                         double *nll_gradient, double *e)
+{
+    double pairs = (double)plan->step_count / 2, chosen_tokens = 0, loss = 0, beta = dpo.loss.beta;
+    for (size_t i = 0; i < plan->step_count; i += 2)
+        chosen_tokens += (double)sums[plan->step_examples[i]].all_tokens;
+    for (size_t i = 0; i + 1 < plan->step_count; i += 2) {
+        size_t c = plan->step_examples[i], r = plan->step_examples[i + 1];
+        PairSide up = {sums[c].counted - reference[c], (double)sums[c].counted_tokens};
+        PairSide down = {sums[r].counted - reference[r], (double)sums[r].counted_tokens};
+        double dc, dr;
+        loss += pair_loss(&dpo.loss, up, down, &dc, &dr) / pairs;
+        if (counted_gradient) {
+            counted_gradient[c] = dc / pairs;
+            counted_gradient[r] = dr / pairs;
+            nll_gradient[c] = -dpo.nll_weight / chosen_tokens;
+        }
+        e[0] += beta * up.ratio / pairs;
+        e[1] += beta * down.ratio / pairs;
+        e[2] += (up.ratio > down.ratio) / pairs;
+        e[3] += beta * (up.ratio - down.ratio) / pairs;
+        e[4] -= sums[c].all / chosen_tokens;
+        e[5] += sums[c].counted / pairs;
+        e[6] += sums[r].counted / pairs;
+    }
+    return loss + dpo.nll_weight * e[4];
 }
 
 static void token_gradients(const Examples *examples, const Batch *b, const double *counted_gradient, const double *nll_gradient, float *dlogprob)
@@ -217,13 +208,31 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
             model_backward(m, &p->slot);
         }
         if (pass == 0)
-            step_gradients(p, sums, counted, nll, out);
+            out->loss = pairs_loss(&p->plan, sums, dpo.reference, counted, nll, out->extra);
     }
     free(sums);
     free(counted);
     free(nll);
     free(logprob);
     free(lse);
+    return status;
+}
+
+/* val_loss, and as the score the share of pairs whose chosen answer has the greater reward. */
+static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
+{
+    PostTrain *p = context;
+    AnswerSum *sums = memory_zalloc(p->held_out.count, sizeof *sums);
+    double e[TRAIN_EXTRAS] = {0};
+    int64_t tokens = 0;
+    int status = plan_sums(m, &p->slot, &p->held_out, &p->held_out_plan, plan_all(&p->held_out_plan, true), sums, &tokens, err);
+    if (status == 0) {
+        *loss = pairs_loss(&p->held_out_plan, sums, dpo.held_out_reference, NULL, NULL, e);
+        *score = e[2];
+        metrics_number(log, "val_rewards/accuracies", e[2]);
+        metrics_number(log, "val_rewards/margins", e[3]);
+    }
+    free(sums);
     return status;
 }
 
@@ -238,14 +247,15 @@ int main(int argc, char **argv)
     if (status >= 0 || (status = posttrain_check(&self)) >= 0)
         return status;
     Error err;
-    if (posttrain_open(&self, EXAMPLES_PREFERENCE, 0, set.operands, &err) < 0 || reference_sums(&self, &err) < 0) {
+    if (posttrain_open(&self, EXAMPLES_PREFERENCE, 0, set.operands, &err) < 0 || reference_pass(&self, &err) < 0) {
         status = message_failed(&err);
     } else {
-        TrainTask task = {.context = &self, .accumulate = accumulate, .free_options = free_options, .extra_names = extras,
+        TrainTask task = {.context = &self, .accumulate = accumulate, .evaluate = self.val ? evaluate : NULL, .free_options = free_options, .extra_names = extras,
                           .sequence_length = self.plan.sequence_length};
         status = train_run(&set, &self.common, &self.train, &self.model, &task);
     }
-    free(dpo.reference_sums);
+    free(dpo.reference);
+    free(dpo.held_out_reference);
     posttrain_close(&self);
     option_free(&set);
     return status;

@@ -27,8 +27,9 @@ static const Option options[] = {
     {"needle-length", 0, OPTION_LIST, &self.needle_lengths, "N", "tokens of the haystack (repeatable; default 1/4, 1/2 and all of --max-length)", 0, 0, 0},
     {"needle-samples", 0, OPTION_INTEGER, &self.needle_samples, "N", "needles for each length and depth (default 5)", 0, 1, 100000},
     {"chat", 0, OPTION_FLAG, &chat, 0, "put contexts through the chat template as one user turn", 0, 0, 0},
-    {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens seen at once (default: the model's length, at most 2048)", 0, 8, 1 << 24},
+    {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens seen at once (default: the model's length)", 0, 8, 1 << 24},
     {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "longest generated answer (default 32)", 0, 1, 1 << 20},
+    {"until", 0, OPTION_LIST, &self.until, "TEXT", "an answer of --match ends before this (repeatable)", 0, 0, 0},
     {"limit", 0, OPTION_INTEGER, &self.limit, "N", "first N records of each task only", 0, 1, 1e15},
     {"answers", 0, OPTION_STRING, &self.answers, "FILE", "write the records of --match with response and correct", 0, 0, 0},
     {"json", 0, OPTION_FLAG, &self.json, 0, "one JSON object a task and metric", 0, 0, 0},
@@ -74,37 +75,6 @@ char *task_name(const char *path)
     return name;
 }
 
-int eval_continuation(Eval *e, const int32_t *ids, int64_t count, int64_t context, double *logprob, bool *greedy, Error *err)
-{
-    /* max_length + 1 tokens fit: the last one is only a label (lm-evaluation-harness, api/model.py). */
-    int64_t drop = count - (e->max_length + 1) > 0 ? count - (e->max_length + 1) : 0;
-    ids += drop;
-    count -= drop;
-    context = context - drop < 1 ? 1 : context - drop;
-    Batch b;
-    batch_new(&b, 1, count - 1);
-    batch_place(&b, 0, ids, ids + 1, NULL, count - 1, -1, 0, 0);
-    for (int64_t t = 0; t + 1 < context; t++)
-        b.labels[t] = -1;
-    int status = slot_load(&e->slot, &b, err);
-    *logprob = 0;
-    *greedy = true;
-    if (status == 0) {
-        float *lp = memory_alloc((size_t)count, sizeof *lp);
-        int32_t *best = memory_alloc((size_t)count, sizeof *best);
-        model_forward(&e->model, &e->slot);
-        head_logprobs(&e->model, &e->slot, b.labels, lp, NULL, best);
-        for (int64_t t = context - 1; t < count - 1; t++) {
-            *logprob += (double)lp[t];
-            *greedy &= best[t] == ids[t + 1];
-        }
-        free(lp);
-        free(best);
-    }
-    batch_free(&b);
-    return status;
-}
-
 static int run(Eval *e, Error *err)
 {
     int status = 0;
@@ -143,10 +113,12 @@ static int open_model(Eval *e, ChatCoder *coder, Error *err)
     }
     if (tokenizer_size(e->tokenizer) > e->model.config.vocab_size)
         return error_set(err, "%s: the tokenizer has more tokens than the model", folder);
+    int64_t own = e->model.config.max_position_embeddings;
+    e->sample_length = e->max_length ? e->max_length : own < 2048 ? own : 2048;
     if (e->max_length == 0)
-        e->max_length = e->model.config.max_position_embeddings < 2048 ? e->model.config.max_position_embeddings : 2048;
-    int64_t rows = e->max_length < 2048 ? 2048 / e->max_length * e->max_length : e->max_length;
-    return slot_new(&e->slot, &e->model, rows, MODE_SCORE, err);
+        e->max_length = own;
+    /* Longer texts make it grow. */
+    return slot_new(&e->slot, &e->model, e->max_length < 2048 ? 2048 / e->max_length * e->max_length : 2048, MODE_SCORE, err);
 }
 
 int main(int argc, char **argv)

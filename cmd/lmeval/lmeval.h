@@ -15,18 +15,44 @@ typedef struct Eval {
     Encoder *encoder;
     ChatCoder *coder;      /* --chat, else NULL */
     Slot slot;
-    int64_t max_length, max_tokens, needle_samples, limit;
+    int64_t max_length;    /* tokens that the model sees at once */
+    int64_t sample_length; /* of a shard's samples and the longest needle: max_length, where not asked for 2048 at most */
+    int64_t max_tokens, needle_samples, limit;
     bool json;
     const char *folder, *answers; /* --answers: where --match writes what was answered */
-    OptionList needle_lengths;
+    OptionList needle_lengths, until;
 } Eval;
 
 /* One number of one task; stderr NaN where there is none. */
 void result_print(const Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n);
 
-/* Log-probability of ids[context …] given what stands before, and whether each was the arg max. Longer than max_length: the
- * front is dropped. */
-int eval_continuation(Eval *e, const int32_t *ids, int64_t count, int64_t context, double *logprob, bool *greedy, Error *err);
+/* A text whose tokens from number `context` on are scored, given those before. */
+typedef struct Request {
+    size_t first;           /* of its ids */
+    int64_t count, context;
+    double logprob;         /* of the continuation */
+    bool greedy;            /* each of its tokens was the arg max */
+} Request;
+
+/* Requests wait, so that one pass takes many. */
+typedef struct Requests {
+    Request *items;
+    size_t count, capacity;
+    Ids ids;
+    int64_t rows;
+} Requests;
+
+/* Adds ids[0 … count-1] with count > context ≥ 1; what is longer than max_length loses its front. */
+void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count, int64_t context);
+bool requests_full(const Requests *q, const Eval *e);
+int requests_score(Requests *q, Eval *e, Error *err);
+void requests_clear(Requests *q);
+void requests_free(Requests *q);
+/* Makes the slot large enough. */
+int eval_slot(Eval *e, int64_t rows, Error *err);
+int eval_prefix(const Eval *e, int32_t *id, Error *err);
+/* Appends a text's ids, behind the token that the tokenizer puts before every text, where it does. */
+int eval_encode(Eval *e, Span text, Ids *ids, Error *err);
 
 int eval_perplexity(Eval *e, const char *path, Error *err);
 int eval_choices(Eval *e, const char *path, Error *err);

@@ -1,4 +1,4 @@
-/* Exact match of greedily generated answers: white space at both ends is stripped, nothing else. Records may carry `task`, by
+/* Exact match of greedily generated answers: they end before an --until, white space at both ends is stripped, nothing else. Records may carry `task`, by
  * which scores are given too. */
 #include <inttypes.h>
 #include <math.h>
@@ -61,6 +61,10 @@ static int judge(Match *m, struct Waiting *w, const Answer *answer, const char *
     Buffer text = {0};
     if (answerer_text(&m->answerer, answer, &text, err) < 0)
         return -1;
+    for (size_t i = 0; i < m->e->until.count && text.length; i++) {
+        const char *end = memmem(text.data, text.length, m->e->until.values[i], strlen(m->e->until.values[i]));
+        text.length = end ? (size_t)(end - text.data) : text.length;
+    }
     Span got = stripped(text.data ? text.data : "", text.length), want = stripped(w->target, strlen(w->target));
     bool right = got.length == want.length && memcmp(got.data, want.data, got.length) == 0;
     tally(m, all, right);
@@ -124,8 +128,8 @@ static int take_record(void *context, Document *d, Error *err)
         return error_set(err, "%s:%" PRId64 ": needs 'context' and 'target'", d->file, d->line);
     if (answerer_prompt(&m->answerer, text, err) < 0)
         return error_prefix(err, "%s:%" PRId64, d->file, d->line);
-    if ((int64_t)m->answerer.ids.count > m->e->max_length)
-        return error_set(err, "%s:%" PRId64 ": a context of %zu tokens (--max-length %" PRId64 ")", d->file, d->line, m->answerer.ids.count, m->e->max_length);
+    if ((int64_t)m->answerer.ids.count > m->e->sample_length)
+        return error_set(err, "%s:%" PRId64 ": a context of %zu tokens (--max-length %" PRId64 ")", d->file, d->line, m->answerer.ids.count, m->e->sample_length);
     struct Waiting *w = &m->waiting[m->count++];
     *w = (struct Waiting){.ids = (int32_t *)memory_copy((char *)m->answerer.ids.data, m->answerer.ids.count * sizeof(int32_t)),
                           .length = (int64_t)m->answerer.ids.count, .target = memory_copy(target->string.data, target->string.length),
@@ -138,7 +142,7 @@ static int take_record(void *context, Document *d, Error *err)
 int eval_match(Eval *e, const char *path, Error *err)
 {
     Match m = {.e = e, .room = 32};
-    AnswerOptions o = {.temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_tokens = e->max_tokens, .samples = 1, .batch = m.room, .max_prompt = e->max_length};
+    AnswerOptions o = {.temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_tokens = e->max_tokens, .samples = 1, .batch = m.room, .max_prompt = e->sample_length};
     char *name = task_name(path);
     match_name = name;
     const char *files[] = {path, NULL};

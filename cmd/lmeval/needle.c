@@ -62,25 +62,24 @@ static int find(Eval *e, int64_t length, double depth, uint64_t seed, bool *foun
 {
     int digit;
     Ids ids = {0};
+    Requests q = {0};
     int status = build(e, length, depth, seed, &digit, &ids, err);
-    double most = -INFINITY;
-    int best = -1;
     size_t context = ids.count;
     for (int d = 0; d < 10 && status == 0; d++) {
         char text[8];
-        double logprob;
-        bool greedy;
         snprintf(text, sizeof text, " %d.", d);
         ids.count = context;
         status = add_text(e, &ids, text, err);
-        if (status == 0)
-            status = eval_continuation(e, ids.data, (int64_t)ids.count, (int64_t)context, &logprob, &greedy, err);
-        if (status == 0 && logprob > most) {
-            most = logprob;
-            best = d;
-        }
+        requests_add(&q, e, ids.data, (int64_t)ids.count, (int64_t)context);
     }
-    *found = best == digit;
+    if (status == 0)
+        status = requests_score(&q, e, err);
+    size_t best = 0;
+    for (size_t d = 1; d < q.count; d++)
+        if (q.items[d].logprob > q.items[best].logprob)
+            best = d;
+    *found = (int)best == digit;
+    requests_free(&q);
     ids_free(&ids);
     return status;
 }
@@ -95,7 +94,7 @@ int eval_needle(Eval *e, Error *err)
             return error_set(err, "--needle-length %s must lie in 64 … %" PRId64, e->needle_lengths.values[i], e->max_length);
     }
     for (int64_t part = 4; count < 3 && e->needle_lengths.count == 0; part /= 2)
-        lengths[count++] = e->max_length / part;
+        lengths[count++] = e->sample_length / part;
     for (size_t i = 0; i < count; i++) {
         int64_t all = 0, right = 0;
         for (int depth = 0; depth <= 4; depth++) {

@@ -12,62 +12,65 @@
 #include "data/document.h"
 #include "data/samples.h"
 #include "lmeval.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
 
 typedef struct Sums {
     Eval *e;
     double nll, bytes;
     int64_t tokens, words, documents;
+    Requests requests;
     Ids ids;
 } Sums;
 
-static int32_t prefix_token(const Eval *e)
+static int score_waiting(Sums *s, Error *err)
 {
-    int32_t bos = tokenizer_bos(e->tokenizer), eos = tokenizer_eos(e->tokenizer);
-    return bos >= 0 ? bos : eos;
+    int status = requests_score(&s->requests, s->e, err);
+    for (size_t i = 0; i < s->requests.count; i++)
+        s->nll -= s->requests.items[i].logprob;
+    requests_clear(&s->requests);
+    return status;
 }
 
 static int64_t word_count(Span s)
 {
-    /* len(re.split(r"\s+", text)): one more than the runs of white space. */
+    /* len(re.split(r"\s+", text)): one more than the runs of white space, as Python knows it. */
     int64_t n = 1;
     bool blank = false;
-    for (size_t i = 0; i < s.length; i++) {
-        bool b = strchr(" \t\n\r\f\v", s.data[i]) && s.data[i];
+    for (size_t i = 0, length; i < s.length; i += length) {
+        uint32_t c = utf8_decode(s.data + i, &length);
+        bool b = (unicode_class(c) & UNICODE_SPACE) || (c >= 0x1c && c <= 0x1f);
         n += b && !blank;
         blank = b;
     }
     return n;
 }
 
-static int score_document(void *context, Document *d, Error *err)
+static int take_document(void *context, Document *d, Error *err)
 {
     Sums *s = context;
     Eval *e = s->e;
     if (e->limit && s->documents >= e->limit)
         return 0;
     s->ids.count = 0;
-    int32_t prefix = prefix_token(e);
-    if (prefix < 0)
-        return error_set(err, "the tokenizer names neither a bos_token nor an eos_token to begin a text with");
+    int32_t prefix;
+    if (eval_prefix(e, &prefix, err) < 0)
+        return -1;
     ids_add(&s->ids, prefix);
-    if (encoder_encode(e->encoder, d->text, NULL, &s->ids, err) < 0)
+    if (eval_encode(e, d->text, &s->ids, err) < 0)
         return -1;
     int64_t n = (int64_t)s->ids.count;
     for (int64_t done = 1; done < n;) {
         int64_t end = done + e->max_length < n ? done + e->max_length : n;
         int64_t begin = end - e->max_length - 1 > 0 ? end - e->max_length - 1 : 0;
-        double logprob;
-        bool greedy;
-        if (eval_continuation(e, s->ids.data + begin, end - begin, done - begin, &logprob, &greedy, err) < 0)
-            return -1;
-        s->nll -= logprob;
+        requests_add(&s->requests, e, s->ids.data + begin, end - begin, done - begin);
         done = end;
     }
     s->tokens += n - 1;
     s->bytes += (double)d->text.length;
     s->words += word_count(d->text);
     s->documents++;
-    return 0;
+    return requests_full(&s->requests, e) ? score_waiting(s, err) : 0;
 }
 
 static int score_shard(Sums *s, const char *prefix, Error *err)
@@ -77,13 +80,15 @@ static int score_shard(Sums *s, const char *prefix, Error *err)
     if (shard_open(&shard, prefix, err) < 0)
         return -1;
     int status = shard_check_ids(&shard, e->model.config.vocab_size, err);
-    int64_t samples = samples_count(&shard, e->max_length), sequences = e->slot.rows / e->max_length;
+    if (status == 0)
+        status = eval_slot(e, e->sample_length, err);
+    int64_t samples = samples_count(&shard, e->sample_length), sequences = e->slot.rows / e->sample_length;
     if (status == 0 && samples < 1)
-        status = error_set(err, "%s: %" PRId64 " tokens are less than one sample of %" PRId64, prefix, shard.tokens, e->max_length);
+        status = error_set(err, "%s: %" PRId64 " tokens are less than one sample of %" PRId64, prefix, shard.tokens, e->sample_length);
     if (e->limit && samples > e->limit)
         samples = e->limit;
     Batch b;
-    batch_new(&b, sequences, e->max_length);
+    batch_new(&b, status == 0 ? sequences : 1, e->sample_length);
     float *lp = memory_alloc((size_t)b.rows, sizeof *lp);
     for (int64_t g = 0; g < samples && status == 0; g += sequences) {
         batch_clear(&b);
@@ -121,9 +126,11 @@ int eval_perplexity(Eval *e, const char *path, Error *err)
         const char *files[] = {path, NULL};
         Common plain = e->common;
         plain.threads = 1;
-        DocumentReader r = {.common = &plain, .files = files, .emit = score_document, .context = &s};
+        DocumentReader r = {.common = &plain, .files = files, .emit = take_document, .context = &s};
         status = document_run(&r, err);
         document_report(&r);
+        if (status == 0)
+            status = score_waiting(&s, err);
     }
     if (status == 0 && s.tokens == 0)
         status = error_set(err, "%s: no tokens to measure on", path);
@@ -134,6 +141,7 @@ int eval_perplexity(Eval *e, const char *path, Error *err)
         result_print(e, name, "byte_perplexity", exp(s.nll / s.bytes), NAN, s.documents);
         result_print(e, name, "bits_per_byte", s.nll / (s.bytes * M_LN2), NAN, s.documents);
     }
+    requests_free(&s.requests);
     ids_free(&s.ids);
     free(index);
     free(name);

@@ -98,26 +98,31 @@ static int draw(Rejsample *j, const JsonValue *prompt, Candidates *c, Error *err
 
 static int score(Rejsample *j, const JsonValue *prompt, Candidates *c, Error *err)
 {
-    JsonValue *values = memory_zalloc(c->count + 1, sizeof *values);
-    const JsonValue **list = memory_alloc(c->count + 1, sizeof *list);
-    for (size_t i = 0; i < c->count; i++) {
-        values[i] = (JsonValue){.type = JSON_STRING, .string = {c->texts[i], c->lengths[i]}};
-        list[i] = &values[i];
+    int status = 0;
+    for (size_t i = 0; i < c->count && status == 0; i++) {
+        JsonValue answer = {.type = JSON_STRING, .string = {c->texts[i], c->lengths[i]}};
+        status = scorer_add(&j->scorer, &(ChatInput){.messages = prompt, .answer = &answer}, err);
     }
-    int status = c->count ? scorer_run(&j->scorer, prompt, list, c->count, c->scores, err) : 0;
-    free(values);
-    free(list);
+    if (status == 0)
+        status = scorer_run(&j->scorer, err);
+    for (size_t i = 0; i < c->count && status == 0; i++)
+        c->scores[i] = j->scorer.scores[i];
+    scorer_clear(&j->scorer);
     return status;
 }
 
-static int take_scored(const JsonValue *responses, const JsonValue *scores, Candidates *c, Error *err)
+/* Somebody else's candidates; those that generate says were cut off are left out, as in a draw of our own. */
+static int take_scored(const JsonValue *record, Candidates *c, Error *err)
 {
+    const JsonValue *responses = json_get(record, "responses"), *scores = json_get(record, "scores"), *reasons = json_get(record, "finish_reasons");
     if (!json_is(responses, JSON_ARRAY) || !json_is(scores, JSON_ARRAY) || responses->count != scores->count)
         return error_set(err, "'responses' and 'scores' must be lists of the same length");
     for (size_t i = 0; i < scores->count; i++) {
         if (!json_is(&responses->items[i], JSON_STRING) || !json_is(&scores->items[i], JSON_NUMBER))
             return error_set(err, "'responses' must hold strings and 'scores' numbers");
-        if (responses->items[i].string.length > 0)
+        const JsonValue *reason = json_is(reasons, JSON_ARRAY) && i < reasons->count ? &reasons->items[i] : NULL;
+        bool cut = json_is(reason, JSON_STRING) && strcmp(reason->string.data, "length") == 0;
+        if (responses->items[i].string.length > 0 && !cut)
             candidates_add(c, responses->items[i].string, (float)scores->items[i].number);
     }
     return 0;
@@ -190,7 +195,7 @@ static int take_record(void *context, Document *d, Error *err)
     if (!record || !prompt)
         status = record ? error_set(err, "no field 'prompt'") : -1;
     else if (scores)
-        status = take_scored(json_get(record, "responses"), scores, &c, err);
+        status = take_scored(record, &c, err);
     else if (!j->model || !j->reward)
         status = error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
     else if ((status = draw(j, prompt, &c, err)) == 0)
@@ -200,7 +205,7 @@ static int take_record(void *context, Document *d, Error *err)
     else
         error_prefix(err, "%s:%" PRId64, d->file, d->line);
     candidates_free(&c);
-    j->index++;
+    j->index += status == 0;
     progress_set(j->progress, j->index);
     return status;
 }

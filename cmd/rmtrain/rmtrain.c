@@ -19,6 +19,14 @@ static struct {
     double center;
     Scorer scorer;
     Writer *out;
+    /* Records whose texts wait in the scorer. */
+    struct Scored {
+        char *line;
+        size_t length, first, count; /* count: of its texts */
+        size_t old_begin, old_length, key_begin; /* a value that is there already; length 0: none */
+        bool chat;
+    } *waiting;
+    size_t count, capacity;
 } rm;
 
 static const Option options[] = {
@@ -167,7 +175,34 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     return status;
 }
 
-/* --score: `scores` beside `responses`, or `score` beside `messages`. */
+/* Writes the records that wait: `scores` beside `responses`, or `score` beside `messages`. */
+static int write_waiting(Error *err)
+{
+    int status = scorer_run(&rm.scorer, err);
+    Buffer value = {0}, line = {0};
+    for (size_t i = 0; i < rm.count; i++) {
+        const struct Scored *w = &rm.waiting[i];
+        value.length = line.length = 0;
+        buffer_string(&value, w->chat ? "" : "[");
+        for (size_t k = 0; k < w->count && status == 0; k++) {
+            buffer_string(&value, k ? "," : "");
+            json_write_number(&value, (double)rm.scorer.scores[w->first + k]);
+        }
+        buffer_string(&value, w->chat ? "" : "]");
+        JsonField old = {.type = w->old_length ? JSON_NUMBER : JSON_ABSENT, .raw = {w->line + w->old_begin, w->old_length}, .key_begin = w->key_begin};
+        json_record_set(&line, (Span){w->line, w->length}, &old, w->chat ? "score" : "scores", (Span){value.data, value.length});
+        buffer_byte(&line, '\n');
+        if (status == 0)
+            status = writer_write(rm.out, line.data, line.length, err);
+        free(w->line);
+    }
+    buffer_free(&value);
+    buffer_free(&line);
+    rm.count = 0;
+    scorer_clear(&rm.scorer);
+    return status;
+}
+
 static int score_record(void *context, Document *d, Error *err)
 {
     (void)context;
@@ -179,29 +214,22 @@ static int score_record(void *context, Document *d, Error *err)
     bool chat = !responses && messages;
     if (!chat && (!prompt || !json_is(responses, JSON_ARRAY)))
         return error_set(err, "%s:%" PRId64 ": neither candidates (prompt, responses) nor a chat (messages)", d->file, d->line);
-    size_t n = chat ? 1 : responses->count;
-    const JsonValue **answers = memory_alloc(n, sizeof *answers);
-    float *scores = memory_alloc(n, sizeof *scores);
-    for (size_t i = 0; i < n; i++)
-        answers[i] = chat ? messages : &responses->items[i];
-    int status = scorer_run(&rm.scorer, chat ? NULL : prompt, answers, n, scores, err);
-    Buffer value = {0};
-    for (size_t i = 0; i < n && status == 0; i++) {
-        buffer_string(&value, chat ? "" : i ? "," : "[");
-        json_write_number(&value, (double)scores[i]);
+    size_t n = chat ? 1 : responses->count, first = rm.scorer.count;
+    for (size_t i = 0; i < n; i++) {
+        ChatInput in = {.messages = chat ? messages : prompt, .answer = chat ? NULL : &responses->items[i], .tools = json_get(record, "tools")};
+        if (scorer_add(&rm.scorer, &in, err) < 0) {
+            rm.scorer.count = first; /* the record is left out whole */
+            rm.scorer.tokens.count = first ? (size_t)rm.scorer.offsets[first] : 0;
+            return error_prefix(err, "%s:%" PRId64, d->file, d->line);
+        }
     }
-    buffer_string(&value, chat ? "" : n ? "]" : "[]");
-    if (status == 0) {
-        json_record_set(&d->out, d->raw, &d->fields[chat ? 3 : 2], chat ? "score" : "scores", (Span){value.data, value.length});
-        buffer_byte(&d->out, '\n');
-        status = writer_write(rm.out, d->out.data, d->out.length, err);
-    } else {
-        error_prefix(err, "%s:%" PRId64, d->file, d->line);
-    }
-    buffer_free(&value);
-    free(answers);
-    free(scores);
-    return status;
+    const JsonField *old = &d->fields[chat ? 3 : 2];
+    bool there = old->type != JSON_ABSENT;
+    rm.waiting = memory_grow(rm.waiting, &rm.capacity, rm.count + 1, sizeof *rm.waiting);
+    rm.waiting[rm.count++] = (struct Scored){.line = memory_copy(d->raw.data, d->raw.length), .length = d->raw.length, .first = first, .count = n, .chat = chat,
+                                             .old_begin = there ? (size_t)(old->raw.data - d->raw.data) : 0, .old_length = there ? old->raw.length : 0,
+                                             .key_begin = old->key_begin};
+    return scorer_full(&rm.scorer) ? write_waiting(err) : 0;
 }
 
 static int score(const char *const *files, Error *err)
@@ -218,6 +246,13 @@ static int score(const char *const *files, Error *err)
     DocumentReader r = {.common = &plain, .files = files, .fields = fields, .text_optional = true, .emit = score_record};
     int status = document_run(&r, err);
     document_report(&r);
+    if (status < 0)
+        scorer_clear(&rm.scorer);
+    if (write_waiting(status == 0 ? err : NULL) < 0)
+        status = -1;
+    free(rm.waiting);
+    if (rm.scorer.truncated)
+        message("%" PRIu64 " texts were cut at %" PRId64 " tokens (--max-length)", rm.scorer.truncated, self.max_length);
     if (status < 0)
         writer_abandon(rm.out);
     else

@@ -46,7 +46,7 @@ typedef struct Line {
 } Line;
 
 /* Chooses from the logits; false when the answer is over. */
-static bool line_extend(Generator *g, Line *l, float *logits, void (*watch)(void *, int32_t), void *context)
+static bool line_extend(Generator *g, Line *l, float *logits, bool (*watch)(void *, int32_t), void *context)
 {
     const GenerateOptions *o = &g->options;
     Answer *a = l->answer;
@@ -61,12 +61,11 @@ static bool line_extend(Generator *g, Line *l, float *logits, void (*watch)(void
     l->capacity = (int64_t)capacity;
     l->seen[l->prompt_length + a->count] = token;
     a->tokens[a->count++] = token;
-    if (watch)
-        watch(context, token);
-    return a->count < o->max_tokens;
+    bool goes_on = !watch || watch(context, token);
+    return goes_on && a->count < o->max_tokens;
 }
 
-static int lines_decode(Generator *g, Line **lines, int64_t count, void (*watch)(void *, int32_t), void *context, Error *err)
+static int lines_decode(Generator *g, Line **lines, int64_t count, bool (*watch)(void *, int32_t), void *context, Error *err)
 {
     int64_t v = g->model->config.vocab_size;
     int32_t *tokens = memory_alloc((size_t)count, sizeof *tokens);
@@ -91,7 +90,7 @@ static int lines_decode(Generator *g, Line **lines, int64_t count, void (*watch)
 
 /* One batch of prompts, all of whose samples are decoded at once. */
 static int run_group(Generator *g, const int32_t *const *prompts, const int64_t *lengths, int64_t count, uint64_t first_index,
-                     Answer *answers, void (*watch)(void *, int32_t), void *context, Error *err)
+                     Answer *answers, bool (*watch)(void *, int32_t), void *context, Error *err)
 {
     int64_t samples = g->options.samples, v = g->model->config.vocab_size, active = 0;
     Sequence *roots = memory_zalloc((size_t)count, sizeof *roots);
@@ -129,7 +128,7 @@ static int run_group(Generator *g, const int32_t *const *prompts, const int64_t 
 }
 
 int generator_run(Generator *g, const int32_t *const *prompts, const int64_t *lengths, int64_t count, uint64_t first_index,
-                  Answer *answers, void (*watch)(void *context, int32_t token), void *context, Error *err)
+                  Answer *answers, bool (*watch)(void *context, int32_t token), void *context, Error *err)
 {
     int64_t group = g->options.batch / g->options.samples;
     for (int64_t i = 0; i < count; i++)

@@ -33,8 +33,9 @@ typedef struct Generator {
 int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max_prompt, Error *err);
 void generator_close(Generator *g);
 /* answers[i·samples + k] is sample k of prompt i; first_index is prompt 0's number in the whole input, for the draws. Each
- * token of a single sequence can be watched through `watch` (NULL: not). Answers' tokens are the caller's to free. */
+ * token of a single sequence can be watched through `watch` (NULL: not), which ends the answer by returning false. Answers'
+ * tokens are the caller's to free. */
 int generator_run(Generator *g, const int32_t *const *prompts, const int64_t *lengths, int64_t count, uint64_t first_index,
-                  Answer *answers, void (*watch)(void *context, int32_t token), void *context, Error *err);
+                  Answer *answers, bool (*watch)(void *context, int32_t token), void *context, Error *err);
 
 #endif

@@ -1,5 +1,5 @@
 /* Choosing the next token. Filters in transformers' order: repetition penalty on raw logits, temperature, top-k (ties with the
- * k-th stay), top-p, min-p. A draw is a function of (seed, prompt, sample, position), so batches change nothing. */
+ * k-th stay), top-p (among equals the lower id stays), min-p. A draw is a function of (seed, prompt, sample, position), so batches change nothing. */
 #ifndef MODEL_SAMPLE_H
 #define MODEL_SAMPLE_H
 
@@ -16,13 +16,17 @@ typedef struct SampleOptions {
 
 typedef struct Sampler {
     int64_t vocabulary;
-    float *probability;
+    float *probability; /* of order[i] */
     int32_t *order;
 } Sampler;
 
 void sampler_open(Sampler *s, int64_t vocabulary);
 void sampler_close(Sampler *s);
-/* logits are changed. seen: tokens of prompt and answer so far, for the repetition penalty. */
+/* The filters: changes the logits by the penalty, then fills s->order with the tokens that are left and s->probability with
+ * their weights (relative to the best, which has 1; their sum in *sum); returns how many. temperature > 0. seen: tokens of
+ * prompt and answer so far. */
+int64_t sampler_filter(Sampler *s, const SampleOptions *o, float *logits, const int32_t *seen, int64_t seen_count, double *sum);
+/* One token. logits are changed. */
 int32_t sampler_choose(Sampler *s, const SampleOptions *o, float *logits, const int32_t *seen, int64_t seen_count, uint64_t prompt,
                        uint64_t sample, uint64_t position);
 

@@ -1,33 +1,40 @@
 /* Chat templates: how a list of messages becomes text, and which of its bytes are control tokens or an assistant's words.
- * A template is one of the named ones below, recognised by its Jinja text; anything else is refused, since a template that
- * is nearly right trains a model that is quietly wrong.
+ * The template is the tokenizer's own Jinja text (jinja.h), rendered as transformers' apply_chat_template renders it.
  *
- * Control tokens are inserted by id and message contents are encoded as ordinary text, so that a user who writes
- * "<|eot_id|>" in a message cannot end the turn. */
+ * Control tokens are those that the template itself writes; message contents are encoded as ordinary text, so that a user
+ * who writes "<|eot_id|>" in a message cannot end the turn. An assistant's turn is what stands between the header that
+ * add_generation_prompt writes and the token that ends the turn, that token included. Where a template writes no such
+ * header (Llama 2, Mistral) the turn begins with the message's own text. */
 #ifndef TEXT_CHAT_H
 #define TEXT_CHAT_H
 
 #include <stdbool.h>
 #include <stddef.h>
-#include "base/error.h"
-#include "base/memory.h"
-#include "io/json.h"
+#include "text/tokenizer.h"
 
+/* The templates that bpe-train gives a new vocabulary. */
 typedef struct ChatTemplate {
     const char *name;          /* "llama3", "chatml" */
-    const char *jinja;         /* what tokenizer_config.json's chat_template says */
+    const char *jinja;
     const char *const *tokens; /* the control tokens it needs in a vocabulary, NULL-terminated */
     const char *end_of_turn;   /* what an answer ends with */
 } ChatTemplate;
 
-const ChatTemplate *chat_template_named(const char *name);        /* NULL: no such name */
-const ChatTemplate *chat_template_recognise(Span jinja, Error *err); /* NULL and an error for an unknown text */
+const ChatTemplate *chat_template_named(const char *name); /* NULL: no such name */
+
+/* A tokenizer's template, compiled. For one thread. */
+typedef struct ChatRenderer ChatRenderer;
+
+/* The tokenizer must outlive the renderer. NULL and an error where it has no template or one that is not understood. */
+ChatRenderer *chat_open(const Tokenizer *t, Error *err);
+void chat_close(ChatRenderer *r);
+int32_t chat_end_of_turn(const ChatRenderer *r); /* id of the token that ends an assistant's turn */
 
 /* A stretch of the rendered text. */
 typedef struct ChatPiece {
     size_t begin, end;
-    bool control; /* one control token */
-    bool trained; /* the loss counts it: an assistant's content and the end of its turn */
+    int32_t id;   /* of a control token, or -1: ordinary text */
+    bool trained; /* the loss counts it: an assistant's turn */
     bool ending;  /* the end of an assistant's turn (DPO masks it) */
 } ChatPiece;
 
@@ -37,12 +44,15 @@ typedef struct ChatText {
     size_t count, capacity;
 } ChatText;
 
-/* Renders messages (an array of {"role","content"}, or a string: one user turn). bos: the beginning-of-text token or NULL.
- * generation adds the header of an assistant's turn. Roles are system, user, assistant, tool. `out` is emptied first and
- * can be used again. */
-int chat_render(const ChatTemplate *t, const JsonValue *messages, const char *bos, bool generation, ChatText *out, Error *err);
-/* An assistant's turn appended to an already rendered text (the answer to a prompt that ended in its header). */
-void chat_render_answer(const ChatTemplate *t, Span answer, ChatText *out);
+typedef struct ChatInput {
+    const JsonValue *messages; /* [{"role","content"}, …], or a string: one user turn */
+    const JsonValue *answer;   /* of the assistant: a string or a list with one message; then it alone is trained. May be NULL */
+    const JsonValue *tools;    /* descriptions of functions, may be NULL */
+    bool generation;           /* the header of an assistant's turn follows */
+} ChatInput;
+
+/* Roles are system, user, assistant, tool. `out` is emptied first and can be used again. */
+int chat_render(ChatRenderer *r, const ChatInput *in, ChatText *out, Error *err);
 void chat_free(ChatText *text);
 
 #endif

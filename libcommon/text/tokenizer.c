@@ -196,6 +196,19 @@ static int read_normalizer(Tokenizer *t, const JsonValue *v, const char *path, E
     return error_set(err, "%s: the normalizer %s is not supported", path, type_of(v));
 }
 
+/* A template whose single text has a special token first: encoding with specials puts that before every text. */
+static void read_postprocessor(Tokenizer *t, const JsonValue *v)
+{
+    const JsonValue *parts = json_get(v, "processors"), *single = json_get(v, "single");
+    for (size_t i = 0; json_is(parts, JSON_ARRAY) && i < parts->count; i++)
+        read_postprocessor(t, &parts->items[i]);
+    if (strcmp(type_of(v), "TemplateProcessing") != 0 || !json_is(single, JSON_ARRAY) || single->count < 2)
+        return;
+    const JsonValue *id = json_get(json_get(&single->items[0], "SpecialToken"), "id");
+    if (json_is(id, JSON_STRING))
+        t->begins_with = tokenizer_id(t, id->string.data);
+}
+
 static int read_json(Tokenizer *t, const char *path, Error *err)
 {
     JsonTree tree = {0};
@@ -220,6 +233,8 @@ static int read_json(Tokenizer *t, const char *path, Error *err)
     if (status == 0)
         status = read_merges(t, model, path, err);
     t->ignore_merges = status == 0 && flag_of(model, "ignore_merges");
+    if (status == 0)
+        read_postprocessor(t, json_get(tree.root, "post_processor"));
     json_free(&tree);
     return status;
 }
@@ -348,7 +363,7 @@ static bool is_folder(const char *path)
 Tokenizer *tokenizer_open(const char *path, Error *err)
 {
     Tokenizer *t = memory_zalloc(1, sizeof *t);
-    t->eos = t->bos = t->pad = -1;
+    t->eos = t->bos = t->pad = t->begins_with = -1;
     int status;
     if (is_folder(path)) {
         char *file = memory_format("%s/tokenizer.json", path);
@@ -426,6 +441,11 @@ int32_t tokenizer_eos(const Tokenizer *t)
 int32_t tokenizer_bos(const Tokenizer *t)
 {
     return t->bos;
+}
+
+int32_t tokenizer_begins(const Tokenizer *t)
+{
+    return t->begins_with;
 }
 
 int32_t tokenizer_pad(const Tokenizer *t)

@@ -16,7 +16,7 @@ struct Tokenizer {
     AddedToken *added;           /* longest first */
     size_t added_count;
     unsigned char begins[256];   /* an added token begins with this byte */
-    int32_t eos, bos, pad;
+    int32_t eos, bos, pad, begins_with; /* ids or -1 */
     char *bos_text, *chat_template, *folder;
 };
 

@@ -12,23 +12,13 @@ int chat_coder_open(ChatCoder *c, const char *folder, Error *err)
     c->tokenizer = tokenizer_open(folder, err);
     if (!c->tokenizer)
         return -1;
-    const char *jinja = tokenizer_chat_template(c->tokenizer);
-    if (jinja)
-        c->template = chat_template_recognise((Span){jinja, strlen(jinja)}, err);
-    else
-        error_set(err, "the tokenizer has no chat template");
-    if (!c->template) {
+    c->renderer = chat_open(c->tokenizer, err);
+    if (!c->renderer) {
         error_prefix(err, "%s", folder);
         chat_coder_close(c);
         return -1;
     }
-    for (int i = 0; c->template->tokens[i]; i++)
-        if (tokenizer_id(c->tokenizer, c->template->tokens[i]) < 0) {
-            error_set(err, "%s: the chat template needs the token %s, which the vocabulary lacks", folder, c->template->tokens[i]);
-            chat_coder_close(c);
-            return -1;
-        }
-    c->end_of_turn = tokenizer_id(c->tokenizer, c->template->end_of_turn);
+    c->end_of_turn = chat_end_of_turn(c->renderer);
     c->encoder = encoder_new(c->tokenizer);
     return 0;
 }
@@ -36,6 +26,7 @@ int chat_coder_open(ChatCoder *c, const char *folder, Error *err)
 void chat_coder_close(ChatCoder *c)
 {
     encoder_free(c->encoder);
+    chat_close(c->renderer);
     tokenizer_close(c->tokenizer);
     chat_free(&c->text);
     memset(c, 0, sizeof *c);
@@ -56,61 +47,26 @@ static int encode_run(ChatCoder *c, const ChatText *text, size_t first, size_t l
     return 0;
 }
 
-void chat_encode(ChatCoder *c, const ChatText *text, Ids *ids, Buffer *flags, Error *err, int *status)
+int chat_tokens(ChatCoder *c, const ChatInput *in, Ids *ids, Buffer *flags, Error *err)
 {
-    for (size_t i = 0; i < text->count && *status == 0;) {
+    const ChatText *text = &c->text;
+    ids->count = 0;
+    flags->length = 0;
+    int status = chat_render(c->renderer, in, &c->text, err);
+    for (size_t i = 0; i < text->count && status == 0;) {
         const ChatPiece *p = &text->pieces[i];
-        if (p->control) {
-            char *token = memory_copy(text->text.data + p->begin, p->end - p->begin);
-            int32_t id = tokenizer_id(c->tokenizer, token);
-            free(token);
-            if (id >= 0) { /* a tokenizer without a beginning-of-text token renders none */
-                ids_add(ids, id);
-                buffer_byte(flags, (char)((p->trained ? TOKEN_TRAINED : 0) | (p->ending ? TOKEN_ENDING : 0)));
-            }
+        if (p->id >= 0) {
+            ids_add(ids, p->id);
+            buffer_byte(flags, (char)((p->trained ? TOKEN_TRAINED : 0) | (p->ending ? TOKEN_ENDING : 0)));
             i++;
             continue;
         }
         size_t last = i;
-        while (last + 1 < text->count && !text->pieces[last + 1].control)
+        while (last + 1 < text->count && text->pieces[last + 1].id < 0)
             last++;
-        *status = encode_run(c, text, i, last, ids, flags, err);
+        status = encode_run(c, text, i, last, ids, flags, err);
         i = last + 1;
     }
-}
-
-/* An answer: a string, or a list with one assistant message. */
-static int answer_text(const JsonValue *v, Span *out, Error *err)
-{
-    if (json_is(v, JSON_ARRAY) && v->count == 1) {
-        const JsonValue *role = json_get(&v->items[0], "role");
-        if (!json_is(role, JSON_STRING) || strcmp(role->string.data, "assistant") != 0)
-            return error_set(err, "an answer must be one assistant message");
-        v = json_get(&v->items[0], "content");
-    }
-    if (!json_is(v, JSON_STRING))
-        return error_set(err, "an answer must be a string or one assistant message");
-    *out = v->string;
-    return 0;
-}
-
-int chat_tokens(ChatCoder *c, const JsonValue *messages, const JsonValue *answer, bool generation, Ids *ids, Buffer *flags, Error *err)
-{
-    ids->count = 0;
-    flags->length = 0;
-    if (chat_render(c->template, messages, tokenizer_bos_text(c->tokenizer), generation || answer, &c->text, err) < 0)
-        return -1;
-    if (answer) {
-        Span text;
-        if (answer_text(answer, &text, err) < 0)
-            return -1;
-        /* What the prompt holds is never trained on: earlier turns of the assistant are context here. */
-        for (size_t i = 0; i < c->text.count; i++)
-            c->text.pieces[i].trained = c->text.pieces[i].ending = false;
-        chat_render_answer(c->template, text, &c->text);
-    }
-    int status = 0;
-    chat_encode(c, &c->text, ids, flags, err, &status);
     return status;
 }
 
@@ -181,7 +137,8 @@ static int read_answers(Reading *r, const JsonValue *record, const JsonValue *co
     if (!prompt)
         return -1;
     for (size_t i = 0; i < count; i++) {
-        if (chat_tokens(r->coder, prompt, answers[i], false, &r->ids, &r->flags, err) < 0)
+        ChatInput in = {.messages = prompt, .answer = answers[i], .tools = json_get(record, "tools")};
+        if (chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
         example_add(r, (int32_t)i, margin);
     }
@@ -191,8 +148,8 @@ static int read_answers(Reading *r, const JsonValue *record, const JsonValue *co
 static int read_record(Reading *r, const JsonValue *record, Error *err)
 {
     if (r->kind == EXAMPLES_CHAT) {
-        const JsonValue *messages = wanted(record, "messages", err);
-        if (!messages || chat_tokens(r->coder, messages, NULL, false, &r->ids, &r->flags, err) < 0)
+        ChatInput in = {.messages = wanted(record, "messages", err), .tools = json_get(record, "tools")};
+        if (!in.messages || chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
         example_add(r, 0, 0);
         return 0;
@@ -239,11 +196,11 @@ int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *com
     document_report(&r);
     ids_free(&reading.ids);
     buffer_free(&reading.flags);
-    if (status == 0 && e->groups == 0)
-        status = error_set(err, "no records to learn from");
     if (status == 0 && (e->truncated || e->dropped))
         message("%" PRIu64 " examples cut at %" PRId64 " tokens, %" PRIu64 " records left out because nothing of an answer remained", e->truncated,
                 max_length, e->dropped);
+    if (status == 0 && e->groups == 0)
+        status = error_set(err, "no records to learn from");
     return status;
 }
 

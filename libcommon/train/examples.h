@@ -1,5 +1,5 @@
 /* Post-training records as tokens: chats, preference pairs, rankings. Rendered by the model's own chat template, control
- * tokens by id, contents as ordinary text. */
+ * tokens by id, contents as ordinary text (chat.h). */
 #ifndef TRAIN_EXAMPLES_H
 #define TRAIN_EXAMPLES_H
 
@@ -11,10 +11,10 @@
 /* A model's tokenizer and template; one encoder, so for one thread. */
 typedef struct ChatCoder {
     Tokenizer *tokenizer;
-    const ChatTemplate *template;
+    ChatRenderer *renderer;
     Encoder *encoder;
     ChatText text;
-    int32_t end_of_turn; /* id */
+    int32_t end_of_turn; /* id of the token that ends an answer */
 } ChatCoder;
 
 int chat_coder_open(ChatCoder *c, const char *folder, Error *err);
@@ -39,11 +39,8 @@ typedef struct Examples {
     uint64_t truncated, dropped;                 /* cut at max_length; without a trained token after that */
 } Examples;
 
-/* Appends the ids and flags of a rendered text. */
-void chat_encode(ChatCoder *c, const ChatText *text, Ids *ids, Buffer *flags, Error *err, int *status);
-/* Renders messages (NULL prompt: none) and an answer (a string or assistant messages; NULL: none, then generation says
- * whether the assistant's header follows) into ids and flags, which are emptied first. */
-int chat_tokens(ChatCoder *c, const JsonValue *messages, const JsonValue *answer, bool generation, Ids *ids, Buffer *flags, Error *err);
+/* Renders a chat into ids and flags, which are emptied first. */
+int chat_tokens(ChatCoder *c, const ChatInput *in, Ids *ids, Buffer *flags, Error *err);
 
 typedef enum ExampleKind { EXAMPLES_CHAT, EXAMPLES_PREFERENCE, EXAMPLES_RANKING /* pairs too */ } ExampleKind;
 

@@ -11,7 +11,8 @@ void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_st
     memset(p, 0, sizeof *p);
     int64_t sequences = rows_per_batch / sequence_length < 1 ? 1 : rows_per_batch / sequence_length;
     *p = (Plan){.examples = e, .records_per_step = records_per_step, .sequence_length = sequence_length, .rows = sequences * sequence_length, .seed = seed};
-    p->steps = (int64_t)ceil(epochs * (double)e->groups / (double)records_per_step);
+    p->steps_per_epoch = ((int64_t)e->groups + records_per_step - 1) / records_per_step;
+    p->steps = (int64_t)ceil(epochs * (double)p->steps_per_epoch);
     batch_new(&p->batch, sequences, sequence_length);
 }
 
@@ -67,12 +68,11 @@ static int64_t pack(Plan *p, bool grouped)
 
 int64_t plan_step(Plan *p, int64_t step, bool grouped)
 {
-    int64_t records = (int64_t)p->examples->groups, all = p->steps * p->records_per_step;
+    int64_t records = (int64_t)p->examples->groups, first = step % p->steps_per_epoch * p->records_per_step;
+    uint64_t epoch = (uint64_t)(step / p->steps_per_epoch);
     p->step_count = 0;
-    for (int64_t i = step * p->records_per_step; i < (step + 1) * p->records_per_step && i < all; i++) {
-        uint64_t epoch = (uint64_t)(i / records);
-        record_add(p, (size_t)random_permute(p->seed, RANDOM_SHUFFLE + (epoch << 8), (uint64_t)(i % records), (uint64_t)records));
-    }
+    for (int64_t i = first; i < first + p->records_per_step && i < records; i++)
+        record_add(p, (size_t)random_permute(p->seed, RANDOM_SHUFFLE + (epoch << 8), (uint64_t)i, (uint64_t)records));
     return pack(p, grouped);
 }
 

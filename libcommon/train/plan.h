@@ -1,5 +1,5 @@
-/* Which records go into which step, and how a step's records are packed into batches. A step holds whole records; epochs are
- * permuted by the seed. */
+/* Which records go into which step, and how a step's records are packed into batches. A step holds whole records, each once;
+ * epochs are permuted by the seed, and the last step of an epoch holds what is left of it (as transformers' trainer does). */
 #ifndef TRAIN_PLAN_H
 #define TRAIN_PLAN_H
 
@@ -8,7 +8,7 @@
 
 typedef struct Plan {
     const Examples *examples;
-    int64_t records_per_step, steps;
+    int64_t records_per_step, steps_per_epoch, steps;
     int64_t sequence_length, rows; /* of a batch: whole sequences */
     uint64_t seed;
     Batch batch;
@@ -19,7 +19,7 @@ typedef struct Plan {
     size_t bins;
 } Plan;
 
-/* epochs·records/records_per_step steps, rounded up. rows_per_batch tokens a batch. */
+/* epochs times the steps of one, rounded up. rows_per_batch tokens a batch. */
 void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows_per_batch, uint64_t seed);
 void plan_close(Plan *p);
 /* Lays out step `step` (best-fit decreasing, a group in one bin where `grouped`); returns how many batches it has. */

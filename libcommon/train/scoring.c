@@ -30,48 +30,69 @@ void scorer_close(Scorer *s)
     if (s->coder.tokenizer)
         chat_coder_close(&s->coder);
     model_close(&s->model);
+    ids_free(&s->tokens);
+    ids_free(&s->ids);
+    buffer_free(&s->flags);
+    free(s->offsets);
+    free(s->scores);
 }
 
-int scorer_run(Scorer *s, const JsonValue *prompt, const JsonValue *const *answers, size_t count, float *scores, Error *err)
+int scorer_add(Scorer *s, const ChatInput *in, Error *err)
 {
-    int64_t *last = memory_alloc(count, sizeof *last), used = 0, *lengths = memory_alloc(count, sizeof *lengths);
-    int32_t **tokens = memory_zalloc(count, sizeof *tokens);
-    Ids ids = {0};
-    Buffer flags = {0};
-    int status = 0;
-    for (size_t i = 0; i < count && status == 0; i++) {
-        status = prompt ? chat_tokens(&s->coder, prompt, answers[i], false, &ids, &flags, err)
-                        : chat_tokens(&s->coder, answers[i], NULL, false, &ids, &flags, err);
-        if (status == 0 && ids.count == 0)
-            status = error_set(err, "nothing to score");
-        lengths[i] = (int64_t)ids.count > s->max_length ? s->max_length : (int64_t)ids.count;
-        tokens[i] = (int32_t *)memory_copy((char *)ids.data, ids.count * sizeof *ids.data);
+    if (chat_tokens(&s->coder, in, &s->ids, &s->flags, err) < 0)
+        return -1;
+    if (s->ids.count == 0)
+        return error_set(err, "nothing to score");
+    if ((int64_t)s->ids.count > s->max_length) {
+        s->ids.count = (size_t)s->max_length;
+        s->truncated++;
     }
-    for (size_t first = 0, n; first < count && status == 0; first += n) {
-        used = 0;
-        for (n = 0; first + n < count && (n == 0 || used + lengths[first + n] <= s->slot.rows); n++)
-            used += lengths[first + n];
-        Batch b;
-        batch_new(&b, 1, used);
-        int64_t at = 0;
-        for (size_t i = 0; i < n; i++) {
-            batch_place(&b, at, tokens[first + i], NULL, NULL, lengths[first + i], -1, 0, (int64_t)i);
-            at += lengths[first + i];
-            last[i] = at - 1;
-        }
-        status = slot_load(&s->slot, &b, err);
-        if (status == 0) {
-            model_forward(&s->model, &s->slot);
-            head_scores(&s->model, &s->slot, last, (int64_t)n, scores + first);
-        }
-        batch_free(&b);
+    s->offsets = memory_grow(s->offsets, &s->capacity, s->count + 2, sizeof *s->offsets);
+    s->offsets[s->count] = (int64_t)s->tokens.count;
+    for (size_t i = 0; i < s->ids.count; i++)
+        ids_add(&s->tokens, s->ids.data[i]);
+    s->offsets[++s->count] = (int64_t)s->tokens.count;
+    return 0;
+}
+
+bool scorer_full(const Scorer *s)
+{
+    return (int64_t)s->tokens.count >= s->slot.rows;
+}
+
+void scorer_clear(Scorer *s)
+{
+    s->count = s->tokens.count = 0;
+}
+
+static int score_packed(Scorer *s, size_t first, size_t n, Error *err)
+{
+    int64_t *last = memory_alloc(n, sizeof *last), rows = s->offsets[first + n] - s->offsets[first];
+    Batch b;
+    batch_new(&b, 1, rows);
+    for (size_t i = 0; i < n; i++) {
+        int64_t at = s->offsets[first + i] - s->offsets[first], length = s->offsets[first + i + 1] - s->offsets[first + i];
+        batch_place(&b, at, s->tokens.data + s->offsets[first + i], NULL, NULL, length, -1, 0, (int64_t)i);
+        last[i] = at + length - 1;
     }
-    for (size_t i = 0; i < count; i++)
-        free(tokens[i]);
-    free(tokens);
-    free(lengths);
+    int status = slot_load(&s->slot, &b, err);
+    if (status == 0) {
+        model_forward(&s->model, &s->slot);
+        head_scores(&s->model, &s->slot, last, (int64_t)n, s->scores + first);
+    }
+    batch_free(&b);
     free(last);
-    ids_free(&ids);
-    buffer_free(&flags);
     return status;
+}
+
+int scorer_run(Scorer *s, Error *err)
+{
+    s->scores = memory_grow(s->scores, &s->score_capacity, s->count + 1, sizeof *s->scores);
+    for (size_t first = 0, n; first < s->count; first += n) {
+        for (n = 1; first + n < s->count && s->offsets[first + n + 1] - s->offsets[first] <= s->slot.rows; n++)
+            ;
+        if (score_packed(s, first, n, err) < 0)
+            return -1;
+    }
+    return 0;
 }

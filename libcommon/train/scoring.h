@@ -10,12 +10,22 @@ typedef struct Scorer {
     ChatCoder coder;
     Slot slot;
     int64_t max_length;
+    /* Texts that wait, so that one pass takes many; offsets[i] … offsets[i+1] of tokens. */
+    Ids tokens, ids;
+    Buffer flags;
+    int64_t *offsets;
+    size_t count, capacity, score_capacity;
+    float *scores;      /* of the waiting texts, after scorer_run */
+    uint64_t truncated; /* texts cut at max_length so far */
 } Scorer;
 
 int scorer_open(Scorer *s, const char *path, int64_t max_length, Device *d, Error *err);
 void scorer_close(Scorer *s);
-/* Scores of answers to one prompt (messages or a string); the reward is read at the last token. A prompt NULL scores whole
- * chats: answers[i] is a list of messages. */
-int scorer_run(Scorer *s, const JsonValue *prompt, const JsonValue *const *answers, size_t count, float *scores, Error *err);
+/* Puts a text in line: an answer to messages, or with answer NULL a whole chat. */
+int scorer_add(Scorer *s, const ChatInput *in, Error *err);
+bool scorer_full(const Scorer *s); /* a pass or more is waiting */
+/* Scores what waits; the reward is read at a text's last token. */
+int scorer_run(Scorer *s, Error *err);
+void scorer_clear(Scorer *s);
 
 #endif

@@ -1,0 +1,122 @@
+/* Between the parser, the evaluator and the values of jinja.h. */
+#ifndef TEXT_JINJA_INTERNAL_H
+#define TEXT_JINJA_INTERNAL_H
+
+#include <stdbool.h>
+#include "text/jinja.h"
+
+/* ---- Values. All memory is the render's arena, or the template's for literals. ---- */
+typedef enum ValueType { VALUE_UNDEFINED, VALUE_NONE, VALUE_BOOL, VALUE_INTEGER, VALUE_FLOAT, VALUE_STRING, VALUE_LIST, VALUE_MAP, VALUE_MACRO } ValueType;
+
+typedef struct Value Value;
+struct Value {
+    ValueType type;
+    int64_t integer; /* VALUE_BOOL too */
+    double number;
+    const char *data;        /* VALUE_STRING: bytes, and the origin of each (NULL: all 0) */
+    const uint8_t *origins;
+    size_t count;            /* bytes, items or members */
+    Value *items;            /* elements, or the members' values */
+    Span *keys;              /* members' */
+    struct Map *map;         /* a namespace: the one kind of value that changes */
+    const struct Statement *macro;
+};
+
+/* A namespace's members. */
+typedef struct Map {
+    Span *keys;
+    Value *values;
+    size_t count, capacity;
+} Map;
+
+/* ---- Syntax ---- */
+typedef enum ExprKind {
+    EXPR_LITERAL, EXPR_NAME, EXPR_LIST, EXPR_DICT, EXPR_GET, EXPR_SLICE, EXPR_CALL, EXPR_FILTER, EXPR_TEST, EXPR_NOT, EXPR_NEGATE,
+    EXPR_BINARY, EXPR_AND, EXPR_OR, EXPR_IF,
+} ExprKind;
+
+typedef struct Expr Expr;
+struct Expr {
+    ExprKind kind;
+    int line;
+    Span name;             /* variable, filter, test, operator */
+    Value literal;
+    Expr *a, *b, *c, *d;   /* operands; of a slice: object, from, to, step; of a condition: value, test, else */
+    Expr **arguments;      /* items of a list, arguments, values of a dict */
+    Span *keywords;        /* of an argument, NULL data: by position; keys of a dict */
+    size_t count;
+    bool negated;          /* is not, not in */
+};
+
+typedef enum StatementKind { STATEMENT_TEXT, STATEMENT_PRINT, STATEMENT_IF, STATEMENT_FOR, STATEMENT_SET, STATEMENT_SET_BLOCK, STATEMENT_MACRO,
+                             STATEMENT_BREAK, STATEMENT_CONTINUE } StatementKind;
+
+typedef struct Statement Statement;
+struct Statement {
+    StatementKind kind;
+    int line;
+    Span text, name, name2; /* text; target of set and for, macro's name; attribute or the second target */
+    Expr *expr, *filter;    /* value, condition, iterable; a for's `if` */
+    Statement *body, *otherwise, *next;
+    Span *parameters;       /* of a macro */
+    Expr **defaults;
+    size_t parameter_count;
+};
+
+struct Jinja {
+    Arena arena;
+    char *source;
+    Statement *body;
+};
+
+/* ---- A render ---- */
+typedef struct Scope {
+    Span name;
+    Value value;
+} Scope;
+
+typedef struct Render {
+    Arena arena;
+    Scope *scopes; /* a stack of names */
+    size_t scope_count, scope_capacity, frame; /* frame: where the innermost loop's or macro's names begin */
+    Buffer *text, *origins;
+    Error *err;
+    int line, depth;
+    int jump; /* 1 break, 2 continue */
+} Render;
+
+int render_fail(Render *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool span_is(Span s, const char *text);
+
+Value value_bool(bool b);
+Value value_integer(int64_t i);
+Value value_text(const char *text);
+Value value_from_json(Render *r, const JsonValue *v, uint8_t origin, const uint8_t *item_origins);
+bool value_true(const Value *v);
+bool value_equal(const Value *a, const Value *b);
+/* Member or element; undefined where there is none. */
+Value value_member(const Value *object, Span key);
+void map_set(Render *r, Map *m, Span key, Value v);
+/* What {{ }} prints. */
+int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins);
+/* A string value out of two buffers, copied. */
+Value value_string(Render *r, const Buffer *text, const Buffer *origins);
+Value value_substring(const Value *s, size_t begin, size_t end);
+
+typedef struct Arguments {
+    Value *values;
+    Span *keywords;
+    size_t count;
+} Arguments;
+
+/* Argument number `at` or the one with that keyword; NULL where absent. */
+const Value *argument(const Arguments *a, size_t at, const char *keyword);
+int value_filter(Render *r, Span name, const Value *v, const Arguments *a, Value *out);
+int value_test(Render *r, Span name, const Value *v, const Arguments *a, bool *out);
+int value_method(Render *r, Span name, const Value *object, const Arguments *a, Value *out);
+int value_contains(Render *r, const Value *container, const Value *item, bool *out);
+
+/* The evaluator. */
+int jinja_parse(Jinja *j, Span text, Error *err);
+
+#endif

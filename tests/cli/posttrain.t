@@ -1,0 +1,117 @@
+# Post-training from outside: losses against PyTorch's golden values, packing, templates, masks, samples that do not depend on
+# their neighbours, and the two halves of rejsample.
+. "$(dirname "$0")/tap.sh"
+for i in $(seq 60); do echo "{\"text\":\"line $i says hello there and $((i * 7 % 100)) numbers; yes or no, is $i even?\"}"; done >"$T/d.jsonl"
+bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
+tokenize -q --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
+scalefit shape -q --params 2e4 --vocab 320 --head-dim 16 --aspect 24 --eos 319 >"$T/c.json"
+ok "a small model" pretrain -q --model-config "$T/c.json" --data "$T/s" --tokenizer "$T/v" --seq-len 64 --batch-tokens 256 --lr 3e-3 --steps 40 -o "$T/m"
+for i in $(seq 21); do
+    echo "{\"messages\":[{\"role\":\"system\",\"content\":\"Rule $i\"},{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$([ $((i % 2)) = 0 ] && echo yes, it is || echo no)\"},{\"role\":\"user\",\"content\":\"Sure?\"},{\"role\":\"assistant\",\"content\":\"I am $((i * 3))\"}]}"
+done >"$T/chat.jsonl"
+field() { sed -n "$1p" "$2" | grep -o "\"$3\":[^,}]*" | cut -d: -f2; }
+near() { awk -v a="$2" -v b="$3" -v t="$4" 'BEGIN {d = a - b; if (d < 0) d = -d; m = b < 0 ? -b : b; exit !(a != "" && d <= t * m)}'; status=$?; result $status "$1"; [ $status -eq 0 ] || echo "# $2, not $3" >&2; }
+
+# A step is a mean over its tokens, however they are packed.
+for rows in 128 700 4096; do
+    sft -q --model "$T/m" --epochs 2 --lr 1e-3 --batch-size 8 --rows $rows --max-length 128 --save-every 0 -o "$T/sft$rows" "$T/chat.jsonl"
+done
+is "an epoch ends with a step of what is left: 21 records by 8 are 3 steps" "$(grep -c . "$T/sft128/log.jsonl")" 6
+for step in 1 3 6; do
+    near "step $step: the loss does not depend on --rows (700)" "$(field $step "$T/sft700/log.jsonl" loss)" "$(field $step "$T/sft128/log.jsonl" loss)" 2e-6
+    near "step $step: nor does the gradient (4096)" "$(field $step "$T/sft4096/log.jsonl" grad_norm)" "$(field $step "$T/sft128/log.jsonl" grad_norm)" 1e-5
+done
+like "cut chats are counted" "$(sft --model "$T/m" --epochs 1 --max-length 60 --lr 0 --save-every 0 -o "$T/cut" "$T/chat.jsonl" 2>&1)" "21 examples cut at 60 tokens"
+# Templates are read from the model's folder.
+cp -r "$T/m/final" "$T/t"
+printf '%s' "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|start_header_id|>assistant<|end_header_id|>' + m.content + eos_token }}{% else %}{{ m.role | upper ~ ': ' ~ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>' }}{% endif %}" >"$T/t/chat_template.jinja"
+ok "another template" sft -q --model "$T/t" --epochs 1 --lr 1e-3 --max-length 128 --save-every 0 -o "$T/other" "$T/chat.jsonl"
+ok "travels with the model" cmp "$T/t/chat_template.jinja" "$T/other/final/chat_template.jinja"
+echo "{{ messages | shuffle }}" >"$T/t/chat_template.jinja"
+fails 1 "t: chat template, line 1: the filter 'shuffle' is not known" "an unknown construct is refused by name" sft -q --model "$T/t" -o "$T/no" "$T/chat.jsonl"
+fails 1 "message 1 has tool_calls" "calls that a template would lose are refused" sh -c "echo '{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[]}]}' | sft -q --model $T/m -o $T/no"
+
+# PyTorch's losses and gradients (tests/reference/posttrain_check.py made them).
+D=tests/data/posttrain
+still="-q --epochs 1 --lr 0 --min-lr 0 --grad-clip 0 --batch-size 100 --max-length 2048 --save-every 0"
+golden() { # golden NAME COMMAND...
+    name=$1
+    shift
+    "$@" -o "$T/g-$name" 2>"$T/.err" || cat "$T/.err" >&2
+    near "$name: PyTorch's loss" "$(field 1 "$T/g-$name/log.jsonl" loss)" "$(awk -v n="$name" '$1 == n {print $2}' $D/golden.tsv)" 1e-5
+    near "$name: and norm of the gradient" "$(field 1 "$T/g-$name/log.jsonl" grad_norm)" "$(awk -v n="$name" '$1 == n {print $3}' $D/golden.tsv)" 2e-5
+}
+golden sft sft --model $D/model $still $D/chat.jsonl
+golden dpo-keep dpo --model $D/model --reference $D/reference $still --nll-weight 0 --keep-endings $D/pairs.jsonl
+golden dpo-masked dpo --model $D/model --reference $D/reference $still --nll-weight 0.2 $D/pairs.jsonl
+golden dpo-ipo dpo --model $D/model --reference $D/reference $still --nll-weight 0 --keep-endings --loss ipo $D/pairs.jsonl
+golden rm-pairs rmtrain --model $D/model $still --center 0.01 $D/pairs.jsonl
+golden rm-rankings rmtrain --model $D/model $still --center 0.01 $D/rankings.jsonl
+
+# dpo
+for i in $(seq 12); do
+    a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo "no, never $i" || echo "yes always")
+    echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}"
+done >"$T/pairs.jsonl"
+for loss in sigmoid hinge ipo ipo_sum robust cdpo sigmoid_norm apo_zero nca_pair; do
+    dpo -q --model "$T/m" --epochs 6 --lr 2e-3 --batch-size 5 --rows 200 --loss $loss --nll-weight 0 --max-length 128 --save-every 0 --val "$T/pairs.jsonl" -o "$T/dpo-$loss" "$T/pairs.jsonl" 2>"$T/.err" || cat "$T/.err" >&2
+    is "dpo --loss $loss learns its pairs" "$(field 18 "$T/dpo-$loss/log.jsonl" val_rewards/accuracies)" 1
+done
+near "its first loss is ln 2" "$(field 1 "$T/dpo-sigmoid/log.jsonl" loss)" 0.69314718055994530942 1e-15
+is "and its first margin 0" "$(field 1 "$T/dpo-sigmoid/log.jsonl" rewards/margins)" 0
+
+# Samples: a prompt's answers do not depend on the batch; the two halves pipe.
+rmtrain -q --model "$T/m" --epochs 4 --lr 1e-3 --max-length 128 --save-every 0 -o "$T/rm" "$T/pairs.jsonl"
+G="generate -q --model $T/m --samples 6 --max-tokens 12 --seed 5 --top-p 0.9"
+$G --batch 48 "$T/pairs.jsonl" >"$T/k48"; $G --batch 6 "$T/pairs.jsonl" >"$T/k6"
+same "answers do not depend on --batch" "$T/k48" "$T/k6"
+$G --batch 6 --prompt "Is 1 even?" >"$T/k1"
+is "nor on where the prompt comes from" "$(sed -n 1p "$T/k6" | grep -o '"responses":.*' | grep -o '"[^"]*"' | sed 1d | wc -l)" "$(wc -l <"$T/k1" | tr -d ' ')"
+rmtrain --score --model "$T/rm" --max-length 256 "$T/k6" >"$T/scored"
+rejsample -q --best "$T/scored" >"$T/best-piped"
+rejsample -q --model "$T/m" --reward "$T/rm" --samples 6 --max-tokens 12 --seed 5 --top-p 0.9 --best "$T/pairs.jsonl" >"$T/best-own"
+same "generate | rmtrain --score | rejsample gives what rejsample gives alone" "$T/best-piped" "$T/best-own"
+rejsample -q --pairs "$T/scored" >"$T/p-piped"
+rejsample -q --model "$T/m" --reward "$T/rm" --samples 6 --max-tokens 12 --seed 5 --top-p 0.9 --pairs "$T/pairs.jsonl" >"$T/p-own"
+same "pairs too" "$T/p-piped" "$T/p-own"
+cat >"$T/hand.jsonl" <<'J'
+{"id":1,"prompt":"a","responses":["x","y","x","","z"],"scores":[1,3,9,7,3]}
+{"prompt":"b","responses":["x","y"],"scores":[2,2]}
+{"prompt":"c","responses":["x","y"],"scores":[2,2.5],"finish_reasons":["stop","length"]}
+{"prompt":[{"role":"user","content":"d"}],"responses":["x"],"scores":[1]}
+{"prompt":"e","responses":[],"scores":[]}
+J
+is "the best of ties is the first, empty, doubled and cut answers are left out" "$(rejsample -q --best "$T/hand.jsonl" | grep -o '"assistant","content":"[^"]*"' | cut -d'"' -f6 | tr '\n' ' ')" "y x x x "
+is "pairs need two scores" "$(rejsample -q --pairs "$T/hand.jsonl" | grep -o '"scores":.*')" '"scores":[3,1]}'
+is "--min-margin" "$(rejsample -q --pairs --min-margin 2.5 "$T/hand.jsonl" | wc -l | tr -d ' ')" 0
+
+# Scores in batches are those of single records.
+rmtrain --score --model "$T/rm" --max-length 256 "$T/pairs.jsonl" 2>"$T/.err"
+for i in 1 7 12; do sed -n ${i}p "$T/k6" | rmtrain --score --model "$T/rm" --max-length 256; done >"$T/single"
+is "a score does not depend on what else is scored" "$(cat "$T/single")" "$(sed -n '1p;7p;12p' "$T/scored")"
+like "texts that were cut are told" "$(rmtrain --score --model "$T/rm" --max-length 8 "$T/k6" 2>&1 >/dev/null)" "texts were cut at 8 tokens"
+is "one prompt after the other at standard input" "$(printf 'Is 1 even?\nIs 2 even?\n' | generate -q --model "$T/m" --text --temperature 0 --max-tokens 3 | grep -c '"finish_reason":"[a-z]*","response":"')" 2
+
+# A chat at a terminal: Ctrl-C ends an answer that would not end, /reset and Ctrl-D.
+if command -v script >/dev/null && command -v mkfifo >/dev/null; then
+    mkfifo "$T/keys"
+    appears() { for i in $(seq 200); do grep -q "$1" "$T/typed" 2>/dev/null && return; sleep 0.05; done; }
+    timeout 60 script -qfec "generate --model $T/m --temperature 2 --max-tokens 200000 --max-prompt 200" "$T/typed" <"$T/keys" >/dev/null 2>&1 &
+    exec 3>"$T/keys"
+    appears 'Ctrl-D the chat'
+    printf 'Is 2 even?\n' >&3
+    appears 'Is 2 even?'
+    sleep 0.5
+    printf '\003' >&3
+    sleep 0.2
+    printf '/system Be brief\n' >&3
+    appears 'a new conversation'
+    printf '\004' >&3
+    exec 3>&-
+    wait $!
+    is "a chat ends well" $? 0
+    like "after Ctrl-C it goes on" "$(tr -d '\r' <"$T/typed")" "a new conversation"
+else
+    skip "a chat at a terminal" "no script(1)"
+fi
+done_testing

@@ -1,0 +1,331 @@
+"""Compares sft, dpo, rmtrain and generate with PyTorch and transformers: losses, every gradient, scores, greedy answers.
+
+usage: posttrain_check.py BIN [ROWS]      (needs torch, transformers, numpy; ROWS: a folder with chat, preference and ranking files)
+
+The tools' gradients are read from outside: one AdamW step with eps 1 moves a weight by lr·g/(|g| + 1).
+
+With GOLDEN=tests/data/posttrain in the environment (and no ROWS) the model, the rows and PyTorch's losses are written there.
+"""
+import gzip, json, os, shutil, subprocess, sys, tempfile
+import numpy as np, torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from transformers import (AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config)
+
+BIN = os.path.abspath(sys.argv[1])
+ROWS = sys.argv[2] if len(sys.argv) > 2 else None
+GOLDEN = os.environ.get("GOLDEN")
+T = tempfile.mkdtemp()
+LR = 1000.0
+failures = 0
+
+
+def report(name, value, limit):
+    global failures
+    failures += not value <= limit
+    print(f"{'ok' if value <= limit else 'NOT OK'} - {name}: {value:.2g} (at most {limit:g})", flush=True)
+
+
+def golden(name, model, loss):
+    if GOLDEN:
+        norm = torch.stack([p.grad.double().norm() for p in model.parameters() if p.grad is not None]).norm()
+        with open(f"{GOLDEN}/golden.tsv", "a") as f:
+            f.write(f"{name}\t{loss.item():.9g}\t{norm.item():.9g}\n")
+
+
+def tool(name, *arguments, **more):
+    r = subprocess.run([f"{BIN}/{name}", *map(str, arguments)], capture_output=True, text=True, **more)
+    if r.returncode:
+        sys.exit(f"{name} {' '.join(map(str, arguments))}: {r.returncode}: {r.stderr}")
+    return r.stdout
+
+
+def write(name, rows):
+    path = f"{T}/{name}"
+    with open(path, "w") as f:
+        f.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
+    return path
+
+
+def rows(name, n, longest=1500):
+    """The first n rows that are not too long for a quick look, or made ones."""
+    if ROWS:
+        out = []
+        for line in gzip.open(f"{ROWS}/{name}.jsonl.gz", "rt"):
+            r = json.loads(line)
+            if len(line) <= longest:
+                out.append(r)
+            if len(out) == n:
+                return out
+        return out
+    words = "the cat and a dog sat under an old tree while rain fell; 12 + 30 = 42? Über café 你好".split()
+    say = lambda i, k: " ".join(words[(i * 7 + j * (k + 1)) % len(words)] for j in range(3 + (i * 5 + k) % 9))
+    if name.startswith("chat"):
+        return [{"messages": ([{"role": "system", "content": f"Rule {i}. "}] if i % 3 == 0 else []) +
+                 [m for t in range(1 + i % 3) for m in ({"role": "user", "content": say(i, t) + "?"}, {"role": "assistant", "content": say(i + 1, t + 2)})]}
+                for i in range(n)]
+    answer = lambda i, k: [{"role": "assistant", "content": say(i, k)}]
+    if name.startswith("pref"):
+        return [{"prompt": [{"role": "user", "content": say(i, 1)}], "chosen": answer(i, 2), "rejected": answer(i, 3)} for i in range(n)]
+    return [{"prompt": [{"role": "user", "content": say(i, 1)}], "responses": [answer(i, k + 2) for k in range(2 + i % 4)]} for i in range(n)]
+
+
+chats = [c for f in ("chat-dialogue", "chat-instruct", "chat-gsm8k") for c in rows(f, 6)]
+pairs = rows("preference-train", 12)
+for i, p in enumerate(pairs):
+    p["margin"] = i % 3 * 0.5
+rankings = rows("ranking-train", 6, 4000)
+text = write("text.jsonl", [{"text": m["content"]} for c in chats for m in c["messages"]])
+chat_file, pair_file, ranking_file = write("chat.jsonl", chats), write("pairs.jsonl", pairs), write("rankings.jsonl", rankings)
+
+
+def model_make(family, template):
+    folder = f"{T}/{family}-{template}"
+    tool("bpe-train", "-q", "--vocab-size", 300 if GOLDEN else 600, "--pattern", "llama3", f"--chat-template={template}", "-o", folder, text)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    c = dict(vocab_size=len(tokenizer), hidden_size=24 if GOLDEN else 48, intermediate_size=48 if GOLDEN else 96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+             max_position_embeddings=2048, bos_token_id=None, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    config = {"llama": lambda: LlamaConfig(**c, tie_word_embeddings=False), "tied": lambda: LlamaConfig(**c, tie_word_embeddings=True),
+              "mistral": lambda: MistralConfig(**c, sliding_window=None), "qwen2": lambda: Qwen2Config(**c, tie_word_embeddings=True),
+              "qwen3": lambda: Qwen3Config(**c, head_dim=16)}[family]()
+    torch.manual_seed(1)
+    model = AutoModelForCausalLM.from_config(config).float()
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() > 1:
+                p.normal_(0, 0.12)
+            elif p.abs().sum() == 0:
+                p.normal_(0, 0.1)
+    model.save_pretrained(folder)
+    return folder, tokenizer
+
+
+def encode(tokenizer, template, messages):
+    """Ids and the mask of an assistant's tokens, by transformers' template and the tokens that open and close a turn."""
+    ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
+    special = tokenizer.convert_tokens_to_ids
+    header = tokenizer.encode("assistant\n", add_special_tokens=False) if template == "chatml" else None
+    mask, inside, i = [0] * len(ids), False, 0
+    turn = 0
+    if template == "llama3":
+        starts = [k for k, t in enumerate(ids) if t == special("<|start_header_id|>")]
+        end, skip = special("<|eot_id|>"), special("<|end_header_id|>")
+    else:
+        starts = [k for k, t in enumerate(ids) if t == special("<|im_start|>")]
+        end, skip = special("<|im_end|>"), None
+    for m, k in zip(messages, starts):
+        if m["role"] != "assistant":
+            continue
+        if template == "llama3":
+            j = ids.index(skip, k) + 1
+            j += 1 if tokenizer.decode([ids[j]]).startswith("\n\n") else 2
+        else:
+            j, seen = k + 1, ""
+            while "\n" not in seen:
+                seen += tokenizer.decode([ids[j]])
+                j += 1
+        while ids[j] != end:
+            mask[j] = 1
+            j += 1
+        mask[j] = 2
+    return ids, mask
+
+
+def last_only(mask, prompt_length):
+    return [m if i >= prompt_length else 0 for i, m in enumerate(mask)]
+
+
+def logprobs(model, ids):
+    t = torch.tensor([ids])
+    return torch.log_softmax(model(t).logits[0, :-1], -1).gather(-1, t[0, 1:, None])[:, 0]
+
+
+def answers_of(tokenizer, template, prompt, answer):
+    prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    answer = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+    ids, mask = encode(tokenizer, template, prompt + answer)
+    n = len(encode(tokenizer, template, prompt)[0])
+    return ids, last_only(mask, n)
+
+
+def gradient(run, start):
+    """The tools' gradient from the weights before and after their step."""
+    after, out = load_file(f"{run}/final/model.safetensors"), {}
+    for name, before in start.items():
+        u = (before.double() - after[name].double()) / LR
+        out[name] = u / (1 - u.abs())
+    return out
+
+
+def compare(name, run, model, start, limit):
+    ours = gradient(run, start)
+    worst = 0
+    for key, p in model.named_parameters():
+        if key not in ours:
+            continue
+        g = torch.zeros_like(p).double() if p.grad is None else p.grad.double()
+        worst = max(worst, ((ours[key] - g).norm() / g.norm().clamp_min(1e-12)).item())
+    report(f"{name}: every gradient", worst, limit)
+
+
+STEP = ["-q", "--epochs", 1, "--lr", LR, "--schedule", "constant", "--eps", 1, "--weight-decay", 0, "--grad-clip", 0, "--save-every", 0, "--max-length", 2048]
+
+
+def log_of(run):
+    return [json.loads(line) for line in open(f"{run}/log.jsonl")]
+
+
+def check_sft(name, folder, tokenizer, template):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    total = count = 0
+    for c in chats:
+        ids, mask = encode(tokenizer, template, c["messages"])
+        w = torch.tensor([float(m > 0) for m in mask[1:]])
+        total = total - (logprobs(model, ids) * w).sum()
+        count += w.sum()
+    loss = total / count
+    loss.backward()
+    golden("sft", model, loss)
+    for rows_option in (512, 2048, 8192):
+        run = f"{folder}-sft{rows_option}"
+        tool("sft", "--model", folder, *STEP, "--batch-size", len(chats), "--rows", rows_option, "-o", run, chat_file)
+        report(f"{name} sft --rows {rows_option}: loss", abs(log_of(run)[-1]["loss"] / loss.item() - 1), 1e-5)
+        compare(f"{name} sft --rows {rows_option}", run, model, load_file(f"{folder}/model.safetensors"), 1e-5)
+
+
+def check_dpo(name, folder, tokenizer, template, reference, kind="sigmoid", keep=True, weight=0.0, extra=()):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    ref = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
+    beta, losses, nll, tokens, deltas, chosen, lengths = 0.1, [], 0, 0, [], [], []
+    for p in pairs:
+        sums = []
+        for side in ("chosen", "rejected"):
+            ids, mask = answers_of(tokenizer, template, p["prompt"], p[side])
+            w = torch.tensor([float(m == 1 or (keep and m == 2)) for m in mask[1:]])
+            lp = logprobs(model, ids)
+            with torch.no_grad():
+                lr = logprobs(ref, ids)
+            sums.append(((lp * w).sum(), (lr * w).sum(), w.sum()))
+            if side == "chosen":
+                all_ = torch.tensor([float(m > 0) for m in mask[1:]])
+                nll, tokens = nll - (lp * all_).sum(), tokens + all_.sum()
+        (c, cr, nc), (r, rr, nr) = sums
+        deltas.append((beta * (c - cr), beta * (r - rr)))
+        lengths.append((nc, nr))
+    e = 0.1
+    for (c, r), (nc, nr) in zip(deltas, lengths):
+        d = c - r
+        dn = c / nc - r / nr
+        losses.append({"sigmoid": lambda: -F.logsigmoid(d), "hinge": lambda: torch.relu(1 - d), "ipo": lambda: (dn / beta - 1 / (2 * beta)) ** 2,
+                       "sigmoid_norm": lambda: -F.logsigmoid(dn), "robust": lambda: (-(1 - e) * F.logsigmoid(d) + e * F.logsigmoid(-d)) / (1 - 2 * e),
+                       "cdpo": lambda: -(1 - e) * F.logsigmoid(d) - e * F.logsigmoid(-d), "apo_zero": lambda: 1 - torch.sigmoid(c) + torch.sigmoid(r),
+                       "nca_pair": lambda: -F.logsigmoid(c) - 0.5 * F.logsigmoid(-c) - 0.5 * F.logsigmoid(-r)}[kind]())
+    loss = torch.stack(losses).mean() + weight * nll / tokens
+    loss.backward()
+    golden("dpo-" + ("masked" if not keep else "keep" if kind == "sigmoid" else kind), model, loss)
+    run = f"{folder}-dpo-{kind}-{keep}-{weight}-{os.path.basename(reference)}"
+    tool("dpo", "--model", folder, "--reference", reference, *STEP, "--batch-size", len(pairs), "--rows", 1024, "--beta", beta, "--loss", kind, "--nll-weight", weight,
+         *(["--keep-endings"] if keep else []), *extra, "-o", run, pair_file)
+    line = log_of(run)[-1]
+    report(f"{name} dpo {kind} keep {keep} nll {weight}: loss", abs(line["loss"] / loss.item() - 1), 1e-5)
+    compare(f"{name} dpo {kind} keep {keep} nll {weight}", run, model, load_file(f"{folder}/model.safetensors"), 2e-5)
+    c, r = torch.stack([d[0] for d in deltas]), torch.stack([d[1] for d in deltas])
+    for key, value in (("rewards/chosen", c.mean()), ("rewards/rejected", r.mean()), ("rewards/margins", (c - r).mean()), ("rewards/accuracies", (c > r).float().mean())):
+        report(f"{name} dpo {kind}: {key}", abs(line[key] - value.item()) / max(1e-3, abs(value.item())), 1e-4)
+
+
+def check_dpo_begins(name, folder):
+    run = f"{folder}-dpo-begins"
+    tool("dpo", "--model", folder, *STEP, "--batch-size", 5, "--rows", 300, "--nll-weight", 0, "-o", run, pair_file)
+    line = log_of(run)[0]
+    report(f"{name} dpo's first loss is ln 2", abs(line["loss"] - np.log(2)), 0)
+    report(f"{name} dpo's first accuracy and margin are 0", abs(line["rewards/accuracies"]) + abs(line["rewards/margins"]), 0)
+
+
+def check_rm(name, folder, tokenizer, template):
+    start_run = f"{folder}-rm-start"
+    still = ["-q", "--epochs", 1, "--lr", 0, "--min-lr", 0, "--weight-decay", 0, "--save-every", 0, "--max-length", 2048, "--batch-size", 100]
+    tool("rmtrain", "--model", folder, *still, "-o", start_run, pair_file)
+    start = load_file(f"{start_run}/final/model.safetensors")
+    for kind, file, records in (("pairs", pair_file, [(p["prompt"], [p["chosen"], p["rejected"]], p["margin"]) for p in pairs]),
+                                ("rankings", ranking_file, [(r["prompt"], r["responses"], 0) for r in rankings])):
+        model = AutoModelForSequenceClassification.from_pretrained(f"{start_run}/final", dtype=torch.float32)
+        total, right, n = 0, 0, 0
+        for prompt, answers, margin in records:
+            s = [model(torch.tensor([answers_of(tokenizer, template, prompt, a)[0]])).logits[0, 0] for a in answers]
+            terms = [-F.logsigmoid(s[i] - s[j] - margin) + 0.01 * (s[i] + s[j]) ** 2 for i in range(len(s)) for j in range(i + 1, len(s))]
+            right += sum(bool(s[i] > s[j]) for i in range(len(s)) for j in range(i + 1, len(s)))
+            n += len(terms)
+            total = total + torch.stack(terms).mean()
+        loss = total / len(records)
+        loss.backward()
+        golden(f"rm-{kind}", model, loss)
+        run = f"{folder}-rm-{kind}"
+        # The tool's own start is not the reward model above but has the same weights: the score's are drawn from the seed.
+        tool("rmtrain", "--model", folder, *STEP, "--batch-size", 100, "--rows", 700, "--center", 0.01, "-o", run, file)
+        line = log_of(run)[-1]
+        report(f"{name} rmtrain {kind}: loss", abs(line["loss"] / loss.item() - 1), 1e-5)
+        report(f"{name} rmtrain {kind}: accuracy", abs(line["accuracy"] - right / n), 1e-12)
+        compare(f"{name} rmtrain {kind}", run, model, start, 2e-5)
+    candidates = write("candidates.jsonl", [{"prompt": r["prompt"], "responses": [a[0]["content"] for a in r["responses"]]} for r in rankings])
+    worst = 0
+    for line, r in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, candidates).splitlines(), rankings):
+        ids = [answers_of(tokenizer, template, r["prompt"], a)[0] for a in r["responses"]]
+        longest = max(map(len, ids))
+        padded = torch.tensor([i + [model.config.pad_token_id] * (longest - len(i)) for i in ids])
+        with torch.no_grad():
+            theirs = model(padded, attention_mask=torch.tensor([[1] * len(i) + [0] * (longest - len(i)) for i in ids])).logits[:, 0]
+        worst = max(worst, np.abs(np.array(json.loads(line)["scores"]) - theirs.numpy()).max())
+    report(f"{name} rmtrain --score against {type(model).__name__}, padded", worst, 1e-5)
+    worst = 0
+    for line, c in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, chat_file).splitlines(), chats):
+        with torch.no_grad():
+            theirs = model(torch.tensor([encode(tokenizer, template, c["messages"])[0]])).logits[0, 0].item()
+        worst = max(worst, abs(json.loads(line)["score"] - theirs))
+    report(f"{name} rmtrain --score on chats", worst, 1e-5)
+
+
+def check_greedy(name, folder, tokenizer):
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    prompts = [p["prompt"] if isinstance(p["prompt"], str) else p["prompt"][-1]["content"] for p in pairs]
+    file = write("prompts.jsonl", [{"prompt": p} for p in prompts])
+    for options, more in (([], {}), (["--repetition-penalty", 1.3], {"repetition_penalty": 1.3})):
+        out = [json.loads(l)["response"] for l in tool("generate", "--model", folder, "--temperature", 0, "--max-tokens", 40, *options, file).splitlines()]
+        wrong = 0
+        for p, got in zip(prompts, out):
+            ids = tokenizer.apply_chat_template([{"role": "user", "content": p}], add_generation_prompt=True, return_tensors="pt", return_dict=False)
+            end = tokenizer.convert_tokens_to_ids("<|eot_id|>" if "llama3" in folder else "<|im_end|>")
+            full = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=40, eos_token_id=[end, tokenizer.eos_token_id], pad_token_id=0, **more)
+            want = tokenizer.decode(full[0, ids.shape[1]:], skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            if want != got:
+                print("#", repr(want), repr(got))
+            wrong += want != got
+        report(f"{name} greedy answers {' '.join(map(str, options))} that differ", wrong, 0)
+    whole = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, file).splitlines()
+    one = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, "--batch", 2, file).splitlines()
+    report(f"{name} sampled answers that depend on --batch", sum(a != b for a, b in zip(whole, one)), 0)
+
+
+ONLY = "llama" if GOLDEN else os.environ.get("ONLY", "")
+for family, template in (("llama", "llama3"), ("qwen3", "chatml"), ("tied", "llama3"), ("qwen2", "chatml"), ("mistral", "llama3")):
+    name = f"{family} {template}"
+    if ONLY and not name.startswith(ONLY) or GOLDEN and os.path.exists(f"{GOLDEN}/model"):
+        continue
+    folder, tokenizer = model_make(family, template)
+    check_sft(name, folder, tokenizer, template)
+    tool("sft", "-q", "--model", folder, "--epochs", 2, "--lr", 3e-3, "--save-every", 0, "-o", f"{folder}-tuned", chat_file)
+    check_dpo_begins(name, folder)
+    if GOLDEN:
+        for source, to in ((folder, "model"), (f"{folder}-tuned/final", "reference")):
+            shutil.copytree(source, f"{GOLDEN}/{to}")
+        for file in (chat_file, pair_file, ranking_file):
+            shutil.copy(file, GOLDEN)
+    check_dpo(name, folder, tokenizer, template, f"{folder}-tuned/final")
+    check_dpo(name, folder, tokenizer, template, f"{folder}-tuned/final", keep=False, weight=0.2)
+    check_rm(name, folder, tokenizer, template)
+    check_greedy(name, folder, tokenizer)
+    if family == "llama":
+        for kind in ("ipo",) if GOLDEN else ("hinge", "ipo", "sigmoid_norm", "robust", "cdpo", "apo_zero", "nca_pair"):
+            check_dpo(name, folder, tokenizer, template, f"{folder}-tuned/final", kind)
+print(f"{failures} comparisons failed")
+sys.exit(failures > 0)
