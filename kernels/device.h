@@ -53,6 +53,8 @@ struct Stream {
  * CUDA object is looked for in $LMPIPE_CUDA, beside the program (../lib/), and in PREFIX/lib/lmpipe; "cuda" fails with the
  * reason where it can't be loaded. */
 Device *device_open(const char *name, int threads, Error *err);
+/* The same, but the GPU of that number (0 …) of this machine: ranks that share a machine take one each. */
+Device *device_open_index(const char *name, int index, int threads, Error *err);
 void device_close(Device *d);
 
 Tensor tensor_make(Device *d, Dtype t, void *data, int64_t rows, int64_t cols);

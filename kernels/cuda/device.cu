@@ -151,7 +151,7 @@ static Ops operations_of()
 
 static const Ops operations = operations_of();
 
-extern "C" Device *cuda_device_open(Error *err)
+extern "C" Device *cuda_device_open(int index, Error *err)
 {
     int count = 0;
     cudaError_t status = cudaGetDeviceCount(&count);
@@ -159,7 +159,11 @@ extern "C" Device *cuda_device_open(Error *err)
         error_set(err, "device cuda: %s", status != cudaSuccess ? cudaGetErrorString(status) : "no GPU");
         return NULL;
     }
-    status = cudaSetDevice(0);
+    if (index >= count) {
+        error_set(err, "device cuda: this machine has %d GPUs, rank %d on it needs one of its own", count, index);
+        return NULL;
+    }
+    status = cudaSetDevice(index);
     if (status != cudaSuccess) {
         error_set(err, "device cuda: %s", cudaGetErrorString(status));
         return NULL;

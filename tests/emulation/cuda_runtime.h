@@ -112,7 +112,7 @@ static inline float rsqrtf(float x)
     return 1.0f / sqrtf(x);
 }
 
-/* The runtime's host side: one device of 64 GB, whose memory is a stretch of its own and whose streams run at once. */
+/* The runtime's host side: eight devices of 64 GB, whose memory is a stretch of its own and whose streams run at once. */
 typedef int cudaError_t;
 enum { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorMemoryAllocation = 2, cudaErrorLaunchFailure = 719 };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
@@ -141,7 +141,7 @@ template <typename F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttrib
 }
 static inline cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
+    *count = 8;
     return cudaSuccess;
 }
 static inline cudaError_t cudaSetDevice(int)

@@ -13,7 +13,7 @@ extern "C" {
 #include "tests/unit/tap.h"
 }
 
-extern "C" Device *cuda_device_open(Error *err);
+extern "C" Device *cuda_device_open(int index, Error *err);
 
 static Device *device;
 static Stream *stream;
@@ -145,7 +145,7 @@ template <typename F> static void races(const char *what, F run)
 int main()
 {
     Error err;
-    device = cuda_device_open(&err);
+    device = cuda_device_open(0, &err);
     stream = device->stream_new(device);
     bool clean = true;
     float *sum = (float *)device->alloc(device, sizeof *sum);

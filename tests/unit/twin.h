@@ -168,9 +168,9 @@ static void twin_run(const char *on, const char *file, bool needed, bool brief, 
     free(path);
     if (!object)
         return;
-    Device *(*open)(Error *) = (Device * (*)(Error *))(uintptr_t)dlsym(object, "cuda_device_open");
+    Device *(*open)(int, Error *) = (Device * (*)(int, Error *))(uintptr_t)dlsym(object, "cuda_device_open");
     Error err = {{0}};
-    gpu = open ? open(&err) : NULL;
+    gpu = open ? open(0, &err) : NULL;
     if (!gpu) {
         ok(strncmp(err.text, "device cuda: ", 13) == 0 && !needed, "%s: opening says why it can't: %s", on, err.text);
         if (!needed)
