@@ -1,58 +1,63 @@
 #include "train/metrics.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "io/json.h"
 #include "io/stream.h"
 
 struct Metrics {
-    FILE *file; /* NULL: off */
+    int file; /* descriptor, -1: off */
     char *path;
     Buffer line;
+    Buffer unwritten; /* lines, or the rest of one, that the disk has not taken yet */
+    bool failing;
 };
 
-/* Rewrites the log without the lines of steps that will be run again, and without a last line cut off by a kill. */
+/* Cuts the log behind the line of the step that is resumed from. Lines come in the order of steps, so what goes is the end:
+ * steps that will be run again, and a last line that a kill cut off. */
 static int metrics_trim(const char *path, int64_t resume_step, Error *err)
 {
-    if (access(path, F_OK) != 0)
+    struct stat st;
+    if (stat(path, &st) != 0 || !S_ISREG(st.st_mode))
         return 0;
     Reader *r = reader_open(path, err);
     if (!r)
         return -1;
     static const char *const names[] = {"step"};
     JsonParser *parser = json_parser_new();
-    Buffer kept = {0};
+    int64_t end = 0;
     Span line;
     int got;
     while ((got = reader_line(r, &line, err)) > 0) {
         JsonField step;
-        if (json_record(parser, line, names, 1, &step, NULL) == 0 && step.type == JSON_INTEGER &&
-            step.integer <= resume_step) {
-            buffer_append(&kept, line.data, line.length);
-            buffer_byte(&kept, '\n');
-        }
+        if (json_record(parser, line, names, 1, &step, NULL) < 0 || step.type != JSON_INTEGER || step.integer > resume_step || !reader_line_ended(r))
+            break;
+        end += (int64_t)line.length + 1;
     }
     reader_close(r);
     json_parser_free(parser);
-    int status = got < 0 ? -1 : file_write(path, kept.data ? kept.data : "", kept.length, err);
-    buffer_free(&kept);
-    return status;
+    if (got < 0)
+        return -1;
+    return end < st.st_size && truncate(path, end) != 0 ? error_set(err, "%s:", path) : 0;
 }
 
 Metrics *metrics_open(const char *path, int64_t resume_step, Error *err)
 {
     Metrics *m = memory_zalloc(1, sizeof *m);
+    m->file = -1;
     if (!path)
         return m;
-    if (resume_step >= 0 && metrics_trim(path, resume_step, err) < 0) {
-        free(m);
-        return NULL;
+    if (resume_step < 0 || metrics_trim(path, resume_step, err) == 0) {
+        m->file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | (resume_step < 0 ? O_TRUNC : 0), 0666);
+        if (m->file < 0)
+            error_set(err, "%s:", path);
     }
-    m->file = fopen(path, resume_step >= 0 ? "a" : "w");
-    if (!m->file) {
-        error_set(err, "%s:", path);
+    if (m->file < 0) {
         free(m);
         return NULL;
     }
@@ -82,12 +87,39 @@ void metrics_flag(Metrics *m, const char *key, bool value)
     buffer_format(&m->line, ",\"%s\":%s", key, value ? "true" : "false");
 }
 
+/* As much of the unwritten as the disk takes. */
+static int metrics_write(Metrics *m, Error *err)
+{
+    size_t done = 0;
+    ssize_t n = 0;
+    while (done < m->unwritten.length && (n = write(m->file, m->unwritten.data + done, m->unwritten.length - done)) >= 0)
+        done += (size_t)n;
+    if (n < 0)
+        error_set(err, "%s:", m->path);
+    memmove(m->unwritten.data, m->unwritten.data + done, m->unwritten.length - done);
+    m->unwritten.length -= done;
+    return n < 0 ? -1 : 0;
+}
+
 int metrics_end(Metrics *m, Error *err)
 {
     buffer_string(&m->line, "}\n");
-    if (!m->file)
+    if (m->file < 0)
         return 0;
-    if (fwrite(m->line.data, 1, m->line.length, m->file) != m->line.length || fflush(m->file) != 0)
+    buffer_append(&m->unwritten, m->line.data, m->line.length);
+    bool failed_before = m->failing;
+    m->failing = metrics_write(m, err) < 0;
+    return m->failing && !failed_before ? -1 : 0;
+}
+
+bool metrics_whole(const Metrics *m)
+{
+    return m->unwritten.length == 0;
+}
+
+int metrics_sync(Metrics *m, Error *err)
+{
+    if (m->file >= 0 && fsync(m->file) != 0 && errno != EINVAL && errno != EROFS)
         return error_set(err, "%s:", m->path);
     return 0;
 }
@@ -96,9 +128,12 @@ int metrics_close(Metrics *m, Error *err)
 {
     if (!m)
         return 0;
-    int status = m->file && fclose(m->file) != 0 ? error_set(err, "%s:", m->path) : 0;
+    int status = m->unwritten.length ? metrics_write(m, err) : 0;
+    if (m->file >= 0 && close(m->file) != 0 && status == 0)
+        status = error_set(err, "%s:", m->path);
     free(m->path);
     buffer_free(&m->line);
+    buffer_free(&m->unwritten);
     free(m);
     return status;
 }
