@@ -49,24 +49,34 @@ CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUBLASLT := $(if $(CUDA_ROOT),$(firstword $(wildcard $(CUDA_ROOT)/include/cublasLt.h $(CUDA_ROOT)/targets/*/include/cublasLt.h /usr/include/cublasLt.h)))
 NCCL := $(firstword $(wildcard $(NCCL_HOME)/include/nccl.h $(CUDA_ROOT)/include/nccl.h /usr/include/nccl.h))
 CUDA_OBJECT = $(if $(CUBLASLT),$(B)/lib/liblmpipe-cuda.so)
+NCCL_OBJECT = $(if $(CUBLASLT),$(if $(NCCL),$(B)/lib/liblmpipe-nccl.so))
+NCCL_LIBRARY := $(firstword $(wildcard $(NCCL_HOME)/lib/libnccl.so $(CUDA_ROOT)/lib64/libnccl.so /usr/lib/*/libnccl.so))
+NCCL_STANDIN = $(B)/lib/liblmpipe-nccl-emulated.so
+# MPI: a shared object where a Debian package (Open MPI or MPICH) or an mpicc is.
+MPICC ?= mpicc
+MPI_PACKAGE := $(firstword $(foreach p,mpi-c ompi-c mpich,$(shell $(PKG_CONFIG) --exists $p 2>/dev/null && echo $p)))
+MPI_COMPILER := $(if $(MPI_PACKAGE),$(CC),$(shell command -v $(MPICC) 2>/dev/null))
+MPI_FLAGS := $(if $(MPI_PACKAGE),$(shell $(PKG_CONFIG) --cflags --libs $(MPI_PACKAGE)))
+MPI_OBJECT = $(if $(MPI_COMPILER),$(B)/lib/liblmpipe-mpi.so)
+OBJECTS = $(CUDA_OBJECT) $(NCCL_OBJECT) $(MPI_OBJECT)
 CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
-all: $(BUILT) $(CUDA_OBJECT) ## build every program (V=1 shows the commands)
+all: $(BUILT) $(OBJECTS) ## build every program (V=1 shows the commands)
 
-smoke: all $(UNIT) $(EMULATED) $(SELFTEST) ## a minute of tests, for every commit
+smoke: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) ## a minute of tests, for every commit
 	$(Q)B=$(B) sh tests/run smoke
 
-check: all $(UNIT) $(EMULATED) $(SELFTEST) $(RACES) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
+check: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(RACES) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
 	$(Q)B=$(B) sh tests/run check
 
 # Libraries, kernels and parsers again in a build with sanitizers.
 sanitized:
 	$(Q)$(MAKE) --no-print-directory B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' units
 
-units: $(UNIT) $(EMULATED) $(SELFTEST)
+units: $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST)
 
 check-asan: ## every test again, built with the address and undefined-behaviour sanitizers
 	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
@@ -77,6 +87,7 @@ check-peers: all ## compare with the real Python packages (tests/reference/READM
 features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
 	@echo 'NCCL: $(if $(NCCL),yes: $(NCCL),no (set NCCL_HOME))'
+	@echo 'MPI: $(if $(MPI_COMPILER),yes: $(or $(MPI_PACKAGE),$(MPI_COMPILER)),no (install libopenmpi-dev or libmpich-dev))'
 
 check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
 	$(Q)B=$(B) sh tests/run gpu
@@ -96,16 +107,16 @@ fuzz: ## feed the parsers with libFuzzer, FUZZ_SECONDS (60) each
 quickstart: all ## the whole road, from raw text to a chat model (SIZE=, SEED=, CORPUS=)
 	$(Q)$(MAKE) -f pipelines/quickstart.mk BIN=$(abspath $(B)/bin)
 
-install: all ## install programs, CUDA object and manual pages under $(DESTDIR)$(PREFIX)
+install: all ## install programs, shared objects and manual pages under $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lmpipe $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
 	for t in $(TOOLS); do install -m 755 $(B)/bin/$$t $(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t || exit 1; \
 	    install -m 644 man/$$t.1 $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM_PREFIX)$$t.1 || exit 1; done
 	install -m 644 man/lmpipe.7 $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7
-	$(if $(CUDA_OBJECT),install -m 755 $(CUDA_OBJECT) $(DESTDIR)$(PREFIX)/lib/lmpipe/)
+	$(if $(strip $(OBJECTS)),install -m 755 $(OBJECTS) $(DESTDIR)$(PREFIX)/lib/lmpipe/)
 
 uninstall: ## remove what install put there
 	for t in $(TOOLS); do rm -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM_PREFIX)$$t.1; done
-	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7 $(DESTDIR)$(PREFIX)/lib/lmpipe/liblmpipe-cuda.so
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7 $(DESTDIR)$(PREFIX)/lib/lmpipe/liblmpipe-*.so
 
 dist: ## make lmpipe-$(VERSION).tar.gz of the committed tree
 	git archive --prefix=lmpipe-$(VERSION)/ -o lmpipe-$(VERSION).tar.gz HEAD
@@ -148,6 +159,15 @@ $(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(NVCC) -shared -o $@ $^ -lcublasLt -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
+$(B)/lib/liblmpipe-nccl.so: libcommon/dist/nccl/nccl.cu libcommon/dist/comm.h libcommon/dist/internal.h kernels/cuda/cuda.h
+	$(call say,NVCC)
+	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O2 -Ilibcommon -Ikernels -I. -I$(dir $(NCCL)) -Xcompiler -fPIC,-Wall,-Wextra -shared -o $@ $< \
+	    $(NCCL_LIBRARY) -Xlinker -rpath=$(CUDA_ROOT)/lib64
+
+$(B)/lib/liblmpipe-mpi.so: libcommon/dist/mpi/mpi.c libcommon/dist/comm.h libcommon/dist/internal.h
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(MPI_COMPILER) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -O3 -fPIC -shared -o $@ $< $(MPI_FLAGS)
+
 EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -Itests/emulation -Ilibcommon -Ikernels -I. -MMD -MP
 $(B)/emulated/%.o: kernels/%.cu
 	$(call say,CXX)
@@ -160,6 +180,10 @@ $(B)/emulated/%.o: tests/emulation/%.cc
 $(EMULATED): $(EMULATED_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -shared -o $@ $^
+
+$(NCCL_STANDIN): libcommon/dist/nccl/nccl.cu tests/emulation/nccl.cc tests/emulation/nccl.h tests/emulation/cuda_runtime.h libcommon/dist/comm.h libcommon/dist/internal.h $(EMULATED)
+	$(call say,CXX)
+	$(Q)mkdir -p $(@D) && $(filter-out -MMD -MP,$(EMULATE)) -shared -o $@ $(filter %.cu %.cc,$^) -x none $(EMULATED) -Wl,-rpath,'$$ORIGIN'
 
 $(SELFTEST): $(B)/emulated/selftest.o $(EMULATION_O)
 	$(call say,LINK)

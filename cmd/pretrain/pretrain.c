@@ -12,24 +12,35 @@
 #include "sources.h"
 #include "train/loop.h"
 
+/* What the command line says: the same for all ranks, and not changed once they run. */
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
     const char *model_config, *init, *tokenizer;
     OptionList data, val;
-    int64_t sequence_length, batch_tokens, tokens, micro_batch, eval_tokens, max_positions;
+    int64_t sequence_length, batch_tokens, tokens, micro_batch, eval_tokens;
     int64_t tp, cp, pp, dp;
     double z_loss, rope_theta;
     bool shuffle;
+    int64_t samples_per_step;
+    OptionSet set;
+} Pretrain;
+
+/* One rank's own things. */
+typedef struct Trainer {
+    const Pretrain *o;
+    Grid *grid;
+    Device *device;
+    Model model;
     Sources sources, held_out;
     Blend blend;
     Slot slot;
     Batch batch;
-    int64_t samples_per_step;
-} Pretrain;
+    int64_t micro_batch; /* samples a pass: no more than a rank's share of a step */
+} Trainer;
 
 static Pretrain self = {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .sequence_length = 1024, .eval_tokens = 1 << 16,
-                        .tp = 1, .cp = 1, .pp = 1, .dp = 1};
+                        .tp = 1, .cp = 1, .pp = 1};
 
 static const Option options[] = {
     {"output", 'o', OPTION_STRING, &self.common.output, "DIR", "the run: checkpoints, log, final model", 0, 0, 0},
@@ -53,7 +64,7 @@ static const Option options[] = {
     {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
     {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
     {"pp", 0, OPTION_INTEGER, &self.pp, "N", "pipeline stages (default 1)", 0, 1, 65536},
-    {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default 1)", 0, 1, 65536},
+    {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
@@ -64,83 +75,107 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", NULL};
+/* A run may go on with other ranks: its losses stay the same but for the order of additions. */
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", NULL};
+enum { MAX_SOURCES = 1024 };
+
+/* Samples done … done+n of `all` are one pass; passes go round the ranks, so that a sample's step is its number's, whatever the
+ * grid. Returns n, 0 where the pass is another rank's. */
+static int64_t pass_samples(const Trainer *t, int64_t done, int64_t all)
+{
+    const Grid *g = t->grid;
+    if (done / t->micro_batch % g->extent[GRID_DP] != g->place[GRID_DP])
+        return 0;
+    return all - done < t->micro_batch ? all - done : t->micro_batch;
+}
 
 /* Places the next samples of the run in the batch. */
-static void fill_batch(Pretrain *p, int64_t first, int64_t samples)
+static void fill_batch(Trainer *t, int64_t first, int64_t samples)
 {
-    batch_clear(&p->batch);
-    p->batch.sample = first;
-    blend_seek(&p->blend, (uint64_t)first);
+    batch_clear(&t->batch);
+    t->batch.sample = first;
+    blend_seek(&t->blend, (uint64_t)first);
     for (int64_t i = 0; i < samples; i++) {
         uint64_t index;
-        Source *s = &p->sources.items[blend_next(&p->blend, &index)];
-        samples_place(&s->shard, samples_order((int64_t)index + (p->shuffle ? s->samples : 0), s->samples, (uint64_t)p->common.seed), &p->batch, i);
+        Source *s = &t->sources.items[blend_next(&t->blend, &index)];
+        samples_place(&s->shard, samples_order((int64_t)index + (t->o->shuffle ? s->samples : 0), s->samples, (uint64_t)t->o->common.seed), &t->batch, i);
     }
 }
 
 static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
 {
-    Pretrain *p = context;
-    int64_t first = step * p->samples_per_step;
+    Trainer *t = context;
+    int64_t all = t->o->samples_per_step, first = step * all, passes = 0;
     /* The step's whole weight is known before any gradient: batches are placed twice, which costs next to nothing. */
     double weight = 0;
-    for (int64_t done = 0; done < p->samples_per_step; done += p->micro_batch) {
-        int64_t n = p->samples_per_step - done < p->micro_batch ? p->samples_per_step - done : p->micro_batch;
-        fill_batch(p, first + done, n);
-        weight += p->batch.weight;
+    for (int64_t done = 0; done < all; done += t->micro_batch) {
+        int64_t n = pass_samples(t, done, all);
+        if (n == 0)
+            continue;
+        fill_batch(t, first + done, n);
+        weight += t->batch.weight;
+        passes++;
     }
+    if (comm_sum(&t->grid->world, &weight, 1, err) < 0)
+        return -1;
     HeadSums sums = {0};
-    for (int64_t done = 0; done < p->samples_per_step; done += p->micro_batch) {
-        int64_t n = p->samples_per_step - done < p->micro_batch ? p->samples_per_step - done : p->micro_batch;
-        if (p->samples_per_step > p->micro_batch)
-            fill_batch(p, first + done, n);
-        if (slot_load(&p->slot, &p->batch, err) < 0)
+    for (int64_t done = 0; done < all; done += t->micro_batch) {
+        int64_t n = pass_samples(t, done, all);
+        if (n == 0)
+            continue;
+        if (passes > 1)
+            fill_batch(t, first + done, n);
+        if (slot_load(&t->slot, &t->batch, err) < 0)
             return -1;
-        model_forward(m, &p->slot);
-        head_cross_entropy(m, &p->slot, p->batch.labels, p->batch.weights, 1 / weight, p->z_loss, &sums);
-        model_backward(m, &p->slot);
-        out->tokens += p->batch.tokens_used;
+        model_forward(m, &t->slot);
+        head_cross_entropy(m, &t->slot, t->batch.labels, t->batch.weights, 1 / weight, t->o->z_loss, &sums);
+        model_backward(m, &t->slot);
+        out->tokens += t->batch.tokens_used;
     }
-    out->loss = (sums.nll + p->z_loss * sums.z) / weight;
+    out->loss = (sums.nll + t->o->z_loss * sums.z) / weight;
     return 0;
 }
 
-static int source_loss(Pretrain *p, Model *m, const Source *s, double *loss, Error *err)
+static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Error *err)
 {
-    double nll = 0, weight = 0;
-    int64_t samples = p->eval_tokens / p->sequence_length < 1 ? 1 : p->eval_tokens / p->sequence_length;
+    double sums[2] = {0, 0}; /* Σ weight·(−log p), Σ weight */
+    int64_t samples = t->o->eval_tokens / t->o->sequence_length < 1 ? 1 : t->o->eval_tokens / t->o->sequence_length;
     if (samples > s->samples)
         samples = s->samples;
-    float *logprob = memory_alloc((size_t)p->batch.rows, sizeof *logprob);
-    for (int64_t done = 0; done < samples; done += p->micro_batch) {
-        batch_clear(&p->batch);
-        for (int64_t i = 0; i < p->micro_batch && done + i < samples; i++)
-            samples_place(&s->shard, done + i, &p->batch, i);
-        if (slot_load(&p->slot, &p->batch, err) < 0) {
-            free(logprob);
-            return -1;
-        }
-        model_forward(m, &p->slot);
-        head_logprobs(m, &p->slot, p->batch.labels, logprob, NULL, NULL);
-        for (int64_t i = 0; i < p->batch.rows; i++)
-            nll -= (double)p->batch.weights[i] * (double)logprob[i];
-        weight += p->batch.weight;
+    float *logprob = memory_alloc((size_t)t->batch.rows, sizeof *logprob);
+    int status = 0;
+    for (int64_t done = 0; done < samples && status == 0; done += t->micro_batch) {
+        int64_t n = pass_samples(t, done, samples);
+        if (n == 0)
+            continue;
+        batch_clear(&t->batch);
+        for (int64_t i = 0; i < n; i++)
+            samples_place(&s->shard, done + i, &t->batch, i);
+        status = slot_load(&t->slot, &t->batch, err);
+        if (status < 0)
+            break;
+        model_forward(m, &t->slot);
+        head_logprobs(m, &t->slot, t->batch.labels, logprob, NULL, NULL);
+        for (int64_t i = 0; i < t->batch.rows; i++)
+            sums[0] -= (double)t->batch.weights[i] * (double)logprob[i];
+        sums[1] += t->batch.weight;
     }
     free(logprob);
-    *loss = nll / weight;
+    if (status < 0 || comm_sum(&t->grid->world, sums, 2, err) < 0)
+        return -1;
+    *loss = sums[0] / sums[1];
     return 0;
 }
 
 /* val_loss: the sources' losses weighted as --val says; each one's own as val_loss_NAME. */
 static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
 {
-    Pretrain *p = context;
+    Trainer *t = context;
     double sum = 0, weights = 0;
-    for (size_t i = 0; i < p->held_out.count; i++) {
-        const Source *s = &p->held_out.items[i];
+    for (size_t i = 0; i < t->held_out.count; i++) {
+        const Source *s = &t->held_out.items[i];
         double one;
-        if (source_loss(p, m, s, &one, err) < 0)
+        if (source_loss(t, m, s, &one, err) < 0)
             return -1;
         char *key = memory_format("val_loss_%s", s->name);
         metrics_number(log, key, one);
@@ -201,7 +236,7 @@ static int sizes(Pretrain *p, Error *err)
     return 0;
 }
 
-static int load_model(Pretrain *p, Model *m, Device *d, Error *err)
+static int load_model(const Pretrain *p, Model *m, Device *d, Error *err)
 {
     int status;
     if (p->init) {
@@ -233,71 +268,82 @@ static int load_model(Pretrain *p, Model *m, Device *d, Error *err)
     return model_rope(m, p->sequence_length, err);
 }
 
-static int train(Pretrain *p, OptionSet *set, Device *d, Error *err)
+static int trainer_open(Trainer *t, Error *err)
 {
-    Model m;
-    if (load_model(p, &m, d, err) < 0)
-        return message_failed(err);
-    int status = 1;
-    double weights[1024];
-    if (p->data.count > 1024) {
-        error_set(err, "more than 1024 sources");
-    } else if (sources_open(&p->sources, &p->data, "data", p->sequence_length, m.config.vocab_size, err) == 0 &&
-               sources_open(&p->held_out, &p->val, "val", p->sequence_length, m.config.vocab_size, err) == 0 &&
-               slot_new(&p->slot, &m, p->micro_batch * p->sequence_length, MODE_TRAIN, err) == 0) {
-        for (size_t i = 0; i < p->sources.count; i++)
-            weights[i] = p->sources.items[i].weight;
-        blend_new(&p->blend, weights, p->sources.count);
-        batch_new(&p->batch, p->micro_batch, p->sequence_length);
-        TrainTask task = {.context = p, .accumulate = accumulate, .evaluate = p->held_out.count ? evaluate : NULL,
+    const Pretrain *p = t->o;
+    int64_t ranks = t->grid->extent[GRID_DP], share = (p->samples_per_step + ranks - 1) / ranks, vocabulary = t->model.config.vocab_size;
+    if (ranks > p->samples_per_step)
+        return error_set(err, "--dp %" PRId64 ": a step has %" PRId64 " samples, fewer than ranks", ranks, p->samples_per_step);
+    t->micro_batch = p->micro_batch < share ? p->micro_batch : share;
+    if (p->data.count > MAX_SOURCES)
+        return error_set(err, "more than %d sources", MAX_SOURCES);
+    if (sources_open(&t->sources, &p->data, "data", p->sequence_length, vocabulary, err) < 0 ||
+        sources_open(&t->held_out, &p->val, "val", p->sequence_length, vocabulary, err) < 0 ||
+        slot_new(&t->slot, &t->model, t->micro_batch * p->sequence_length, MODE_TRAIN, err) < 0)
+        return -1;
+    double weights[MAX_SOURCES];
+    for (size_t i = 0; i < t->sources.count; i++)
+        weights[i] = t->sources.items[i].weight;
+    blend_new(&t->blend, weights, t->sources.count);
+    batch_new(&t->batch, t->micro_batch, p->sequence_length);
+    return 0;
+}
+
+static void trainer_close(Trainer *t)
+{
+    batch_free(&t->batch);
+    blend_free(&t->blend);
+    slot_free(&t->slot);
+    sources_close(&t->sources);
+    sources_close(&t->held_out);
+    model_close(&t->model);
+    device_close(t->device);
+}
+
+/* One rank: a process, or a thread of one. */
+static int rank_main(void *context, Grid *grid)
+{
+    Pretrain *p = context;
+    Trainer t = {.o = p, .grid = grid};
+    Error err;
+    int status;
+    t.device = grid_device(grid, p->common.device, (int)p->common.threads, &err);
+    if (!t.device || load_model(p, &t.model, t.device, &err) < 0) {
+        status = grid_failed(grid, &err);
+    } else if (p->common.dry_run) {
+        status = grid->rank == 0 ? dry_run(p, &t.model) : 0;
+    } else if (trainer_open(&t, &err) < 0) {
+        status = grid_failed(grid, &err);
+    } else {
+        TrainTask task = {.context = &t, .grid = grid, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
                           .free_options = free_options, .sequence_length = p->sequence_length};
-        status = train_run(set, &p->common, &p->train, &m, &task);
-        err = NULL;
-        batch_free(&p->batch);
-        blend_free(&p->blend);
+        status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
     }
-    if (err)
-        status = message_failed(err);
-    slot_free(&p->slot);
-    sources_close(&p->sources);
-    sources_close(&p->held_out);
-    model_close(&m);
+    trainer_close(&t);
     return status;
 }
 
 int main(int argc, char **argv)
 {
     thread_spin_briefly(argv);
-    OptionSet set = {.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR",
-                     .summary = "Train a decoder-only transformer on token shards; the same command again resumes.", .options = options};
-    int status = option_main(&set, argc, argv);
+    self.set = (OptionSet){.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR",
+                           .summary = "Train a decoder-only transformer on token shards; the same command again resumes.", .options = options};
+    int status = option_main(&self.set, argc, argv);
     if (status >= 0)
         return status;
     Error err;
-    Grid grid;
-    const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};
-    if (set.operand_count > 0)
-        return message_usage("'%s': pretrain takes no operands", set.operands[0]);
+    if (self.set.operand_count > 0)
+        return message_usage("'%s': pretrain takes no operands", self.set.operands[0]);
     if (sizes(&self, &err) < 0)
         return message_usage("%s", err.text);
-    if (grid_open(&grid, extent, &err) < 0)
-        return message_failed(&err);
     if (self.common.output && train_finished(self.common.output)) {
         message("%s: this run has finished", self.common.output);
         return 0;
     }
-    Device *d = device_open(self.common.device, (int)self.common.threads, &err);
-    if (!d)
-        return message_failed(&err);
-    if (self.common.dry_run) {
-        Model m;
-        status = load_model(&self, &m, d, &err) < 0 ? message_failed(&err) : dry_run(&self, &m);
-        model_close(&m);
-    } else {
-        status = train(&self, &set, d, &err);
-    }
-    device_close(d);
-    grid_close(&grid);
-    option_free(&set);
+    const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};
+    status = grid_run(extent, rank_main, &self, &err);
+    if (status < 0)
+        status = message_failed(&err);
+    option_free(&self.set);
     return status;
 }

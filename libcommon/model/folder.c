@@ -250,26 +250,31 @@ static int write_text(const char *folder, const char *name, Buffer *b, Error *er
 int folder_save(Model *m, const char *path, Error *err)
 {
     ParameterTable *t = &m->params.table;
+    if (m->device->is_host)
+        return folder_write(m, t->weights, path, err);
+    float *host = memory_alloc(t->total, sizeof *host);
+    m->device->copy(m->stream, host, t->weights, t->total * sizeof *host, COPY_TO_HOST);
+    int status = m->device->stream_wait(m->stream, err);
+    if (status == 0)
+        status = folder_write(m, host, path, err);
+    free(host);
+    return status;
+}
+
+int folder_write(const Model *m, const float *weights, const char *path, Error *err)
+{
+    const ParameterTable *t = &m->params.table;
     SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
-    float *host = m->device->is_host ? t->weights : memory_alloc(t->total, sizeof *host);
-    int status = 0;
-    if (!m->device->is_host) {
-        m->device->copy(m->stream, host, t->weights, t->total * sizeof *host, COPY_TO_HOST);
-        status = m->device->stream_wait(m->stream, err);
-    }
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
         sources[i] = (SafetensorsSource){.name = p->name, .dtype = DTYPE_F32, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]},
-                                         .data = host + p->offset};
+                                         .data = weights + p->offset};
     }
     static const char *const metadata[] = {"format", "pt", NULL};
     char *file = memory_format("%s/model.safetensors", path);
-    if (status == 0)
-        status = safetensors_write(file, sources, t->count, metadata, err);
+    int status = safetensors_write(file, sources, t->count, metadata, err);
     free(file);
     free(sources);
-    if (!m->device->is_host)
-        free(host);
     Buffer b = {0};
     config_write(&m->config, &b);
     if (status == 0)

@@ -15,5 +15,7 @@ int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, Devic
 
 /* Writes the model into an existing folder, with the tokenizer's files copied from m->tokenizer_folder where that is known. */
 int folder_save(Model *m, const char *path, Error *err);
+/* The same with weights that were copied to the host before: [table.total]. Touches no device, so another thread may do it. */
+int folder_write(const Model *m, const float *weights, const char *path, Error *err);
 
 #endif

@@ -22,6 +22,7 @@ static int add(Layout *l, char *name, int64_t rows, int64_t cols, double deviati
     t->items = memory_grow(t->items, &l->capacity, t->count + 1, sizeof *t->items);
     Parameter *e = &t->items[t->count];
     *e = (Parameter){.name = name, .ndim = cols ? 2 : 1, .shape = {rows, cols}, .extent = {rows, cols}, .split = -1, .owner = true,
+                     .groups = 1u << GRID_CP | 1u << GRID_DP,
                      .trainable = true, .decayed = cols > 0, .deviation = deviation, .constant = constant};
     e->count = (size_t)rows * (size_t)(cols ? cols : 1);
     if (!adjacent)

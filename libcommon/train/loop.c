@@ -12,12 +12,12 @@
 #include "base/stop.h"
 #include "io/stats.h"
 #include "model/folder.h"
-#include "train/run.h"
+#include "train/checkpoint.h"
 #include "train/schedule.h"
 
 /* Options that change no number of the result: how often something is saved or said, and how many threads do it. */
-static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "dry-run",
-                                        "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", NULL};
+static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "keep-every",
+                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", NULL};
 
 typedef struct Loop {
     OptionSet *set;
@@ -25,7 +25,10 @@ typedef struct Loop {
     TrainOptions *o;
     Model *m;
     const TrainTask *task;
+    Grid *grid;  /* the first rank has the folder, the log and the say; the others compute */
+    Grid alone;
     Run run;
+    Checkpoints checkpoints;
     Optimizer optimizer;
     Schedule schedule;
     TrainState state;
@@ -70,34 +73,32 @@ static double measure_peak(Model *m)
     return best;
 }
 
-static int save_step(Loop *l, Error *err)
+static bool first_rank(const Loop *l)
 {
-    char *temporary = run_temporary(&l->run, "step", err);
-    if (!temporary)
-        return -1;
-    int status = state_save(temporary, l->m, &l->optimizer, &l->state, err);
-    if (status == 0)
-        status = run_commit_step(&l->run, temporary, l->state.step, l->o->keep, err);
-    free(temporary);
-    return status;
+    return l->grid->rank == 0;
 }
 
-/* The newest checkpoint that is whole; damaged ones are named and passed over. */
-static int resume(Loop *l, Error *err)
+/* What the disk refuses costs a checkpoint, not the run. */
+static void warn_of_checkpoint(const Error *err)
 {
-    for (int64_t step = l->run.step; step >= 0; step = run_step_before(&l->run, step)) {
-        char *path = run_step_path(&l->run, step);
-        int status = state_load(path, l->m, &l->optimizer, &l->state, err);
-        free(path);
-        if (status == 0) {
-            message("resuming at step %" PRId64, step);
-            return 0;
-        }
-        message_warning("%s; going on from the checkpoint before", err->text);
+    message_warning("%s; going on without this checkpoint", err->text);
+}
+
+/* needed: the last chance to save, so the step is on the disk afterwards, or that is an error. */
+static int save(Loop *l, bool needed, Error *err)
+{
+    if (!first_rank(l))
+        return 0;
+    if (checkpoint_settle(&l->checkpoints, true, err) < 0)
+        warn_of_checkpoint(err);
+    int status = checkpoint_begin(&l->checkpoints, &l->state, err);
+    if (status == 0 && needed)
+        status = checkpoint_settle(&l->checkpoints, true, err);
+    if (status < 0 && !needed) {
+        warn_of_checkpoint(err);
+        return 0;
     }
-    if (l->run.step >= 0)
-        return error_set(err, "%s: no checkpoint is whole", l->run.folder);
-    return 0;
+    return status;
 }
 
 static void write_counters(Loop *l, double loss, double rate, double norm)
@@ -119,18 +120,21 @@ static void write_counters(Loop *l, double loss, double rate, double norm)
 
 static int keep_best(Loop *l, Error *err)
 {
-    char *temporary = run_temporary(&l->run, "best", err), *path = memory_format("%s/best", l->run.folder);
+    if (!first_rank(l))
+        return 0;
+    char *temporary = run_temporary(&l->run, "best", err);
     int status = temporary ? folder_save(l->m, temporary, err) : -1;
     if (status == 0)
-        status = folder_remove(path, err);
-    if (status == 0 && rename(temporary, path) != 0)
-        status = error_set(err, "%s:", path);
+        status = run_commit_best(&l->run, temporary, err);
     free(temporary);
-    free(path);
     return status;
 }
 
-/* Returns 1 when patience has run out. */
+static bool patience_over(const Loop *l)
+{
+    return l->o->patience > 0 && l->state.stale >= l->o->patience;
+}
+
 static int evaluate(Loop *l, Error *err)
 {
     if (!l->task->evaluate)
@@ -147,26 +151,33 @@ static int evaluate(Loop *l, Error *err)
         l->state.stale = 0;
         return keep_best(l, err);
     }
-    return ++l->state.stale >= l->o->patience;
+    l->state.stale++;
+    return 0;
+}
+
+/* The best model's weights instead of the last ones. */
+static int restore_best(Loop *l, Error *err)
+{
+    char *best = memory_format("%s/best", l->run.folder);
+    Model kept;
+    int status = folder_load(&kept, best, 0, 0, l->m->device, err);
+    if (status == 0) {
+        l->m->device->copy(l->m->stream, l->m->params.table.weights, kept.params.table.weights, l->m->params.table.total * sizeof(float),
+                           COPY_ON_DEVICE);
+        param_changed(&l->m->params.table);
+        status = l->m->device->stream_wait(l->m->stream, err);
+        model_close(&kept);
+    }
+    free(best);
+    return status;
 }
 
 static int finish(Loop *l, Error *err)
 {
-    if (l->o->patience > 0 && l->state.best > 0) {
-        char *best = memory_format("%s/best", l->run.folder);
-        Model kept;
-        int status = folder_load(&kept, best, 0, 0, l->m->device, err);
-        if (status == 0) {
-            l->m->device->copy(l->m->stream, l->m->params.table.weights, kept.params.table.weights,
-                               l->m->params.table.total * sizeof(float), COPY_ON_DEVICE);
-            param_changed(&l->m->params.table);
-            status = l->m->device->stream_wait(l->m->stream, err);
-            model_close(&kept);
-        }
-        free(best);
-        if (status < 0)
-            return -1;
-    }
+    if (!first_rank(l))
+        return 0;
+    if (l->o->patience > 0 && l->state.best > 0 && restore_best(l, err) < 0)
+        return -1;
     char *temporary = run_temporary(&l->run, "final", err);
     int status = temporary ? folder_save(l->m, temporary, err) : -1;
     if (status == 0)
@@ -175,22 +186,41 @@ static int finish(Loop *l, Error *err)
     return status;
 }
 
-/* One optimiser step; *line says whether a metrics line is open. */
-static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, Error *err)
+/* What the ranks tell one another at the end of a step. Loss, tokens and the task's numbers are shares that add up; the norm is
+ * the first rank's, so that all clip and skip alike; one signal stops all. */
+static int agree(Loop *l, TrainStep *step, double *norm, bool *stop, Error *err)
+{
+    enum { LOSS, TOKENS, STOP, NORM, EXTRA, COUNT = EXTRA + TRAIN_EXTRAS };
+    double values[COUNT] = {step->loss, (double)step->tokens, stop_requested(), first_rank(l) ? *norm : 0};
+    memcpy(values + EXTRA, step->extra, sizeof step->extra);
+    if (comm_sum(&l->grid->world, values, COUNT, err) < 0)
+        return -1;
+    step->loss = values[LOSS];
+    step->tokens = (int64_t)values[TOKENS];
+    *stop = values[STOP] > 0;
+    *norm = values[NORM];
+    memcpy(step->extra, values + EXTRA, sizeof step->extra);
+    return 0;
+}
+
+static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *stop, Error *err)
 {
     *step = (TrainStep){0};
     optimizer_clear(&l->optimizer);
-    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0)
+    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || optimizer_reduce(&l->optimizer, l->grid, err) < 0 ||
+        optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, norm, stop, err) < 0)
         return -1;
-    *norm = optimizer_norm(&l->optimizer, err);
     *rate = schedule_rate(&l->schedule, l->state.step);
     if (isfinite(*norm) && isfinite(step->loss)) {
         optimizer_step(&l->optimizer, *rate, *norm);
     } else {
         l->state.skipped++;
-        message_warning("step %" PRId64 ": loss %g, gradient norm %g: the step is skipped", l->state.step + 1, step->loss, *norm);
-        if (l->state.skipped > l->o->max_skips)
+        if (first_rank(l))
+            message_warning("step %" PRId64 ": loss %g, gradient norm %g: the step is skipped", l->state.step + 1, step->loss, *norm);
+        if (l->state.skipped > l->o->max_skips) {
+            l->grid->agreed = true;
             return error_set(err, "%s: more than %" PRId64 " steps were not finite; the last checkpoint stays as it is", l->run.folder, l->o->max_skips);
+        }
     }
     l->state.step++;
     l->state.tokens += step->tokens;
@@ -198,38 +228,45 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, Error 
     return 0;
 }
 
+/* The step's line in the log, with an evaluation where one is due. */
+static int report(Loop *l, const TrainStep *step, double rate, double norm, Error *err)
+{
+    int64_t s = l->state.step;
+    bool last = s == l->o->steps;
+    metrics_begin(l->log, s);
+    write_counters(l, step->loss, rate, norm);
+    for (int i = 0; l->task->extra_names && l->task->extra_names[i]; i++)
+        metrics_number(l->log, l->task->extra_names[i], step->extra[i]);
+    if ((last || (l->o->eval_every > 0 && s % l->o->eval_every == 0)) && evaluate(l, err) < 0)
+        return -1;
+    if (last || patience_over(l))
+        metrics_flag(l->log, "final", true);
+    if (metrics_end(l->log, err) < 0)
+        message_warning("%s; the log goes on when there is room", err->text);
+    progress_set(l->progress, (uint64_t)s);
+    return 0;
+}
+
 static int run_steps(Loop *l, Error *err)
 {
-    int over = 0;
-    while (l->state.step < l->o->steps && !over) {
+    while (l->state.step < l->o->steps && !patience_over(l)) {
         TrainStep step;
         double rate, norm;
-        if (one_step(l, &step, &rate, &norm, err) < 0)
+        bool stop;
+        if (one_step(l, &step, &rate, &norm, &stop, err) < 0 || report(l, &step, rate, norm, err) < 0)
             return -1;
         int64_t s = l->state.step;
-        bool last = s == l->o->steps, evaluated = last || (l->o->eval_every > 0 && s % l->o->eval_every == 0);
-        metrics_begin(l->log, s);
-        write_counters(l, step.loss, rate, norm);
-        for (int i = 0; l->task->extra_names && l->task->extra_names[i]; i++)
-            metrics_number(l->log, l->task->extra_names[i], step.extra[i]);
-        if (evaluated && (over = evaluate(l, err)) < 0)
-            return -1;
-        if (last || over)
-            metrics_flag(l->log, "final", true);
-        if (metrics_end(l->log, err) < 0)
-            return -1;
-        progress_set(l->progress, (uint64_t)s);
-        bool stop = stop_requested() && !last && !over;
-        if (stop || last || over || (l->o->save_every > 0 && s % l->o->save_every == 0)) {
-            /* A disk that is full costs a checkpoint, not the run, unless it is the last chance to save. */
-            if ((stop || l->o->save_every > 0) && save_step(l, err) < 0) {
-                if (stop || last || over)
-                    return -1;
-                message_warning("%s; going on without this checkpoint", err->text);
-            }
+        bool end = s == l->o->steps || patience_over(l);
+        stop &= !end;
+        if (stop || (l->o->save_every > 0 && (end || s % l->o->save_every == 0))) {
+            if (save(l, stop || end, err) < 0)
+                return -1;
+        } else if (checkpoint_settle(&l->checkpoints, false, err) < 0) {
+            warn_of_checkpoint(err);
         }
         if (stop) {
-            message("stopped by a signal; step %" PRId64 " is saved", s);
+            if (first_rank(l))
+                message("stopped by a signal; step %" PRId64 " is saved", s);
             return STATUS_STOPPED;
         }
     }
@@ -248,24 +285,43 @@ static const char *const *all_free(const TrainTask *task)
     return all;
 }
 
-static int loop_open(Loop *l, Error *err)
+/* The first rank opens the folder, which checks the options and takes the lock. */
+static int folder_open(Loop *l, Error *err)
 {
-    TrainOptions *o = l->o;
+    if (!first_rank(l)) {
+        run_follow(&l->run, l->common->output);
+        return 0;
+    }
     char *options = option_json(l->set);
     const char *const *free_options = all_free(l->task);
     int status = run_open(&l->run, l->common->output, options, free_options, err);
     free(options);
     free((void *)(uintptr_t)free_options);
-    if (status < 0)
-        return -1;
-    if (schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
-        optimizer_open(&l->optimizer, &l->m->params.table, o->beta1, o->beta2, o->eps, o->weight_decay, o->grad_clip, err) < 0 ||
-        resume(l, err) < 0)
-        return -1;
+    return status;
+}
+
+static int log_open(Loop *l, Error *err)
+{
     char *path = l->common->log ? memory_string(l->common->log) : memory_format("%s/log.jsonl", l->run.folder);
-    l->log = metrics_open(path, l->state.step, err);
+    l->log = metrics_open(first_rank(l) && !l->run.done ? path : NULL, l->state.step, err);
     free(path);
+    l->checkpoints.log = l->log;
     return l->log ? 0 : -1;
+}
+
+static int loop_open(Loop *l, Error *err)
+{
+    TrainOptions *o = l->o;
+    if (folder_open(l, err) < 0 ||
+        schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
+        optimizer_open(&l->optimizer, &l->m->params.table, o->beta1, o->beta2, o->eps, o->weight_decay, o->grad_clip, err) < 0)
+        return -1;
+    l->checkpoints = (Checkpoints){.run = &l->run, .model = l->m, .optimizer = &l->optimizer, .keep = o->keep, .keep_every = o->keep_every};
+    if (checkpoint_resume(&l->checkpoints, l->grid, &l->state, err) < 0 || log_open(l, err) < 0)
+        return -1;
+    l->flops_per_token = config_flops_per_token(&l->m->config, l->task->sequence_length);
+    l->peak = o->peak_flops > 0 ? o->peak_flops * l->grid->size : measure_peak(l->m);
+    return o->peak_flops > 0 ? 0 : comm_sum(&l->grid->world, &l->peak, 1, err);
 }
 
 int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, const TrainTask *task)
@@ -273,15 +329,18 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
     Error err;
     Loop l = {.set = set, .common = common, .o = o, .m = m, .task = task};
     double begin = clock_seconds();
+    grid_one(&l.alone);
+    l.grid = task->grid ? task->grid : &l.alone;
     l.run.lock = -1;
     stop_install();
     int status = loop_open(&l, &err);
     if (status == 0 && l.run.done) {
-        message("%s: this run has finished", l.run.folder);
+        if (first_rank(&l))
+            message("%s: this run has finished", l.run.folder);
     } else if (status == 0) {
-        l.flops_per_token = config_flops_per_token(&m->config, task->sequence_length);
-        l.peak = o->peak_flops > 0 ? o->peak_flops : measure_peak(m);
-        l.progress = progress_begin(common, "steps", (uint64_t)o->steps);
+        Common quiet = *common;
+        quiet.quiet |= !first_rank(&l);
+        l.progress = progress_begin(&quiet, "steps", (uint64_t)o->steps);
         l.last_time = clock_seconds();
         l.last_tokens = l.state.tokens;
         int64_t first = l.state.step > 0 ? l.state.step : 0;
@@ -289,13 +348,16 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
         progress_end(l.progress);
         const StatsItem items[] = {{"steps", (double)l.state.step}, {"steps_resumed", (double)first}, {"tokens", (double)l.state.tokens},
                                    {"flops", l.state.flops}, {"skipped_steps", (double)l.state.skipped}};
-        if (status >= 0 && stats_write(common->stats, items, sizeof items / sizeof *items, begin, &err) < 0)
+        if (status >= 0 && first_rank(&l) && stats_write(common->stats, items, sizeof items / sizeof *items, begin, &err) < 0)
             status = -1;
     }
+    checkpoint_close(&l.checkpoints);
     if (metrics_close(l.log, status < 0 ? NULL : &err) < 0 && status >= 0)
         status = -1;
     optimizer_close(&l.optimizer);
     if (l.run.folder)
         run_close(&l.run);
-    return status < 0 ? message_failed(&err) : status;
+    if (status < 0 && l.grid->agreed)
+        return first_rank(&l) ? message_failed(&err) : STATUS_FAILED;
+    return status < 0 ? grid_failed(l.grid, &err) : status;
 }

@@ -10,7 +10,7 @@
 #include "train/state.h"
 
 typedef struct TrainOptions {
-    int64_t steps, warmup, save_every, keep, eval_every, max_skips, patience;
+    int64_t steps, warmup, save_every, keep, keep_every, eval_every, max_skips, patience;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
     const char *schedule, *recompute;
 } TrainOptions;
@@ -35,6 +35,7 @@ typedef struct TrainOptions {
     OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
     {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "steps between checkpoints, 0: none (default 1000)", 0, 0, 1e12}, \
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \
+    {"keep-every", 0, OPTION_INTEGER, &(t)->keep_every, "STEPS", "steps whose multiples are kept for good, 0: none (default 0)", 0, 0, 1e12}, \
     {"max-skips", 0, OPTION_INTEGER, &(t)->max_skips, "N", "steps that may be skipped because they are not finite (default 10)", 0, 0, 1e9}, \
     {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: measured)", 0, 0, 1e20}
 
@@ -44,7 +45,8 @@ typedef struct TrainOptions {
 /* Lets the model compute as --dtype and --recompute say; slots are opened after it. */
 int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err);
 
-/* What one optimiser step did. Up to TRAIN_EXTRAS further numbers go to the log under the task's names. */
+/* What one optimiser step did: of several ranks each says its share, and the shares add up. Up to TRAIN_EXTRAS further numbers go
+ * to the log under the task's names. */
 enum { TRAIN_EXTRAS = 8 };
 typedef struct TrainStep {
     double loss;            /* what the gradient is of */
@@ -54,10 +56,12 @@ typedef struct TrainStep {
 
 typedef struct TrainTask {
     void *context;
-    /* Adds the gradients of step `step` (0 …) to the model's, which are zero. -1 ends the run. */
+    Grid *grid; /* the ranks that train together; NULL: one */
+    /* Adds the gradients of this rank's samples of step `step` (0 …) to the model's, which are zero; the loop adds those of all
+     * ranks. -1 ends the run. */
     int (*accumulate)(void *context, Model *m, int64_t step, TrainStep *out, Error *err);
-    /* Writes its numbers into the open metrics line; *score is what patience watches (greater is better), *loss val_loss.
-     * May be NULL. */
+    /* Writes its numbers into the open metrics line; *score is what patience watches (greater is better), *loss val_loss. All
+     * ranks are asked and say the same. May be NULL. */
     int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);
     const char *const *extra_names; /* NULL-terminated, may be NULL */
     const char *const *free_options; /* of the tool, besides the loop's own: a resumed run may change these */

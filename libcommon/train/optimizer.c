@@ -35,11 +35,27 @@ void optimizer_clear(Optimizer *o)
     t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, t->gradients, 1, (int64_t)t->total), 0);
 }
 
-double optimizer_norm(Optimizer *o, Error *err)
+int optimizer_reduce(Optimizer *o, Grid *g, Error *err)
 {
     ParameterTable *t = o->table;
-    double total = 0, zero = 0;
-    t->device->copy(t->stream, o->sum, &zero, sizeof zero, COPY_TO_DEVICE);
+    for (size_t i = 0, next; i < t->count; i = next) {
+        const Parameter *p = &t->items[i];
+        for (next = i + 1; next < t->count && t->items[next].groups == p->groups && t->items[next].trainable == p->trainable;)
+            next++;
+        const Parameter *last = &t->items[next - 1];
+        size_t n = last->offset + last->count - p->offset;
+        for (int d = 0; d < GRID_DIMENSIONS && p->trainable; d++)
+            if (p->groups & 1u << d && g->group[d].ops->sum_f32(&g->group[d], t->stream, t->gradients + p->offset, n, err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+int optimizer_norm(Optimizer *o, double *norm, Error *err)
+{
+    ParameterTable *t = o->table;
+    double total = 0;
+    t->device->copy(t->stream, o->sum, &total, sizeof total, COPY_TO_DEVICE);
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
         if (p->trainable && p->owner)
@@ -47,8 +63,9 @@ double optimizer_norm(Optimizer *o, Error *err)
     }
     t->device->copy(t->stream, &total, o->sum, sizeof total, COPY_TO_HOST);
     if (t->device->stream_wait(t->stream, err) < 0)
-        return NAN;
-    return sqrt(total);
+        return -1;
+    *norm = sqrt(total);
+    return 0;
 }
 
 void optimizer_step(Optimizer *o, double rate, double norm)

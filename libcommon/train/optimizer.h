@@ -16,8 +16,10 @@ int optimizer_open(Optimizer *o, ParameterTable *t, double beta1, double beta2, 
 void optimizer_close(Optimizer *o);
 /* Zeroes the gradients. */
 void optimizer_clear(Optimizer *o);
-/* Norm of the norms of the parameters' gradients, as torch.nn.utils.clip_grad_norm_. */
-double optimizer_norm(Optimizer *o, Error *err);
+/* Adds up what the ranks have: each parameter's gradient over the groups that its entry names, neighbours together. */
+int optimizer_reduce(Optimizer *o, Grid *g, Error *err);
+/* Norm of the norms of the parameters' gradients, as torch.nn.utils.clip_grad_norm_. -1: the device has failed. */
+int optimizer_norm(Optimizer *o, double *norm, Error *err);
 /* One step at this learning rate; norm is optimizer_norm's: gradients are scaled by min(1, clip/(norm + 1e-6)). Matrices
  * and embeddings decay, vectors do not. */
 void optimizer_step(Optimizer *o, double rate, double norm);

@@ -137,7 +137,7 @@ static void remove_leftovers(const Run *run)
     if (!d)
         return;
     for (struct dirent *e; (e = readdir(d));)
-        if (strncmp(e->d_name, ".tmp-", 5) == 0) {
+        if (strstr(e->d_name, ".tmp-")) {
             char *path = memory_format("%s/%s", run->folder, e->d_name);
             if (folder_remove(path, NULL) != 0)
                 unlink(path);
@@ -219,15 +219,17 @@ static int latest_point(const Run *run, int64_t step, Error *err)
     return status;
 }
 
-static int64_t steps_newer_than(const Run *run, int64_t step)
+/* Renamed first: a kill in the middle of removing must not leave half a step under a step's name. */
+static void step_remove(const Run *run, int64_t step)
 {
-    int64_t n = 0;
-    for (int64_t s = run_step_before(run, INT64_MAX); s > step; s = run_step_before(run, s))
-        n++;
-    return n;
+    char *doomed = memory_format("%s/.tmp-old", run->folder), *path = run_step_path(run, step);
+    if (folder_remove(doomed, NULL) == 0 && rename(path, doomed) == 0)
+        folder_remove(doomed, NULL);
+    free(path);
+    free(doomed);
 }
 
-int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, Error *err)
+int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, int64_t keep_every, Error *err)
 {
     char *path = run_step_path(run, step);
     int status = folder_replace(run, temporary, path, err);
@@ -237,20 +239,25 @@ int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep,
     if (status < 0)
         return -1;
     run->step = step;
-    for (int64_t s = run_step_before(run, step); keep > 0 && s >= 0;) {
-        int64_t older = run_step_before(run, s);
-        if (steps_newer_than(run, s) >= keep) {
-            /* Renamed first: a kill in the middle of removing must not leave half a step under a step's name. */
-            char *doomed = memory_format("%s/.tmp-old", run->folder);
-            path = run_step_path(run, s);
-            if (folder_remove(doomed, NULL) == 0 && rename(path, doomed) == 0)
-                folder_remove(doomed, NULL);
-            free(path);
-            free(doomed);
-        }
-        s = older;
+    int64_t newer = 1;
+    for (int64_t s = run_step_before(run, step), older; keep > 0 && s >= 0; s = older) {
+        older = run_step_before(run, s);
+        if (keep_every > 0 && s % keep_every == 0)
+            continue;
+        if (newer >= keep)
+            step_remove(run, s);
+        else
+            newer++;
     }
     return 0;
+}
+
+int run_commit_best(const Run *run, const char *temporary, Error *err)
+{
+    char *path = memory_format("%s/best", run->folder);
+    int status = folder_replace(run, temporary, path, err);
+    free(path);
+    return status;
 }
 
 int run_commit_final(Run *run, const char *temporary, Error *err)
@@ -264,6 +271,11 @@ int run_commit_final(Run *run, const char *temporary, Error *err)
     free(path);
     run->done = status == 0;
     return status;
+}
+
+void run_follow(Run *run, const char *folder)
+{
+    *run = (Run){.lock = -1, .step = -1, .folder = memory_string(folder)};
 }
 
 void run_close(Run *run)

@@ -20,14 +20,19 @@ typedef struct Run {
  * as a JSON object: where the run exists, options other than those named in `free_options` (NULL-terminated) must equal
  * the saved ones, else the error names the option with both values. Left-over temporary folders are removed. */
 int run_open(Run *run, const char *folder, const char *options, const char *const *free_options, Error *err);
+/* What the other ranks of a job have of a run that the first has opened: its folder, to read from. */
+void run_follow(Run *run, const char *folder);
 /* Path of a step's folder; caller frees. */
 char *run_step_path(const Run *run, int64_t step);
 /* The newest whole step before `step` (INT64_MAX: the newest of all), -1 where there is none. */
 int64_t run_step_before(const Run *run, int64_t step);
 /* A fresh temporary folder to write a checkpoint or `final` into; caller frees. */
 char *run_temporary(const Run *run, const char *name, Error *err);
-/* Makes the temporary folder step-N, points `latest` at it and removes older steps beyond the newest `keep` (0: all stay). */
-int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, Error *err);
+/* Makes the temporary folder step-N, points `latest` at it and removes older steps but the newest `keep` (0: all stay) and the
+ * multiples of keep_every (0: none), which stay for good. */
+int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, int64_t keep_every, Error *err);
+/* Makes the temporary folder `best`. */
+int run_commit_best(const Run *run, const char *temporary, Error *err);
 /* Makes the temporary folder `final`, then writes `done`. */
 int run_commit_final(Run *run, const char *temporary, Error *err);
 void run_close(Run *run);

@@ -1,10 +1,13 @@
 #include "train/state.h"
 
-#include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include "base/memory.h"
 #include "io/json.h"
@@ -22,20 +25,23 @@ static char *join(const char *folder, const char *name)
 
 static int file_sum(const char *path, char text[17], Error *err)
 {
-    Reader *r = reader_open(path, err);
-    if (!r)
+    int d = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (d < 0 || fstat(d, &st) != 0) {
+        error_set(err, "%s:", path);
+        if (d >= 0)
+            close(d);
         return -1;
-    XXH3_state_t *x = XXH3_createState();
-    XXH3_64bits_reset(x);
-    char *piece = memory_alloc(1 << 20, 1);
-    ssize_t n;
-    while ((n = reader_read(r, piece, 1 << 20, err)) > 0)
-        XXH3_64bits_update(x, piece, (size_t)n);
-    snprintf(text, 17, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(x));
-    XXH3_freeState(x);
-    free(piece);
-    reader_close(r);
-    return n < 0 ? -1 : 0;
+    }
+    size_t size = (size_t)st.st_size;
+    void *map = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, d, 0) : NULL;
+    close(d);
+    if (map == MAP_FAILED)
+        return error_set(err, "%s:", path);
+    snprintf(text, 17, "%016" PRIx64, (uint64_t)XXH3_64bits(map, size));
+    if (map)
+        munmap(map, size);
+    return 0;
 }
 
 static char *box_text(const Parameter *p)
@@ -46,18 +52,35 @@ static char *box_text(const Parameter *p)
                          p->begin[0], p->extent[0], p->begin[1], p->extent[1]);
 }
 
-static int moments_save(const char *folder, Model *m, const Optimizer *o, Error *err)
+int snapshot_take(Snapshot *to, Model *m, const Optimizer *o, const TrainState *s, Error *err)
+{
+    const ParameterTable *t = &m->params.table;
+    float **host[] = {&to->weights, &to->first, &to->second};
+    const float *device[] = {t->weights, o->first, o->second};
+    for (int i = 0; i < 3; i++) {
+        if (!*host[i])
+            *host[i] = memory_alloc(t->total, sizeof(float));
+        m->device->copy(m->stream, *host[i], device[i], t->total * sizeof(float), COPY_TO_HOST);
+    }
+    to->optimizer_steps = o->steps;
+    to->state = *s;
+    return m->device->stream_wait(m->stream, err);
+}
+
+void snapshot_free(Snapshot *s)
+{
+    free(s->weights);
+    free(s->first);
+    free(s->second);
+    *s = (Snapshot){0};
+}
+
+static int moments_save(const char *folder, const Model *m, const Snapshot *s, Error *err)
 {
     const ParameterTable *t = &m->params.table;
     SafetensorsSource *sources = memory_zalloc(2 * t->count, sizeof *sources);
     const char **metadata = memory_zalloc(2 * t->count + 3, sizeof *metadata);
-    float *host[2];
-    const float *device[2] = {o->first, o->second};
-    for (int k = 0; k < 2; k++) {
-        host[k] = memory_alloc(t->total, sizeof(float));
-        m->device->copy(m->stream, host[k], device[k], t->total * sizeof(float), COPY_TO_HOST);
-    }
-    int status = m->device->stream_wait(m->stream, err);
+    const float *host[2] = {s->first, s->second};
     size_t n = 0, pairs = 0;
     metadata[pairs++] = "format";
     metadata[pairs++] = "pt";
@@ -70,15 +93,12 @@ static int moments_save(const char *folder, Model *m, const Optimizer *o, Error 
                                                .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]}, .data = host[k] + p->offset};
     }
     char *path = join(folder, "trainer/optimizer.safetensors");
-    if (status == 0)
-        status = safetensors_write(path, sources, n, metadata, err);
+    int status = safetensors_write(path, sources, n, metadata, err);
     free(path);
     for (size_t i = 0; i < n; i++)
         free((char *)(uintptr_t)sources[i].name);
     for (size_t i = 3; i < pairs; i += 2)
         free((char *)(uintptr_t)metadata[i]);
-    free(host[0]);
-    free(host[1]);
     free(sources);
     free(metadata);
     return status;
@@ -93,17 +113,18 @@ static int write_json(const char *folder, const char *name, Buffer *b, Error *er
     return status;
 }
 
-int state_save(const char *folder, Model *m, const Optimizer *o, const TrainState *s, Error *err)
+int state_save(const char *folder, const Model *m, const Snapshot *snapshot, Error *err)
 {
+    const TrainState *s = &snapshot->state;
     char *trainer = join(folder, "trainer");
     int status = folder_create(trainer, err);
     free(trainer);
-    if (status < 0 || folder_save(m, folder, err) < 0 || moments_save(folder, m, o, err) < 0)
+    if (status < 0 || folder_write(m, snapshot->weights, folder, err) < 0 || moments_save(folder, m, snapshot, err) < 0)
         return -1;
     Buffer b = {0};
     buffer_format(&b, "{\n  \"step\": %" PRId64 ",\n  \"tokens\": %" PRId64 ",\n  \"skipped\": %" PRId64 ",\n  \"optimizer_steps\": %" PRId64
                       ",\n  \"flops\": ",
-                  s->step, s->tokens, s->skipped, o->steps);
+                  s->step, s->tokens, s->skipped, snapshot->optimizer_steps);
     json_write_number(&b, s->flops);
     buffer_string(&b, ",\n  \"best\": ");
     json_write_number(&b, s->best);
@@ -123,7 +144,7 @@ int state_save(const char *folder, Model *m, const Optimizer *o, const TrainStat
     return status;
 }
 
-static int sums_check(const char *folder, Error *err)
+int state_check(const char *folder, Error *err)
 {
     char *path = join(folder, "trainer/checksums.json");
     JsonTree tree = {0};
@@ -181,8 +202,6 @@ static double number_of(const JsonTree *t, const char *key)
 
 int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error *err)
 {
-    if (sums_check(folder, err) < 0)
-        return -1;
     Model saved;
     if (folder_load(&saved, folder, 0, 0, m->device, err) < 0)
         return -1;

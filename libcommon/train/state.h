@@ -14,8 +14,20 @@ typedef struct TrainState {
     int64_t stale; /* evaluations since then */
 } TrainState;
 
-int state_save(const char *folder, Model *m, const Optimizer *o, const TrainState *s, Error *err);
-/* Reads weights, moments and counters into an open model and optimiser. Checksums are compared first. */
+/* A copy of all that a checkpoint holds, in host memory: training goes on while another thread writes it. */
+typedef struct Snapshot {
+    float *weights, *first, *second; /* arenas with the table's offsets; first use allocates them */
+    int64_t optimizer_steps;
+    TrainState state;
+} Snapshot;
+
+int snapshot_take(Snapshot *to, Model *m, const Optimizer *o, const TrainState *s, Error *err);
+void snapshot_free(Snapshot *s);
+
+int state_save(const char *folder, const Model *m, const Snapshot *s, Error *err);
+/* Are all files there with the bytes that were written? */
+int state_check(const char *folder, Error *err);
+/* Reads weights, moments and counters into an open model and optimiser. */
 int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error *err);
 
 #endif

@@ -1,0 +1,204 @@
+#include "dist/internal.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "base/plugin.h"
+#include "base/stop.h"
+#include "base/thread.h"
+
+static const char *const names[GRID_DIMENSIONS] = {"--tp", "--cp", "--pp", "--dp"};
+
+/* Ranks in the job that a launcher started this process in; 1: none did. Open MPI, MPICH and Slurm's PMI say it so. */
+static int launched(void)
+{
+    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        const char *value = getenv(variables[i]);
+        if (value && atoi(value) > 1)
+            return atoi(value);
+    }
+    return 1;
+}
+
+static bool failed(int status)
+{
+    return status != STATUS_DONE && status != STATUS_STOPPED;
+}
+
+/* The whole grid for a job of `size` ranks; 0: as many as the extents say. */
+static int extents(Grid *g, const int extent[GRID_DIMENSIONS], int size, Error *err)
+{
+    int64_t others = 1, all;
+    for (int d = 0; d < GRID_DIMENSIONS; d++) {
+        g->extent[d] = extent[d];
+        if (d != GRID_DP && extent[d] != 1)
+            return error_set(err, "%s %d: this version splits a job along --dp alone", names[d], extent[d]);
+        others *= d == GRID_DP ? 1 : extent[d];
+    }
+    if (g->extent[GRID_DP] == 0)
+        g->extent[GRID_DP] = size > others ? (int)(size / others) : 1;
+    all = others * g->extent[GRID_DP];
+    if (size > 1 && all != size)
+        return error_set(err, "the job has %d ranks, the grid --tp %d --cp %d --pp %d --dp %d has %" PRId64, size, g->extent[GRID_TP],
+                         g->extent[GRID_CP], g->extent[GRID_PP], g->extent[GRID_DP], all);
+    g->size = (int)all;
+    return 0;
+}
+
+static int groups_open(Grid *g, Error *err)
+{
+    int stride = 1, status = 0;
+    for (int d = 0; d < GRID_DIMENSIONS; stride *= g->extent[d++]) {
+        g->place[d] = g->rank / stride % g->extent[d];
+        if (g->extent[d] == 1)
+            comm_one(&g->group[d]);
+        else if (status == 0)
+            status = g->world.ops->split(&g->world, g->rank - g->place[d] * stride, &g->group[d], err);
+    }
+    return status;
+}
+
+static void abandon(Grid *g)
+{
+    g->world.ops->failing(&g->world);
+    for (int d = 0; d < GRID_DIMENSIONS; d++)
+        g->group[d].ops->abandon(&g->group[d]);
+    g->world.ops->abandon(&g->world);
+}
+
+int grid_failed(Grid *g, const Error *err)
+{
+    if (g->world.ops->failing(&g->world))
+        message_failed(err);
+    abandon(g);
+    return STATUS_FAILED;
+}
+
+/* One rank from its world to its exit status. */
+static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
+{
+    Error error;
+    for (int d = 0; d < GRID_DIMENSIONS; d++)
+        comm_one(&g->group[d]);
+    int status = groups_open(g, &error);
+    status = status == 0 ? work(context, g) : grid_failed(g, &error);
+    if (failed(status) && !g->agreed)
+        abandon(g);
+    for (int d = 0; d < GRID_DIMENSIONS; d++)
+        g->group[d].ops->close(&g->group[d]);
+    g->world.ops->close(&g->world);
+    return status;
+}
+
+void grid_one(Grid *g)
+{
+    *g = (Grid){.size = 1, .local_size = 1};
+    comm_one(&g->world);
+    for (int d = 0; d < GRID_DIMENSIONS; d++) {
+        g->extent[d] = 1;
+        comm_one(&g->group[d]);
+    }
+}
+
+typedef struct RankThread {
+    Grid grid;
+    int (*work)(void *, Grid *);
+    void *context;
+    int status;
+    pthread_t id;
+} RankThread;
+
+static void *rank_thread(void *argument)
+{
+    RankThread *r = argument;
+    r->status = rank_run(&r->grid, r->work, r->context);
+    return NULL;
+}
+
+static int threads_run(const Grid *like, int (*work)(void *, Grid *), void *context, Error *err)
+{
+    Team *world = team_open(like->size);
+    RankThread *ranks = memory_zalloc((size_t)like->size, sizeof *ranks);
+    int started = 0, status = 0;
+    for (; started < like->size; started++) {
+        RankThread *r = &ranks[started];
+        *r = (RankThread){.grid = *like, .work = work, .context = context};
+        r->grid.rank = r->grid.local_rank = started;
+        r->grid.local_size = like->size;
+        r->grid.threads = true;
+        team_comm(world, started, &r->grid.world);
+        if (pthread_create(&r->id, NULL, rank_thread, r) != 0) {
+            status = error_set(err, "cannot start rank %d of %d as a thread", started, like->size);
+            r->grid.world.ops->failing(&r->grid.world);
+            break;
+        }
+    }
+    for (int i = 0; i < started; i++) {
+        pthread_join(ranks[i].id, NULL);
+        status = status ? status : ranks[i].status;
+    }
+    team_close(world);
+    free(ranks);
+    return status;
+}
+
+static int mpi_run(Grid *g, const int extent[GRID_DIMENSIONS], int (*work)(void *, Grid *), void *context, Error *err)
+{
+    MpiOpen open = (MpiOpen)(uintptr_t)plugin_symbol("MPI", "LMPIPE_MPI", "liblmpipe-mpi.so", "mpi_open", true, err);
+    if (!open)
+        return error_prefix(err, "this process is one of %d that a launcher started", launched());
+    if (open(&g->world, &g->local_rank, &g->local_size, err) < 0)
+        return -1;
+    g->rank = g->world.rank;
+    if (extents(g, extent, g->world.size, err) < 0) {
+        g->world.ops->close(&g->world);
+        return g->rank > 0 ? STATUS_FAILED : -1; /* all ranks fail alike: the first says why */
+    }
+    return rank_run(g, work, context);
+}
+
+int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid *grid), void *context, Error *err)
+{
+    Grid g;
+    grid_one(&g);
+    if (launched() > 1)
+        return mpi_run(&g, extent, work, context, err);
+    if (extents(&g, extent, 0, err) < 0)
+        return -1;
+    return g.size > 1 ? threads_run(&g, work, context, err) : rank_run(&g, work, context);
+}
+
+static int nccl_use(Grid *g, Device *d, Error *err)
+{
+    NcclWrap wrap = (NcclWrap)(uintptr_t)plugin_symbol("NCCL", "LMPIPE_NCCL", "liblmpipe-nccl.so", "nccl_wrap", false, err);
+    for (int i = 0; i < GRID_DIMENSIONS && wrap; i++)
+        if (g->extent[i] > 1 && wrap(&g->group[i], d, err) < 0)
+            return -1;
+    return wrap ? 0 : -1;
+}
+
+Device *grid_device(Grid *g, const char *name, int threads, Error *err)
+{
+    if (g->threads)
+        threads = 1;
+    else if (threads == 0 && g->local_size > 1)
+        threads = thread_default_count() / g->local_size > 1 ? thread_default_count() / g->local_size : 1;
+    Device *d = device_open_index(name, g->local_rank, threads, err);
+    if (!d)
+        return NULL;
+    double hosts = d->is_host;
+    int status = comm_sum(&g->world, &hosts, 1, err);
+    if (status == 0 && hosts > 0 && hosts < g->size)
+        status = error_set(err, "%d of %d ranks have no GPU; say --device cpu or start fewer ranks", (int)hosts, g->size);
+    if (status == 0 && !d->is_host && g->size > 1)
+        status = nccl_use(g, d, err);
+    if (status < 0) {
+        device_close(d);
+        return NULL;
+    }
+    return d;
+}

@@ -1,0 +1,79 @@
+# Ranks as threads and ranks of mpirun give the losses of one process; a run goes on with another number of ranks.
+. "$(dirname "$0")/tap.sh"
+for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
+bpe-train -q --vocab-size 320 -o "$T/v" "$T/d.jsonl"
+tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
+scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 --eos 319 >"$T/c.json" 2>/dev/null
+# Seven samples a step: ranks have unequal shares. Clipping at 0.5 works in every step.
+P="pretrain -q --device cpu --model-config $T/c.json --data a=3:$T/s --data b=1:$T/s --val $T/s --eval-tokens 2000 --eval-every 10 --seq-len 64 --batch-tokens 448
+   --micro-batch 2 --lr 3e-3 --warmup 5 --grad-clip 0.5 --save-every 5 --seed 3"
+# The largest relative difference of two logs in loss, gradient norm and held-out loss; unlike steps or tokens: 1.
+difference() {
+    awk -v RS='[{},\n]+' -F: '
+        FNR == 1 { file++; n = 0 }
+        $1 ~ /^"(step|tokens|loss|grad_norm|val_loss|skipped)"$/ {
+            n++
+            if (file == 1) { name[n] = $1; value[n] = $2; count = n; next }
+            d = ($2 - value[n]) / (value[n] ? value[n] : 1); d = d < 0 ? -d : d
+            if (name[n] != $1 || ($1 ~ /step|tokens/ && d)) d = 1
+            if (d > most) most = d
+        }
+        END { print (n == count && n > 60 ? most + 0 : 1) }' "$1" "$2"
+}
+near() { awk -v d="$(difference "$2" "$3")" 'BEGIN { exit !(d <= 1e-4) }'; result $? "$1 (largest relative difference $(difference "$2" "$3"))"; }
+
+ok "one process" $P --steps 20 -o "$T/one"
+for n in 2 4; do
+    ok "--dp $n: ranks as threads" $P --steps 20 --dp $n -o "$T/threads$n"
+    near "with the losses and norms of one" "$T/one/log.jsonl" "$T/threads$n/log.jsonl"
+    $P --steps 20 --dp $n -o "$T/again$n"
+    same "and the same bits each time" "$T/threads$n/final/model.safetensors" "$T/again$n/final/model.safetensors"
+done
+is "a log has each step once" "$(grep -c '"step"' "$T/threads4/log.jsonl")" 20
+fails 1 "a step has 7 samples, fewer than ranks" "more ranks than samples" $P --steps 20 --dp 8 -o "$T/many"
+fails 1 "this version splits a job along --dp alone" "a dimension that is not there yet" $P --steps 20 --tp 2 -o "$T/tp"
+
+# Another number of ranks after a stop.
+$P --steps 20 --dp 4 -o "$T/move" &
+pid=$!
+for i in $(seq 200); do [ -e "$T/move/latest" ] && break; sleep 0.02; done
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+ok "a run of four ranks that was killed goes on with two" $P --steps 20 --dp 2 -o "$T/move"
+near "with the losses of one" "$T/one/log.jsonl" "$T/move/log.jsonl"
+$P --steps 100000 --dp 4 -o "$T/stop" &
+pid=$!
+for i in $(seq 200); do [ -e "$T/stop/latest" ] && break; sleep 0.02; done
+kill -TERM $pid
+wait $pid
+is "SIGTERM stops all ranks with 75" $? 75
+fails 1 "more than 3 steps were not finite" "ranks skip and stop alike" $P --steps 40 --dp 4 --lr 1e9 --min-lr 0 --grad-clip 0 --max-skips 3 -o "$T/nan"
+
+# The same binary without MPI, and with it.
+fails 1 "one of 4 that a launcher started: MPI: .*nothing.so" "a launcher's process without MPI says what is missing" \
+    env OMPI_COMM_WORLD_SIZE=4 LMPIPE_MPI="$T/nothing.so" $P --steps 20 -o "$T/lonely"
+reason=
+command -v mpirun >/dev/null || reason="no mpirun here (Debian: openmpi-bin)"
+[ -e "$BIN/../lib/liblmpipe-mpi.so" ] || reason="built without MPI (Debian: libopenmpi-dev)"
+case ${ASAN_OPTIONS-}${B-} in *asan*) reason="MPI leaks under the address sanitizer" ;; esac
+if [ "$reason" ]; then
+    skip "ranks of mpirun" "$reason"
+else
+    more=
+    mpirun --version 2>/dev/null | grep -q "Open MPI" && more="--oversubscribe --bind-to none"
+    [ "$(id -u)" = 0 ] && [ "$more" ] && more="$more --allow-run-as-root"
+    for n in 2 4; do
+        ok "mpirun -n $n" mpirun $more -n $n $P --steps 20 -o "$T/mpi$n"
+        same "with the bits of $n threads" "$T/threads$n/final/model.safetensors" "$T/mpi$n/final/model.safetensors"
+        near "and the losses of one" "$T/one/log.jsonl" "$T/mpi$n/log.jsonl"
+    done
+    fails 1 "the job has 4 ranks, the grid --tp 1 --cp 1 --pp 1 --dp 3 has 3" "a grid of another size than the job" mpirun $more -n 4 $P --steps 20 --dp 3 -o "$T/three"
+    mpirun $more -n 2 $P --steps 100000 -o "$T/mpistop" 2>/dev/null &
+    pid=$!
+    for i in $(seq 300); do [ -e "$T/mpistop/latest" ] && break; sleep 0.02; done
+    kill -USR1 $pid
+    wait $pid
+    is "SIGUSR1 to mpirun stops the job with 75" $? 75
+    is "and one process goes on" "$(timeout --preserve-status 2 $P --steps 100000 -o "$T/mpistop" >/dev/null; echo $?)" 75
+fi
+done_testing

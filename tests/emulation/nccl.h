@@ -1,0 +1,27 @@
+/* A stand-in for NCCL on the host, for tests: the part of its interface that libcommon/dist/nccl uses, between threads of one
+ * process over the emulation's memory. It is stricter than NCCL: ranks of one communicator that call different operations or
+ * sizes end the test with both, where a GPU would hang. */
+#ifndef EMULATION_NCCL_H
+#define EMULATION_NCCL_H
+
+#include "cuda_runtime.h"
+
+enum { NCCL_UNIQUE_ID_BYTES = 128 };
+typedef struct {
+    char internal[NCCL_UNIQUE_ID_BYTES];
+} ncclUniqueId;
+typedef struct ncclComm *ncclComm_t;
+typedef enum { ncclSuccess = 0, ncclInvalidArgument = 4 } ncclResult_t;
+typedef enum { ncclFloat32 = 7 } ncclDataType_t;
+typedef enum { ncclSum = 0 } ncclRedOp_t;
+
+extern "C" {
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
+ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int rank);
+ncclResult_t ncclCommDestroy(ncclComm_t comm);
+ncclResult_t ncclCommAbort(ncclComm_t comm);
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
+const char *ncclGetErrorString(ncclResult_t result);
+}
+
+#endif
