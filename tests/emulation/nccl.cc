@@ -88,6 +88,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
 
 static void sum(Clique *c)
 {
+    EmulationAccess access;
     for (size_t i = 0; i < c->count; i++) {
         float all = c->from[0][i];
         for (int r = 1; r < c->size; r++)
