@@ -41,6 +41,7 @@ const char *fineweb(const FineWeb *r, Page *p)
         return "short_line_ratio";
     if ((double)repeated / (double)(p->length - newlines) > r->char_duplicates_ratio)
         return "char_dup_ratio";
+    page_split(p);
     if (p->words.count > 0 && (double)newlines / (double)p->words.count > r->new_line_ratio)
         return "list_ratio";
     return NULL;

@@ -8,29 +8,38 @@
 
 const GopherQuality gopher_quality_default = {50, 100000, 3, 10, 0.1, 0.9, 0.3, 0.8, 2};
 
-static bool is_symbol(Span w)
+/* What the rules ask of a word: code points, a character that is no mark, a letter. */
+typedef struct Look {
+    size_t length;
+    bool real, letter;
+} Look;
+
+static inline Look look_at(Span w)
 {
+    Look l = {0};
     size_t n;
-    for (size_t i = 0; i < w.length; i += n)
-        if (!punctuation_is_mark(utf8_decode(w.data + i, &n)))
-            return false;
-    return true;
+    for (size_t i = 0; i < w.length; i += n, l.length++) {
+        unsigned char c = (unsigned char)w.data[i];
+        n = 1;
+        if ((c | 32) >= 'a' && (c | 32) <= 'z') {
+            l.real = l.letter = true;
+            continue;
+        }
+        uint32_t u = utf8_decode(w.data + i, &n);
+        l.real = l.real || !punctuation_is_mark(u);
+        l.letter = l.letter || (c >= 0x80 && unicode_class(u) & UNICODE_L);
+    }
+    return l;
 }
 
-static bool has_letter(Span w)
+static inline int stop_word(Span w)
 {
-    size_t n;
-    for (size_t i = 0; i < w.length; i += n)
-        if (unicode_class(utf8_decode(w.data + i, &n)) & UNICODE_L)
-            return true;
-    return false;
-}
-
-static int stop_word(Span w)
-{
-    static const char *const words[] = {"the", "be", "to", "of", "and", "that", "have", "with"};
+    static const char words[8][4] = {"the", "be", "to", "of", "and", {'t', 'h', 'a', 't'}, {'h', 'a', 'v', 'e'}, {'w', 'i', 't', 'h'}};
+    static const uint8_t lengths[8] = {3, 2, 2, 2, 3, 4, 4, 4};
+    if (w.length < 2 || w.length > 4)
+        return -1;
     for (int i = 0; i < 8; i++)
-        if (strlen(words[i]) == w.length && memcmp(words[i], w.data, w.length) == 0)
+        if (lengths[i] == w.length && memcmp(words[i], w.data, lengths[i]) == 0)
             return i;
     return -1;
 }
@@ -68,15 +77,15 @@ static const char *line_rules(const GopherQuality *r, Span text)
 
 const char *gopher_quality(const GopherQuality *r, Page *p)
 {
+    page_split(p);
     size_t n = p->words.count, real = 0, letters = 0, length = 0;
     unsigned stops = 0;
     for (size_t i = 0; i < n; i++) {
         Span w = p->words.items[i];
-        if (!is_symbol(w)) {
-            real++;
-            length += utf8_count(w);
-        }
-        letters += has_letter(w);
+        Look l = look_at(w);
+        real += l.real;
+        length += l.real ? l.length : 0;
+        letters += l.letter;
         int stop = stop_word(w);
         stops |= stop >= 0 ? 1u << stop : 0;
     }

@@ -9,39 +9,59 @@
 
 const GopherRepetition gopher_repetition_default = {0.3, 0.2, 0.3, 0.2, {0.20, 0.18, 0.16}, {0.15, 0.14, 0.13, 0.12, 0.11, 0.10}};
 
-/* A piece of text by its hash. */
+/* Tables by hash in one block of memory, cleared for each pass: of n-grams with their counts, or of keys alone. Small slots keep
+ * a document's table near the processor. */
 struct Gram {
-    uint64_t key;
-    uint32_t pass; /* the pass that wrote it; another's is an empty slot, so nothing is cleared between passes */
+    uint64_t key;          /* 0: empty */
     uint32_t count, first;
 };
 
-static void table_begin(Page *p, size_t items)
+static void *table_begin(Page *p, size_t items, size_t width)
 {
     size_t n = 64;
     while (n < items * 2)
         n *= 2;
-    if (n > p->gram_capacity || ++p->pass == 0) {
-        n = n > p->gram_capacity ? n : p->gram_capacity;
-        free(p->grams);
-        p->grams = memory_zalloc(n, sizeof *p->grams);
-        p->gram_capacity = n;
-        p->pass = 1;
+    if (n * width > p->table_capacity) {
+        free(p->table);
+        p->table_capacity = n * width;
+        p->table = memory_alloc(p->table_capacity, 1);
     }
-    p->gram_mask = n - 1;
+    p->table_mask = n - 1;
+    return memset(p->table, 0, n * width);
+}
+
+static inline size_t slot_of(uint64_t key)
+{
+    return (size_t)(key ^ key >> 32);
 }
 
 /* The entry of a key; new ones count 0. */
-static inline struct Gram *table_find(Page *p, uint64_t key)
+static inline struct Gram *gram_find(struct Gram *grams, size_t mask, uint64_t key)
 {
-    for (size_t i = (size_t)(key ^ key >> 32);; i++) {
-        struct Gram *g = &p->grams[i & p->gram_mask];
-        if (g->pass != p->pass) {
-            *g = (struct Gram){key, p->pass, 0, 0};
-            return g;
-        }
+    key += key == 0;
+    for (size_t i = slot_of(key);; i++) {
+        struct Gram *g = &grams[i & mask];
         if (g->key == key)
             return g;
+        if (!g->key) {
+            g->key = key;
+            return g;
+        }
+    }
+}
+
+/* Was the key there? It is now. */
+static inline bool key_seen(uint64_t *keys, size_t mask, uint64_t key)
+{
+    key += key == 0;
+    for (size_t i = slot_of(key);; i++) {
+        uint64_t *k = &keys[i & mask];
+        if (*k == key)
+            return true;
+        if (!*k) {
+            *k = key;
+            return false;
+        }
     }
 }
 
@@ -52,7 +72,7 @@ static void count_repeats(Page *p, Span text, size_t least, size_t *all, size_t 
     size_t pieces = 2;
     for (const char *q = text.data, *end = q + text.length; q < end && (q = memchr(q, '\n', (size_t)(end - q))); q++)
         pieces++;
-    table_begin(p, pieces);
+    uint64_t *keys = table_begin(p, pieces, sizeof *keys);
     for (size_t at = 0; at <= text.length;) {
         size_t end = at, run = 0;
         while (end < text.length) {
@@ -64,9 +84,8 @@ static void count_repeats(Page *p, Span text, size_t least, size_t *all, size_t 
                 break;
             end += run;
         }
-        struct Gram *g = table_find(p, XXH3_64bits(text.data + at, end - at));
         ++*all;
-        if (g->count++) {
+        if (key_seen(keys, p->table_mask, XXH3_64bits(text.data + at, end - at))) {
             ++*repeated;
             *length += utf8_count((Span){text.data + at, end - at});
         }
@@ -87,9 +106,9 @@ typedef struct GramPlace {
     uint32_t bytes, points;
 } GramPlace;
 
-static uint64_t power(const Page *p, size_t n)
+static inline uint64_t power(const Page *p, size_t n)
 {
-    if (n < POWERS)
+    if (__builtin_expect(n < POWERS, 1))
         return p->powers[n];
     uint64_t result = 1, square = multiplier;
     for (; n; n >>= 1, square *= square)
@@ -129,12 +148,13 @@ static bool top_gram(Page *p, size_t n, double limit)
 {
     if (p->words.count < n)
         return false;
-    size_t grams = p->words.count - n + 1;
-    table_begin(p, grams);
+    size_t places = p->words.count - n + 1;
+    struct Gram *grams = table_begin(p, places, sizeof *grams);
+    size_t mask = p->table_mask;
     uint32_t count = 0, first = 0;
-    for (size_t i = 0; i < grams; i++) {
+    for (size_t i = 0; i < places; i++) {
         const GramPlace *a = p->places + i, *b = a + n;
-        struct Gram *g = table_find(p, b->spaced - a->spaced * power(p, b->bytes - a->bytes + n));
+        struct Gram *g = gram_find(grams, mask, b->spaced - a->spaced * power(p, b->bytes - a->bytes + n));
         if (g->count++ == 0)
             g->first = (uint32_t)i;
         if (g->count > count || (g->count == count && g->first < first)) {
@@ -150,16 +170,14 @@ static bool repeated_grams(Page *p, size_t n, double limit)
 {
     if (p->words.count < n)
         return false;
-    table_begin(p, p->words.count);
-    size_t length = 0;
+    uint64_t *keys = table_begin(p, p->words.count, sizeof *keys);
+    size_t length = 0, mask = p->table_mask;
     for (size_t i = 0; i + n <= p->words.count;) {
         const GramPlace *a = p->places + i, *b = a + n;
-        struct Gram *g = table_find(p, b->joined - a->joined * power(p, b->bytes - a->bytes));
-        if (g->count) {
+        if (key_seen(keys, mask, b->joined - a->joined * power(p, b->bytes - a->bytes))) {
             length += b->points - a->points;
             i += n;
         } else {
-            g->count = 1;
             i++;
         }
     }
@@ -183,6 +201,7 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p)
         return "dup_line_frac";
     if (r->dup_line_char_frac > 0 && (double)length / (double)p->length > r->dup_line_char_frac)
         return "dup_line_char_frac";
+    page_split(p);
     places_set(p);
     for (size_t n = 0; n < 3; n++)
         if (r->top_n_grams[n] > 0 && top_gram(p, n + 2, r->top_n_grams[n]))

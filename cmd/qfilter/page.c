@@ -10,7 +10,14 @@ void page_set(Page *p, Span text, WordKind kind)
     p->text = text;
     p->kind = kind;
     p->length = utf8_count(text);
-    words_split(&p->words, kind, text);
+    p->split = false;
+}
+
+void page_split(Page *p)
+{
+    if (!p->split)
+        words_split(&p->words, p->kind, p->text);
+    p->split = true;
 }
 
 void page_free(Page *p)
@@ -21,7 +28,7 @@ void page_free(Page *p)
     buffer_free(&p->lower);
     words_free(&p->sentences);
     words_free(&p->tokens);
-    free(p->grams);
+    free(p->table);
     free(p->places);
     free(p->powers);
     memset(p, 0, sizeof *p);

@@ -12,21 +12,23 @@
 typedef struct Page {
     Span text;
     size_t length; /* code points */
-    Words words;
+    Words words;   /* once page_split was called */
+    bool split;
     Buffer rewritten;         /* c4 writes the kept lines here */
     Buffer line, lower;       /* c4's line as it is worked on */
     Words sentences, tokens;  /* and its sentences */
     WordKind kind;
     /* gopher_repetition.c: a hash table and the hashes of the words so far, grown as needed. */
-    struct Gram *grams;
-    size_t gram_capacity, gram_mask;
-    uint32_t pass;
+    void *table;
+    size_t table_capacity, table_mask;
     struct GramPlace *places;
     size_t place_capacity;
     uint64_t *powers;
 } Page;
 
 void page_set(Page *p, Span text, WordKind kind);
+/* Fills words, for rules that count them. */
+void page_split(Page *p);
 void page_free(Page *p);
 
 typedef struct GopherQuality {
