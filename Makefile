@@ -92,7 +92,7 @@ features: ## what this machine's build takes in
 check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
 	$(Q)B=$(B) sh tests/run gpu
 
-bench: all $(B)/tests/bench/json ## measure as ratios against peers (TEXT=, PYTHON=)
+bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios against peers (TEXT=, PYTHON=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
 
 bench-gpu: all $(B)/tests/bench/gpu ## measure the CUDA kernels beside a copy and cuBLASLt's product on the same GPU
