@@ -187,7 +187,8 @@ static bool repeated_grams(Page *p, size_t n, double limit)
 const char *gopher_repetition(const GopherRepetition *r, Page *p)
 {
     static const char *const top[] = {"top_2_gram", "top_3_gram", "top_4_gram"};
-    static const char *const repeated[] = {"duplicated_5_n_grams", "duplicated_6_n_grams", "duplicated_7_n_grams", "duplicated_8_n_grams", "duplicated_9_n_grams", "duplicated_10_n_grams"};
+    static const char *const repeated[] = {"duplicated_5_n_grams", "duplicated_6_n_grams", "duplicated_7_n_grams",
+                                           "duplicated_8_n_grams", "duplicated_9_n_grams", "duplicated_10_n_grams"};
     size_t all, again, length;
     if (p->length == 0)
         return "empty";

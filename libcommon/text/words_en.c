@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 /* What a byte means while a chunk's end is looked for. */
@@ -14,10 +15,12 @@ enum { BYTE_LETTER, BYTE_MARK, BYTE_BLANK, BYTE_FOREIGN };
 static uint8_t byte_kind[256];
 
 /* What is cut off behind a digit: units and currencies, in a set of their bytes. */
-static const char units[] = "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K % "
-                            "км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ "
-                            "тбكم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ كوب اكواب "
-                            "$ £ € ¥ ฿ US$ C$ A$ ₽ ﷼ ₴ ₠ ₡ ₢ ₣ ₤ ₥ ₦ ₧ ₨ ₩ ₪ ₫ ₭ ₮ ₯ ₰ ₱ ₲ ₳ ₵ ₶ ₷ ₸ ₹ ₺ ₻ ₼ ₾ ₿ +";
+static const char units[] =
+    "km km² km³ m m² m³ dm dm² dm³ cm cm² cm³ mm mm² mm³ ha µm nm yd in ft kg g mg µg t lb oz m/s km/h kmh mph "
+    "hPa Pa mbar mb MB kb KB gb GB tb TB T G M K % "
+    "км км² км³ м м² м³ дм дм² дм³ см см² см³ мм мм² мм³ нм кг г мг м/с км/ч кПа Па мбар Кб КБ кб Мб МБ мб Гб ГБ гб Тб ТБ "
+    "тбكم كم² كم³ م م² م³ سم سم² سم³ مم مم² مم³ كم غرام جرام جم كغ ملغ كوب اكواب "
+    "$ £ € ¥ ฿ US$ C$ A$ ₽ ﷼ ₴ ₠ ₡ ₢ ₣ ₤ ₥ ₦ ₧ ₨ ₩ ₪ ₫ ₭ ₮ ₯ ₰ ₱ ₲ ₳ ₵ ₶ ₷ ₸ ₹ ₺ ₻ ₼ ₾ ₿ +";
 enum { UNIT_BYTES = 10, UNIT_SLOTS = 512 };
 static uint64_t unit_set[UNIT_SLOTS];
 
@@ -426,8 +429,10 @@ static void set_plain(Special *s)
 static void build(void)
 {
     english_classes_build();
-    for (int c = 0; c < 256; c++)
-        byte_kind[c] = c >= 0x80 ? BYTE_FOREIGN : (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ? BYTE_LETTER : c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) ? BYTE_BLANK : BYTE_MARK;
+    for (unsigned c = 0; c < 256; c++) {
+        bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+        byte_kind[c] = c >= 0x80 ? BYTE_FOREIGN : letter ? BYTE_LETTER : unicode_is_blank(c) ? BYTE_BLANK : BYTE_MARK;
+    }
     for (const char *p = units; *p;) {
         size_t n = strcspn(p, " ");
         uint64_t key = unit_key(p, n);
@@ -444,13 +449,10 @@ static inline size_t blank_at(const char *p)
     unsigned char c = (unsigned char)*p;
     if (byte_kind[c] != BYTE_FOREIGN)
         return byte_kind[c] == BYTE_BLANK;
-    if (c == 0xc2)
-        return (unsigned char)p[1] == 0x85 || (unsigned char)p[1] == 0xa0 ? 2 : 0;
-    if (c < 0xe1 || c > 0xe3)
+    if (c != 0xc2 && (c < 0xe1 || c > 0xe3)) /* none begins with another byte */
         return 0;
     size_t n;
-    uint32_t u = utf8_decode(p, &n);
-    return u == 0x1680 || (u >= 0x2000 && u <= 0x200a) || u == 0x2028 || u == 0x2029 || u == 0x202f || u == 0x205f || u == 0x3000 ? n : 0;
+    return unicode_is_blank(utf8_decode(p, &n)) ? n : 0;
 }
 
 void english_split(Words *w, Span text)

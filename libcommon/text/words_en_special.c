@@ -21,22 +21,25 @@ static const char *const contractions[][2] = {
 static const char *const excluded[] = {"ill", "its", "hell", "shell", "shed", "were", "well", "whore"};
 
 /* Also with a capital. */
-static const char *const cut_words[] = {"can not", "gon na", "got ta", "let 's", "c'm on", "how 'd 'y", "doin'", "goin'", "nothin'", "nuthin'", "ol'", "somethin'", "lovin'", "havin'",
-                                        "ma'am", "o'clock"};
-static const char *const words[] = {"y' all", "y all", "'em", "'ll", "'nuff", "'s", "'S", "‘s", "‘S", "'re", "'d", "'Cause", "'cause", "'cos", "'Cos", "'coz", "'Coz", "'cuz", "'Cuz", "'bout",
-                                    "and/or", "w/o", "C++", "<space>", "'", "''", "\\\")", "\\t", "\\n", "—"};
+static const char *const cut_words[] = {"can not", "gon na", "got ta", "let 's", "c'm on", "how 'd 'y", "doin'", "goin'", "nothin'", "nuthin'", "ol'",
+                                        "somethin'", "lovin'", "havin'", "ma'am", "o'clock"};
+static const char *const words[] = {"y' all", "y all", "'em", "'ll", "'nuff", "'s", "'S", "‘s", "‘S", "'re", "'d", "'Cause", "'cause", "'cos", "'Cos",
+                                    "'coz", "'Coz", "'cuz", "'Cuz", "'bout", "and/or", "w/o", "C++", "<space>", "'", "''", "\\\")", "\\t", "\\n", "—"};
 /* Behind each stands a full stop. */
-static const char abbreviations[] = "Mt Ak Ala Apr Ariz Ark Aug Calif Colo Conn Dec Del Feb Fla Ga Ia Id Ill Ind Jan Jul Jun Kan Kans Ky La Mar Mass Mich Minn Miss N.C N.D N.H "
-                                    "N.J N.M N.Y Neb Nebr Nev Nov Oct Okla Ore Pa S.C Sep Sept Tenn Va Wash Wis "
-                                    "a.m Adm Bros co Co Corp D.C Dr e.g E.g E.G Gen Gov i.e I.e I.E Inc Jr Ltd Md Messrs Mo Mont Mr Mrs Ms p.m Ph.D Prof Rep Rev Sen St vs v.s "
-                                    "a b c d e f g h i j k l m n o p q r s t u v w x y z ä ö ü";
-/* Faces: eyes, an optional nose, mouths; and the same ones seen from the other side, whole. */
+static const char abbreviations[] =
+    "Mt Ak Ala Apr Ariz Ark Aug Calif Colo Conn Dec Del Feb Fla Ga Ia Id Ill Ind Jan Jul Jun Kan Kans Ky La Mar Mass Mich Minn Miss "
+    "N.C N.D N.H N.J N.M N.Y Neb Nebr Nev Nov Oct Okla Ore Pa S.C Sep Sept Tenn Va Wash Wis "
+    "a.m Adm Bros co Co Corp D.C Dr e.g E.g E.G Gen Gov i.e I.e I.E Inc Jr Ltd Md Messrs Mo Mont Mr Mrs Ms p.m Ph.D Prof Rep Rev Sen St vs v.s "
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z ä ö ü";
+/* Faces: eyes, an optional nose, mouths; others are written whole. */
 static const char *const faces[][3] = {
-    {":", "-", ") )) ))) ( (( ((( ] } / | P p O o 0 * > X x D 3"}, {":", "", "() 1 o) ') '( '-) '-("}, {"=", "", ") ( ] [ / | 3 D"}, {";", "-", ") D"}, {"8", "-", ") D"},
+    {":", "-", ") )) ))) ( (( ((( ] } / | P p O o 0 * > X x D 3"}, {":", "", "() 1 o) ') '( '-) '-("}, {"=", "", ") ( ] [ / | 3 D"}, {";", "-", ") D"},
+    {"8", "-", ") D"},
 };
-static const char others[] = "(: (-: (= [: [-: [= (o: (-8 (; (-; ): )-: >:( ]= >:o xD XD xDD XDD "
-                             "^_^ ^__^ ^___^ >.< >.> <.< ._. ;_; -_- -__- v.v V.V v_v V_V o_o o_O O_o O_O 0_o o_0 0_0 o.O O.o O.O o.o 0.0 o.0 0.o @_@ <3 <33 <333 </3 "
-                             "(^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>";
+static const char others[] =
+    "(: (-: (= [: [-: [= (o: (-8 (; (-; ): )-: >:( ]= >:o xD XD xDD XDD "
+    "^_^ ^__^ ^___^ >.< >.> <.< ._. ;_; -_- -__- v.v V.V v_v V_V o_o o_O O_o O_O 0_o o_0 0_0 o.O O.o O.O o.o 0.0 o.0 0.o @_@ "
+    "<3 <33 <333 </3 (^_^) (-_-) (._.) (>_<) (*_*) (¬_¬) ಠ_ಠ ಠ︵ಠ (ಠ_ಠ) ¯\\(ツ)/¯ (╯°□°）╯︵┻━┻ ><(((*>";
 
 /* Of the first and the last bytes and the length. */
 static inline unsigned hash(const char *b, size_t length)

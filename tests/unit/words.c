@@ -108,7 +108,8 @@ static void test_golden(void)
 /* Words follow one another inside the text, and what stands between is white space: for texts drawn from pieces that matter. */
 static void test_order(void)
 {
-    static const char *const pieces[] = {"a", "I", "'", "’", ".", "..", "…", "-", "—", "(", ")", ":", "/", "@", "9", "km", " ", "  ", "\n", "\xc2\xa0", "é", "日", "n't", "😀", "\xf0\x9f\x87\xa9", "\xcc\x81", "\xe2\x80\x8d", "http://", "www.", "U.S.", "$", "_", "\x01"};
+    static const char *const pieces[] = {"a", "I", "'", "’", ".", "..", "…", "-", "—", "(", ")", ":", "/", "@", "9", "km", " ", "  ", "\n", "\xc2\xa0", "é",
+                                         "日", "n't", "😀", "\xf0\x9f\x87\xa9", "\xcc\x81", "\xe2\x80\x8d", "http://", "www.", "U.S.", "$", "_", "\x01"};
     static const char *const kinds[] = {"en", "uax29", "space", "sentences"};
     Buffer b = {0};
     Words w = {0}, tokens = {0};
