@@ -33,7 +33,7 @@ int checkpoint_begin(Checkpoints *c, const TrainState *s, Error *err)
 {
     if (!metrics_whole(c->log))
         return error_set(err, "%s: step %" PRId64 " is not saved while lines of the log are missing", c->run->folder, s->step);
-    if (snapshot_take(&c->snapshot, c->model, c->optimizer, s, err) < 0)
+    if (snapshot_take(&c->snapshot, c->model, c->optimizer, c->average, s, err) < 0)
         return -1;
     c->written = false;
     if (pthread_create(&c->thread, NULL, writing_thread, c) != 0)
@@ -64,7 +64,7 @@ static int load(Checkpoints *c, int64_t step, bool check, TrainState *s, Error *
     char *path = run_step_path(c->run, step);
     int status = check ? state_check(path, err) : 0;
     if (status == 0)
-        status = state_load(path, c->model, c->optimizer, s, err);
+        status = state_load(path, c->model, c->optimizer, c->average, s, err);
     free(path);
     return status;
 }

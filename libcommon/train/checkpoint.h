@@ -13,6 +13,7 @@ typedef struct Checkpoints {
     Run *run;
     Model *model;
     Optimizer *optimizer;
+    Average *average;
     Metrics *log;        /* its lines reach the disk before a checkpoint counts */
     int64_t keep, keep_every;
     Snapshot snapshot;

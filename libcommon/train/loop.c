@@ -17,7 +17,7 @@
 
 /* Options that change no number of the result: how often something is saved or said, and how many threads do it. */
 static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "keep-every",
-                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", NULL};
+                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "tensorboard", NULL};
 
 typedef struct Loop {
     OptionSet *set;
@@ -30,6 +30,7 @@ typedef struct Loop {
     Run run;
     Checkpoints checkpoints;
     Optimizer optimizer;
+    Average average;
     Schedule schedule;
     TrainState state;
     Metrics *log;
@@ -118,16 +119,34 @@ static void write_counters(Loop *l, double loss, double rate, double norm)
     l->last_tokens = l->state.tokens;
 }
 
-static int keep_best(Loop *l, Error *err)
+/* The weights as they are as a model of the run. */
+static int keep_model(Loop *l, const char *name, Error *err)
 {
     if (!first_rank(l))
         return 0;
-    char *temporary = run_temporary(&l->run, "best", err);
+    char *temporary = run_temporary(&l->run, name, err);
     int status = temporary ? folder_save(l->m, temporary, err) : -1;
     if (status == 0)
-        status = run_commit_best(&l->run, temporary, err);
+        status = run_commit_model(&l->run, temporary, name, err);
     free(temporary);
     return status;
+}
+
+/* The averaged weights, which take the place of the others for a moment. */
+static int keep_average(Loop *l, Error *err)
+{
+    float *weights = l->m->params.table.weights;
+    l->m->params.table.weights = l->average.weights;
+    int status = keep_model(l, "average", err);
+    l->m->params.table.weights = weights;
+    return status;
+}
+
+/* Is the mean of the weights taken after this step? In the last part of the run, the one in which wsd decays. */
+static bool averages(const Loop *l)
+{
+    int64_t begin = l->o->steps - (int64_t)ceil(l->o->decay_share * (double)l->o->steps);
+    return l->o->average_every > 0 && l->state.step > begin && (l->o->steps - l->state.step) % l->o->average_every == 0;
 }
 
 static bool patience_over(const Loop *l)
@@ -149,7 +168,7 @@ static int evaluate(Loop *l, Error *err)
     if (score > l->state.best) {
         l->state.best = score;
         l->state.stale = 0;
-        return keep_best(l, err);
+        return keep_model(l, "best", err);
     }
     l->state.stale++;
     return 0;
@@ -177,6 +196,8 @@ static int finish(Loop *l, Error *err)
     if (!first_rank(l))
         return 0;
     if (l->o->patience > 0 && l->state.best > 0 && restore_best(l, err) < 0)
+        return -1;
+    if (l->average.count > 0 && keep_average(l, err) < 0)
         return -1;
     char *temporary = run_temporary(&l->run, "final", err);
     int status = temporary ? folder_save(l->m, temporary, err) : -1;
@@ -222,7 +243,11 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
             return error_set(err, "%s: more than %" PRId64 " steps were not finite; the last checkpoint stays as it is", l->run.folder, l->o->max_skips);
         }
     }
+    if (step->sequence_length)
+        l->flops_per_token = config_flops_per_token(&l->m->config, step->sequence_length);
     l->state.step++;
+    if (averages(l) && average_add(&l->average, &l->m->params.table, err) < 0)
+        return -1;
     l->state.tokens += step->tokens;
     l->state.flops += l->flops_per_token * (double)step->tokens * (l->task->passes > 0 ? l->task->passes / 3 : 1);
     return 0;
@@ -306,7 +331,9 @@ static int log_open(Loop *l, Error *err)
     l->log = metrics_open(first_rank(l) && !l->run.done ? path : NULL, l->state.step, err);
     free(path);
     l->checkpoints.log = l->log;
-    return l->log ? 0 : -1;
+    if (!l->log || !l->o->tensorboard || !first_rank(l) || l->run.done)
+        return l->log ? 0 : -1;
+    return metrics_board(l->log, l->o->tensorboard, err);
 }
 
 static int loop_open(Loop *l, Error *err)
@@ -316,7 +343,7 @@ static int loop_open(Loop *l, Error *err)
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
         optimizer_open(&l->optimizer, &l->m->params.table, o->beta1, o->beta2, o->eps, o->weight_decay, o->grad_clip, err) < 0)
         return -1;
-    l->checkpoints = (Checkpoints){.run = &l->run, .model = l->m, .optimizer = &l->optimizer, .keep = o->keep, .keep_every = o->keep_every};
+    l->checkpoints = (Checkpoints){.run = &l->run, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
     if (checkpoint_resume(&l->checkpoints, l->grid, &l->state, err) < 0 || log_open(l, err) < 0)
         return -1;
     l->flops_per_token = config_flops_per_token(&l->m->config, l->task->sequence_length);
@@ -354,6 +381,7 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
     checkpoint_close(&l.checkpoints);
     if (metrics_close(l.log, status < 0 ? NULL : &err) < 0 && status >= 0)
         status = -1;
+    average_close(&l.average, m->device);
     optimizer_close(&l.optimizer);
     if (l.run.folder)
         run_close(&l.run);

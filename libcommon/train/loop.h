@@ -10,9 +10,9 @@
 #include "train/state.h"
 
 typedef struct TrainOptions {
-    int64_t steps, warmup, save_every, keep, keep_every, eval_every, max_skips, patience;
+    int64_t steps, warmup, save_every, keep, keep_every, average_every, eval_every, max_skips, patience;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
-    const char *schedule, *recompute;
+    const char *schedule, *recompute, *tensorboard;
 } TrainOptions;
 
 #define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
@@ -32,12 +32,14 @@ typedef struct TrainOptions {
     {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW: added to the root (default 1e-8)", 0, 0, 1},                                                     \
     {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
     {"recompute", 0, OPTION_CHOICE, &(t)->recompute, "WHAT", "none, norms or layer: compute again instead of keeping (default none)", "none|norms|layer", 0, 0}, \
+    {"average-every", 0, OPTION_INTEGER, &(t)->average_every, "STEPS", "steps between the weights averaged in the last decay-share, 0: none (default 0)", 0, 0, 1e12}, \
     OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
     {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "steps between checkpoints, 0: none (default 1000)", 0, 0, 1e12}, \
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \
     {"keep-every", 0, OPTION_INTEGER, &(t)->keep_every, "STEPS", "steps whose multiples are kept for good, 0: none (default 0)", 0, 0, 1e12}, \
     {"max-skips", 0, OPTION_INTEGER, &(t)->max_skips, "N", "steps that may be skipped because they are not finite (default 10)", 0, 0, 1e9}, \
-    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: measured)", 0, 0, 1e20}
+    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: measured)", 0, 0, 1e20}, \
+    {"tensorboard", 0, OPTION_STRING, &(t)->tensorboard, "DIR", "write the log's numbers there too, for TensorBoard", 0, 0, 0}
 
 /* Of the tools that evaluate. */
 #define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations, 0: only at the end (default 0)", 0, 0, 1e12}
@@ -51,6 +53,7 @@ enum { TRAIN_EXTRAS = 8 };
 typedef struct TrainStep {
     double loss;            /* what the gradient is of */
     int64_t tokens;         /* that went through the model */
+    int64_t sequence_length; /* of this step, for FLOPs; 0: the task's */
     double extra[TRAIN_EXTRAS];
 } TrainStep;
 

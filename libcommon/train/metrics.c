@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "io/json.h"
 #include "io/stream.h"
+#include "train/tensorboard.h"
 
 struct Metrics {
     int file; /* descriptor, -1: off */
@@ -16,6 +17,8 @@ struct Metrics {
     Buffer line;
     Buffer unwritten; /* lines, or the rest of one, that the disk has not taken yet */
     bool failing;
+    TensorBoard *board; /* NULL: none */
+    int64_t step;       /* of the open line */
 };
 
 /* Cuts the log behind the line of the step that is resumed from. Lines come in the order of steps, so what goes is the end:
@@ -65,8 +68,15 @@ Metrics *metrics_open(const char *path, int64_t resume_step, Error *err)
     return m;
 }
 
+int metrics_board(Metrics *m, const char *folder, Error *err)
+{
+    m->board = tensorboard_open(folder, m->path, err);
+    return m->board ? 0 : -1;
+}
+
 void metrics_begin(Metrics *m, int64_t step)
 {
+    m->step = step;
     m->line.length = 0;
     buffer_format(&m->line, "{\"step\":%" PRId64, step);
 }
@@ -75,11 +85,15 @@ void metrics_number(Metrics *m, const char *key, double value)
 {
     buffer_format(&m->line, ",\"%s\":", key);
     json_write_number(&m->line, value);
+    if (m->board)
+        tensorboard_add(m->board, key, value);
 }
 
 void metrics_integer(Metrics *m, const char *key, int64_t value)
 {
     buffer_format(&m->line, ",\"%s\":%" PRId64, key, value);
+    if (m->board)
+        tensorboard_add(m->board, key, (double)value);
 }
 
 void metrics_flag(Metrics *m, const char *key, bool value)
@@ -109,7 +123,15 @@ int metrics_end(Metrics *m, Error *err)
     buffer_append(&m->unwritten, m->line.data, m->line.length);
     bool failed_before = m->failing;
     m->failing = metrics_write(m, err) < 0;
-    return m->failing && !failed_before ? -1 : 0;
+    if (m->failing && !failed_before)
+        return -1;
+    if (m->board && tensorboard_step(m->board, m->step, err) < 0) {
+        /* The log has it all: the next start writes the events anew. */
+        tensorboard_close(m->board);
+        m->board = NULL;
+        return -1;
+    }
+    return 0;
 }
 
 bool metrics_whole(const Metrics *m)
@@ -131,6 +153,7 @@ int metrics_close(Metrics *m, Error *err)
     int status = m->unwritten.length ? metrics_write(m, err) : 0;
     if (m->file >= 0 && close(m->file) != 0 && status == 0)
         status = error_set(err, "%s:", m->path);
+    tensorboard_close(m->board);
     free(m->path);
     buffer_free(&m->line);
     buffer_free(&m->unwritten);

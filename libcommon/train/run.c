@@ -252,9 +252,9 @@ int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep,
     return 0;
 }
 
-int run_commit_best(const Run *run, const char *temporary, Error *err)
+int run_commit_model(const Run *run, const char *temporary, const char *name, Error *err)
 {
-    char *path = memory_format("%s/best", run->folder);
+    char *path = memory_format("%s/%s", run->folder, name);
     int status = folder_replace(run, temporary, path, err);
     free(path);
     return status;
@@ -262,10 +262,8 @@ int run_commit_best(const Run *run, const char *temporary, Error *err)
 
 int run_commit_final(Run *run, const char *temporary, Error *err)
 {
-    char *path = memory_format("%s/final", run->folder);
-    int status = folder_replace(run, temporary, path, err);
-    free(path);
-    path = memory_format("%s/done", run->folder);
+    int status = run_commit_model(run, temporary, "final", err);
+    char *path = memory_format("%s/done", run->folder);
     if (status == 0)
         status = file_write(path, "", 0, err);
     free(path);

@@ -31,8 +31,8 @@ char *run_temporary(const Run *run, const char *name, Error *err);
 /* Makes the temporary folder step-N, points `latest` at it and removes older steps but the newest `keep` (0: all stay) and the
  * multiples of keep_every (0: none), which stay for good. */
 int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, int64_t keep_every, Error *err);
-/* Makes the temporary folder `best`. */
-int run_commit_best(const Run *run, const char *temporary, Error *err);
+/* Makes the temporary folder a model of that name: `best`, `average`. */
+int run_commit_model(const Run *run, const char *temporary, const char *name, Error *err);
 /* Makes the temporary folder `final`, then writes `done`. */
 int run_commit_final(Run *run, const char *temporary, Error *err);
 void run_close(Run *run);

@@ -15,8 +15,9 @@
 #include "io/stream.h"
 #include "model/folder.h"
 
-static const char *const summed[] = {"config.json", "model.safetensors", "trainer/optimizer.safetensors", "trainer/state.json"};
-enum { SUMMED = sizeof summed / sizeof *summed };
+static const char *const summed[] = {"config.json", "model.safetensors", "trainer/optimizer.safetensors", "trainer/state.json",
+                                     "trainer/average.safetensors"};
+enum { SUMMED = sizeof summed / sizeof *summed, AVERAGE = SUMMED - 1 /* not always there */ };
 
 static char *join(const char *folder, const char *name)
 {
@@ -52,17 +53,20 @@ static char *box_text(const Parameter *p)
                          p->begin[0], p->extent[0], p->begin[1], p->extent[1]);
 }
 
-int snapshot_take(Snapshot *to, Model *m, const Optimizer *o, const TrainState *s, Error *err)
+int snapshot_take(Snapshot *to, Model *m, const Optimizer *o, const Average *a, const TrainState *s, Error *err)
 {
     const ParameterTable *t = &m->params.table;
-    float **host[] = {&to->weights, &to->first, &to->second};
-    const float *device[] = {t->weights, o->first, o->second};
-    for (int i = 0; i < 3; i++) {
+    float **host[] = {&to->weights, &to->first, &to->second, &to->average};
+    const float *device[] = {t->weights, o->first, o->second, a->weights};
+    for (int i = 0; i < 4; i++) {
+        if (!device[i])
+            continue;
         if (!*host[i])
             *host[i] = memory_alloc(t->total, sizeof(float));
         m->device->copy(m->stream, *host[i], device[i], t->total * sizeof(float), COPY_TO_HOST);
     }
     to->optimizer_steps = o->steps;
+    to->averaged = a->count;
     to->state = *s;
     return m->device->stream_wait(m->stream, err);
 }
@@ -72,6 +76,7 @@ void snapshot_free(Snapshot *s)
     free(s->weights);
     free(s->first);
     free(s->second);
+    free(s->average);
     *s = (Snapshot){0};
 }
 
@@ -104,6 +109,21 @@ static int moments_save(const char *folder, const Model *m, const Snapshot *s, E
     return status;
 }
 
+static int average_save(const char *folder, const Model *m, const float *average, Error *err)
+{
+    const ParameterTable *t = &m->params.table;
+    SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
+    for (size_t i = 0; i < t->count; i++) {
+        const Parameter *p = &t->items[i];
+        sources[i] = (SafetensorsSource){.name = p->name, .dtype = DTYPE_F32, .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]}, .data = average + p->offset};
+    }
+    char *path = join(folder, summed[AVERAGE]);
+    int status = safetensors_write(path, sources, t->count, NULL, err);
+    free(path);
+    free(sources);
+    return status;
+}
+
 static int write_json(const char *folder, const char *name, Buffer *b, Error *err)
 {
     char *path = join(folder, name);
@@ -119,19 +139,20 @@ int state_save(const char *folder, const Model *m, const Snapshot *snapshot, Err
     char *trainer = join(folder, "trainer");
     int status = folder_create(trainer, err);
     free(trainer);
-    if (status < 0 || folder_write(m, snapshot->weights, folder, err) < 0 || moments_save(folder, m, snapshot, err) < 0)
+    if (status < 0 || folder_write(m, snapshot->weights, folder, err) < 0 || moments_save(folder, m, snapshot, err) < 0 ||
+        (snapshot->averaged && average_save(folder, m, snapshot->average, err) < 0))
         return -1;
     Buffer b = {0};
     buffer_format(&b, "{\n  \"step\": %" PRId64 ",\n  \"tokens\": %" PRId64 ",\n  \"skipped\": %" PRId64 ",\n  \"optimizer_steps\": %" PRId64
-                      ",\n  \"flops\": ",
-                  s->step, s->tokens, s->skipped, snapshot->optimizer_steps);
+                      ",\n  \"averaged\": %" PRId64 ",\n  \"flops\": ",
+                  s->step, s->tokens, s->skipped, snapshot->optimizer_steps, snapshot->averaged);
     json_write_number(&b, s->flops);
     buffer_string(&b, ",\n  \"best\": ");
     json_write_number(&b, s->best);
     buffer_format(&b, ",\n  \"stale\": %" PRId64 "\n}\n", s->stale);
     status = write_json(folder, "trainer/state.json", &b, err);
     buffer_string(&b, "{");
-    for (int i = 0; i < SUMMED && status == 0; i++) {
+    for (int i = 0; i < (snapshot->averaged ? SUMMED : AVERAGE) && status == 0; i++) {
         char *path = join(folder, summed[i]), text[17];
         status = file_sum(path, text, err);
         buffer_format(&b, "%s\n  \"%s\": \"%s\"", i ? "," : "", summed[i], text);
@@ -152,6 +173,8 @@ int state_check(const char *folder, Error *err)
     free(path);
     for (int i = 0; i < SUMMED && status == 0; i++) {
         const JsonValue *want = json_get(tree.root, summed[i]);
+        if (i == AVERAGE && !want)
+            break;
         char *file = join(folder, summed[i]), text[17];
         status = file_sum(file, text, err);
         if (status == 0 && (!json_is(want, JSON_STRING) || strcmp(want->string.data, text) != 0))
@@ -162,28 +185,48 @@ int state_check(const char *folder, Error *err)
     return status;
 }
 
+/* One arena from a file, whose entries are named prefix + the parameter's name. */
+static int arena_load(const Safetensors *file, const char *prefix, Model *m, float *arena, Error *err)
+{
+    const ParameterTable *t = &m->params.table;
+    int status = 0;
+    for (size_t i = 0; i < t->count && status == 0; i++) {
+        const Parameter *p = &t->items[i];
+        char *name = memory_format("%s%s", prefix, p->name);
+        const SafetensorsEntry *e = safetensors_find(file, name);
+        if (!e || e->dtype != DTYPE_F32 || e->end - e->begin != p->count * sizeof(float))
+            status = error_set(err, "%s: '%s' is missing or of another shape", file->path, name);
+        else
+            m->device->copy(m->stream, arena + p->offset, file->data + e->begin, p->count * sizeof(float), COPY_TO_DEVICE);
+        free(name);
+    }
+    return m->device->stream_wait(m->stream, err) < 0 ? -1 : status;
+}
+
 static int moments_load(const char *folder, Model *m, Optimizer *o, Error *err)
 {
     char *path = join(folder, "trainer/optimizer.safetensors");
     Safetensors file;
     int status = safetensors_open(&file, path, err);
-    const ParameterTable *t = &m->params.table;
-    float *device[2] = {o->first, o->second};
-    for (size_t i = 0; i < t->count && status == 0; i++)
-        for (int k = 0; k < 2 && status == 0; k++) {
-            const Parameter *p = &t->items[i];
-            char *name = memory_format("%s.%s", k ? "exp_avg_sq" : "exp_avg", p->name);
-            const SafetensorsEntry *e = safetensors_find(&file, name);
-            if (!e || e->dtype != DTYPE_F32 || e->end - e->begin != p->count * sizeof(float))
-                status = error_set(err, "%s: '%s' is missing or of another shape", path, name);
-            else
-                m->device->copy(m->stream, device[k] + p->offset, file.data + e->begin, p->count * sizeof(float), COPY_TO_DEVICE);
-            free(name);
-        }
-    if (m->device->stream_wait(m->stream, err) < 0)
-        status = -1;
-    if (file.mapping)
+    if (status == 0) {
+        status = arena_load(&file, "exp_avg.", m, o->first, err) < 0 || arena_load(&file, "exp_avg_sq.", m, o->second, err) < 0 ? -1 : 0;
         safetensors_close(&file);
+    }
+    free(path);
+    return status;
+}
+
+static int average_load(const char *folder, Model *m, Average *a, Error *err)
+{
+    if (average_need(a, &m->params.table, err) < 0)
+        return -1;
+    char *path = join(folder, summed[AVERAGE]);
+    Safetensors file;
+    int status = safetensors_open(&file, path, err);
+    if (status == 0) {
+        status = arena_load(&file, "", m, a->weights, err);
+        safetensors_close(&file);
+    }
     free(path);
     return status;
 }
@@ -200,7 +243,7 @@ static double number_of(const JsonTree *t, const char *key)
     return json_is(v, JSON_NUMBER) ? v->number : 0;
 }
 
-int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error *err)
+int state_load(const char *folder, Model *m, Optimizer *o, Average *a, TrainState *s, Error *err)
 {
     Model saved;
     if (folder_load(&saved, folder, 0, 0, m->device, err) < 0)
@@ -223,6 +266,9 @@ int state_load(const char *folder, Model *m, Optimizer *o, TrainState *s, Error 
         *s = (TrainState){.step = integer_of(&tree, "step"), .tokens = integer_of(&tree, "tokens"), .skipped = integer_of(&tree, "skipped"),
                           .flops = number_of(&tree, "flops"), .best = number_of(&tree, "best"), .stale = integer_of(&tree, "stale")};
         o->steps = integer_of(&tree, "optimizer_steps");
+        a->count = integer_of(&tree, "averaged");
+        if (a->count > 0)
+            status = average_load(folder, m, a, err);
     }
     free(path);
     json_free(&tree);
