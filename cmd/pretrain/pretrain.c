@@ -6,23 +6,25 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/thread.h"
+#include "curves.h"
 #include "data/samples.h"
 #include "model/folder.h"
 #include "model/head.h"
 #include "sources.h"
+#include "stages.h"
 #include "train/loop.h"
 
 /* What the command line says: the same for all ranks, and not changed once they run. */
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
-    const char *model_config, *init, *tokenizer;
-    OptionList data, val;
+    const char *model_config, *init, *tokenizer, *watch, *plot;
+    OptionList data, val, batch_ramp, length_ramp, phases;
     int64_t sequence_length, batch_tokens, tokens, micro_batch, eval_tokens;
     int64_t tp, cp, pp, dp;
+    int64_t longest; /* sequence of the run */
     double z_loss, rope_theta;
     bool shuffle;
-    int64_t samples_per_step;
     OptionSet set;
 } Pretrain;
 
@@ -33,8 +35,11 @@ typedef struct Trainer {
     Device *device;
     Model model;
     Sources sources, held_out;
-    Blend blend;
+    Stages stages;
     Slot slot;
+    /* Of the stage that the run is in: */
+    const Stage *stage;
+    Dealer dealer;
     Batch batch;
     int64_t micro_batch; /* samples a pass: no more than a rank's share of a step */
 } Trainer;
@@ -54,12 +59,19 @@ static const Option options[] = {
     {"micro-batch", 0, OPTION_INTEGER, &self.micro_batch, "N", "samples a pass (default: as many as fit 4096 tokens)", 0, 1, 1e6},
     {"tokens", 0, OPTION_INTEGER, &self.tokens, "N", "train on so many tokens,", 0, 1, 1e18},
     {"steps", 0, OPTION_INTEGER, &self.train.steps, "N", "or for so many steps", 0, 1, 1e12},
-    {"shuffle", 0, OPTION_FLAG, &self.shuffle, 0, "permute the samples of the first epoch too", 0, 0, 0},
-    {"rope-theta", 0, OPTION_NUMBER, &self.rope_theta, "X", "with --init: new base of the rotary positions", 0, 0, 1e15},
-    {"z-loss", 0, OPTION_NUMBER, &self.z_loss, "X", "weight of the squared log-sum-exp (default 0)", 0, 0, 1e3},
     TRAIN_OPTIONS(&self.train, "3e-4", "0.1"),
     TRAIN_OPTION_EVAL(&self.train),
     {"eval-tokens", 0, OPTION_INTEGER, &self.eval_tokens, "N", "tokens of each --val that are looked at (default 65536)", 0, 1, 1e12},
+    OPTION_MORE_HEADING("recipe:"),
+    {"shuffle", 0, OPTION_FLAG, &self.shuffle, 0, "permute the samples of the first epoch too", 0, 0, 0},
+    {"rope-theta", 0, OPTION_NUMBER, &self.rope_theta, "X", "with --init: new base of the rotary positions", 0, 0, 1e15},
+    {"z-loss", 0, OPTION_NUMBER, &self.z_loss, "X", "weight of the squared log-sum-exp (default 0)", 0, 0, 1e3},
+    {"batch-ramp", 0, OPTION_LIST, &self.batch_ramp, "N:B", "after N tokens of the run steps have B (repeatable)", 0, 0, 0},
+    {"length-ramp", 0, OPTION_LIST, &self.length_ramp, "N:T", "after N tokens samples have T (repeatable)", 0, 0, 0},
+    {"phase", 0, OPTION_LIST, &self.phases, "N:MIX", "after N tokens the mix is NAME=WEIGHT,… (repeatable)", 0, 0, 0},
+    OPTION_MORE_HEADING("looking at a log:"),
+    {"watch", 0, OPTION_STRING, &self.watch, "LOG", "show the curve of a run or its log until it ends, and train nothing", 0, 0, 0},
+    {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw the runs or logs named as operands, .svg or .png", 0, 0, 0},
     OPTION_MORE_HEADING("grid of processes:"),
     {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
     {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
@@ -75,9 +87,8 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
-/* A run may go on with other ranks: its losses stay the same but for the order of additions. */
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", NULL};
-enum { MAX_SOURCES = 1024 };
+/* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. */
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", "micro-batch", NULL};
 
 /* Samples done … done+n of `all` are one pass; passes go round the ranks, so that a sample's step is its number's, whatever the
  * grid. Returns n, 0 where the pass is another rank's. */
@@ -89,23 +100,43 @@ static int64_t pass_samples(const Trainer *t, int64_t done, int64_t all)
     return all - done < t->micro_batch ? all - done : t->micro_batch;
 }
 
-/* Places the next samples of the run in the batch. */
-static void fill_batch(Trainer *t, int64_t first, int64_t samples)
+/* Places samples first … first+n of the stage in the batch. */
+static void fill_batch(Trainer *t, int64_t first, int64_t n)
 {
     batch_clear(&t->batch);
     t->batch.sample = first;
-    blend_seek(&t->blend, (uint64_t)first);
-    for (int64_t i = 0; i < samples; i++) {
-        uint64_t index;
-        Source *s = &t->sources.items[blend_next(&t->blend, &index)];
-        samples_place(&s->shard, samples_order((int64_t)index + (t->o->shuffle ? s->samples : 0), s->samples, (uint64_t)t->o->common.seed), &t->batch, i);
+    dealer_seek(&t->dealer, first);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t number, samples;
+        const Source *s = dealer_next(&t->dealer, &number);
+        samples = samples_count(&s->shard, t->stage->sequence_length);
+        samples_place(&s->shard, samples_order(number + (t->o->shuffle ? samples : 0), samples, (uint64_t)t->o->common.seed), &t->batch, i);
     }
+}
+
+/* Makes the stage of a step the current one. */
+static void enter(Trainer *t, int64_t step)
+{
+    const Stage *stage = stages_at(&t->stages, step);
+    if (stage == t->stage)
+        return;
+    if (t->stage) {
+        dealer_close(&t->dealer);
+        batch_free(&t->batch);
+    }
+    t->stage = stage;
+    t->micro_batch = stage_pass(stage, t->o->micro_batch, t->grid->extent[GRID_DP]);
+    dealer_open(&t->dealer, stage, &t->sources);
+    batch_new(&t->batch, t->micro_batch, stage->sequence_length);
 }
 
 static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     Trainer *t = context;
-    int64_t all = t->o->samples_per_step, first = step * all, passes = 0;
+    enter(t, step);
+    int64_t all = t->stage->samples, first = (step - t->stage->first_step) * all, passes = 0;
+    out->sequence_length = t->stage->sequence_length;
+    dealer_mark(&t->dealer, first);
     /* The step's whole weight is known before any gradient: batches are placed twice, which costs next to nothing. */
     double weight = 0;
     for (int64_t done = 0; done < all; done += t->micro_batch) {
@@ -139,9 +170,9 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
 static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Error *err)
 {
     double sums[2] = {0, 0}; /* Σ weight·(−log p), Σ weight */
-    int64_t samples = t->o->eval_tokens / t->o->sequence_length < 1 ? 1 : t->o->eval_tokens / t->o->sequence_length;
-    if (samples > s->samples)
-        samples = s->samples;
+    int64_t length = t->stage->sequence_length, samples = t->o->eval_tokens / length < 1 ? 1 : t->o->eval_tokens / length;
+    if (samples > samples_count(&s->shard, length))
+        samples = samples_count(&s->shard, length);
     float *logprob = memory_alloc((size_t)t->batch.rows, sizeof *logprob);
     int status = 0;
     for (int64_t done = 0; done < samples && status == 0; done += t->micro_batch) {
@@ -188,12 +219,34 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     return 0;
 }
 
-static int dry_run(const Pretrain *p, const Model *m)
+/* Rows of the largest pass. */
+static int64_t most_rows(const Pretrain *p, const Stages *s, int64_t ranks)
+{
+    int64_t most = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        int64_t rows = stage_pass(&s->items[i], p->micro_batch, ranks) * s->items[i].sequence_length;
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+static StagePlan plan_of(const Pretrain *p)
+{
+    return (StagePlan){.sequence_length = p->sequence_length, .batch_tokens = p->batch_tokens, .tokens = p->tokens, .steps = p->tokens ? 0 : p->train.steps,
+                       .batch_ramp = &p->batch_ramp, .length_ramp = &p->length_ramp, .phases = &p->phases};
+}
+
+static int dry_run(const Pretrain *p, const Model *m, const Grid *g, Error *err)
 {
     const ModelConfig *c = &m->config;
-    double n = (double)config_parameters(c), rows = (double)(p->micro_batch * p->sequence_length);
-    double activations = (double)slot_bytes(m, (int64_t)rows, MODE_TRAIN), tokens = (double)(p->train.steps * p->samples_per_step * p->sequence_length);
-    double flops = config_flops_per_token(c, p->sequence_length) * tokens;
+    Stages s;
+    StagePlan plan = plan_of(p);
+    if (stages_open(&s, &plan, NULL, err) < 0)
+        return -1;
+    double n = (double)config_parameters(c), flops = 0;
+    double activations = (double)slot_bytes(m, most_rows(p, &s, g->extent[GRID_DP]), MODE_TRAIN), tokens = (double)s.tokens;
+    for (size_t i = 0; i < s.count; i++)
+        flops += config_flops_per_token(c, s.items[i].sequence_length) * (double)(s.items[i].steps * s.items[i].samples * s.items[i].sequence_length);
     printf("parameters            %14.0f\n", n);
     printf("without input table   %14" PRId64 "\n", config_parameters_compute(c));
     printf("steps                 %14" PRId64 "\n", p->train.steps);
@@ -206,6 +259,10 @@ static int dry_run(const Pretrain *p, const Model *m)
     printf("memory in all         %14.1f MB\n", (16 * n + activations) / 1e6);
     if (p->train.peak_flops > 0)
         printf("time at 50 %% of peak  %14.1f s\n", flops / p->train.peak_flops / 0.5);
+    for (size_t i = 0; i < s.count && s.count > 1; i++)
+        printf("from step %-12" PRId64 "%14" PRId64 " steps of %" PRId64 " samples of %" PRId64 " tokens\n", s.items[i].first_step, s.items[i].steps,
+               s.items[i].samples, s.items[i].sequence_length);
+    stages_close(&s);
     return 0;
 }
 
@@ -224,16 +281,14 @@ static int sizes(Pretrain *p, Error *err)
         return error_set(err, "--rope-theta goes with --init; a new model says it in its configuration");
     if (p->batch_tokens == 0)
         p->batch_tokens = 8 * p->sequence_length;
-    if (p->batch_tokens % p->sequence_length != 0)
-        return error_set(err, "--batch-tokens %" PRId64 " is no multiple of --seq-len %" PRId64, p->batch_tokens, p->sequence_length);
-    p->samples_per_step = p->batch_tokens / p->sequence_length;
-    if (p->micro_batch == 0)
-        p->micro_batch = 4096 / p->sequence_length < 1 ? 1 : 4096 / p->sequence_length;
-    if (p->micro_batch > p->samples_per_step)
-        p->micro_batch = p->samples_per_step;
-    if (p->tokens > 0)
-        p->train.steps = (p->tokens + p->batch_tokens - 1) / p->batch_tokens;
-    return 0;
+    StagePlan plan = plan_of(p);
+    Stages s;
+    int status = stages_open(&s, &plan, NULL, err);
+    if (status == 0)
+        p->train.steps = s.steps;
+    p->longest = stages_longest(&s);
+    stages_close(&s);
+    return status;
 }
 
 static int load_model(const Pretrain *p, Model *m, Device *d, Error *err)
@@ -257,43 +312,39 @@ static int load_model(const Pretrain *p, Model *m, Device *d, Error *err)
         return -1;
     if (p->rope_theta > 0)
         m->config.rope_theta = p->rope_theta;
-    if (m->config.max_position_embeddings < p->sequence_length)
-        m->config.max_position_embeddings = p->sequence_length;
+    if (m->config.max_position_embeddings < p->longest)
+        m->config.max_position_embeddings = p->longest;
     if (p->tokenizer) {
         free(m->tokenizer_folder);
         m->tokenizer_folder = memory_string(p->tokenizer);
     }
     if (train_prepare(m, &p->train, &p->common, err) < 0)
         return -1;
-    return model_rope(m, p->sequence_length, err);
+    return model_rope(m, p->longest, err);
 }
 
 static int trainer_open(Trainer *t, Error *err)
 {
     const Pretrain *p = t->o;
-    int64_t ranks = t->grid->extent[GRID_DP], share = (p->samples_per_step + ranks - 1) / ranks, vocabulary = t->model.config.vocab_size;
-    if (ranks > p->samples_per_step)
-        return error_set(err, "--dp %" PRId64 ": a step has %" PRId64 " samples, fewer than ranks", ranks, p->samples_per_step);
-    t->micro_batch = p->micro_batch < share ? p->micro_batch : share;
-    if (p->data.count > MAX_SOURCES)
-        return error_set(err, "more than %d sources", MAX_SOURCES);
-    if (sources_open(&t->sources, &p->data, "data", p->sequence_length, vocabulary, err) < 0 ||
-        sources_open(&t->held_out, &p->val, "val", p->sequence_length, vocabulary, err) < 0 ||
-        slot_new(&t->slot, &t->model, t->micro_batch * p->sequence_length, MODE_TRAIN, err) < 0)
+    int64_t ranks = t->grid->extent[GRID_DP], vocabulary = t->model.config.vocab_size;
+    StagePlan plan = plan_of(p);
+    if (sources_open(&t->sources, &p->data, "data", p->longest, vocabulary, err) < 0 || sources_open(&t->held_out, &p->val, "val", p->longest, vocabulary, err) < 0 ||
+        stages_open(&t->stages, &plan, &t->sources, err) < 0)
         return -1;
-    double weights[MAX_SOURCES];
-    for (size_t i = 0; i < t->sources.count; i++)
-        weights[i] = t->sources.items[i].weight;
-    blend_new(&t->blend, weights, t->sources.count);
-    batch_new(&t->batch, t->micro_batch, p->sequence_length);
-    return 0;
+    for (size_t i = 0; i < t->stages.count; i++)
+        if (ranks > t->stages.items[i].samples)
+            return error_set(err, "--dp %" PRId64 ": a step has %" PRId64 " samples, fewer than ranks", ranks, t->stages.items[i].samples);
+    return slot_new(&t->slot, &t->model, most_rows(p, &t->stages, ranks), MODE_TRAIN, err);
 }
 
 static void trainer_close(Trainer *t)
 {
-    batch_free(&t->batch);
-    blend_free(&t->blend);
+    if (t->stage) {
+        dealer_close(&t->dealer);
+        batch_free(&t->batch);
+    }
     slot_free(&t->slot);
+    stages_close(&t->stages);
     sources_close(&t->sources);
     sources_close(&t->held_out);
     model_close(&t->model);
@@ -311,12 +362,13 @@ static int rank_main(void *context, Grid *grid)
     if (!t.device || load_model(p, &t.model, t.device, &err) < 0) {
         status = grid_failed(grid, &err);
     } else if (p->common.dry_run) {
-        status = grid->rank == 0 ? dry_run(p, &t.model) : 0;
+        status = grid->rank == 0 ? dry_run(p, &t.model, grid, &err) : 0;
+        status = status < 0 ? grid_failed(grid, &err) : status;
     } else if (trainer_open(&t, &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
         TrainTask task = {.context = &t, .grid = grid, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
-                          .free_options = free_options, .sequence_length = p->sequence_length};
+                          .free_options = free_options, .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
     }
     trainer_close(&t);
@@ -326,12 +378,16 @@ static int rank_main(void *context, Grid *grid)
 int main(int argc, char **argv)
 {
     thread_spin_briefly(argv);
-    self.set = (OptionSet){.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR",
-                           .summary = "Train a decoder-only transformer on token shards; the same command again resumes.", .options = options};
+    self.set = (OptionSet){.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR\npretrain --watch LOG | --plot FILE LOG…",
+                           .summary = "Train a decoder-only transformer on token shards; the same command resumes.", .options = options};
     int status = option_main(&self.set, argc, argv);
     if (status >= 0)
         return status;
     Error err;
+    if (self.watch)
+        return curves_watch(self.watch);
+    if (self.plot)
+        return self.set.operand_count > 0 ? curves_plot(self.plot, self.set.operands) : message_usage("--plot FILE wants runs or logs");
     if (self.set.operand_count > 0)
         return message_usage("'%s': pretrain takes no operands", self.set.operands[0]);
     if (sizes(&self, &err) < 0)

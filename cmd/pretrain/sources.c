@@ -41,8 +41,7 @@ int sources_open(Sources *s, const OptionList *list, const char *option, int64_t
         if (source_parse(one, list->values[i], option, &prefix, err) < 0 || shard_open(&one->shard, prefix, err) < 0)
             return -1;
         s->count++;
-        one->samples = samples_count(&one->shard, sequence_length);
-        if (one->samples < 1)
+        if (samples_count(&one->shard, sequence_length) < 1)
             return error_set(err, "%s: %" PRId64 " tokens are less than one sample of %" PRId64, prefix, one->shard.tokens, sequence_length);
         if (shard_check_ids(&one->shard, vocabulary, err) < 0)
             return -1;

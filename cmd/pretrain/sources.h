@@ -3,14 +3,12 @@
 #define PRETRAIN_SOURCES_H
 
 #include "base/option.h"
-#include "data/blend.h"
 #include "data/shard.h"
 
 typedef struct Source {
     char *name;
     double weight;
     Shard shard;
-    int64_t samples; /* at the run's sequence length */
 } Source;
 
 typedef struct Sources {
@@ -18,7 +16,7 @@ typedef struct Sources {
     size_t count;
 } Sources;
 
-/* Opens every shard and checks its ids against the vocabulary. */
+/* Opens every shard, which must hold a sample of that length, and checks its ids against the vocabulary. */
 int sources_open(Sources *s, const OptionList *list, const char *option, int64_t sequence_length, int64_t vocabulary, Error *err);
 void sources_close(Sources *s);
 

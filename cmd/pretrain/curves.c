@@ -1,0 +1,198 @@
+#include "curves.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "plot/plot.h"
+#include "train/history.h"
+
+/* A drawing of W×H characters, each 2×4 dots of Unicode's braille. */
+typedef struct Canvas {
+    int width, height;
+    unsigned char *dots;
+} Canvas;
+
+static void dot(Canvas *c, int x, int y)
+{
+    static const unsigned char bit[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
+    if (x >= 0 && x < 2 * c->width && y >= 0 && y < 4 * c->height)
+        c->dots[y / 4 * c->width + x / 2] |= bit[y % 4][x % 2];
+}
+
+/* Columns of dots hold the mean of the losses that fall into them, joined from column to column. */
+static void draw(Canvas *c, const History *h, double low, double high)
+{
+    int columns = 2 * c->width, rows = 4 * c->height, before = -1;
+    double last = h->column[HISTORY_TOKENS][h->count - 1];
+    double *sum = memory_zalloc((size_t)columns, sizeof *sum);
+    int *n = memory_zalloc((size_t)columns, sizeof *n);
+    for (size_t i = 0; i < h->count; i++) {
+        double at = h->column[HISTORY_TOKENS][i] / last * (columns - 1), loss = h->column[HISTORY_LOSS][i];
+        if (!isfinite(at) || !isfinite(loss))
+            continue;
+        sum[(int)at] += loss;
+        n[(int)at]++;
+    }
+    for (int x = 0; x < columns; x++) {
+        if (n[x] == 0)
+            continue;
+        int y = (int)lround((high - sum[x] / n[x]) / (high - low) * (rows - 1));
+        for (int k = before < 0 ? y : before; k != y; k += k < y ? 1 : -1)
+            dot(c, x, k);
+        dot(c, x, y);
+        before = y;
+    }
+    free(sum);
+    free(n);
+}
+
+static void range(const double *x, size_t n, double *low, double *high)
+{
+    *low = INFINITY;
+    *high = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(x[i])) {
+            *low = fmin(*low, x[i]);
+            *high = fmax(*high, x[i]);
+        }
+}
+
+static void braille(unsigned char dots)
+{
+    printf("\xe2%c%c", 0xa0 | dots >> 6, 0x80 | (dots & 63));
+}
+
+static void numbers(const History *h)
+{
+    size_t i = h->count - 1, v = i;
+    const double *val = h->column[HISTORY_VAL_LOSS];
+    while (v > 0 && !isfinite(val[v]))
+        v--;
+    printf("step %.0f  tokens %.4g  loss %.4f", h->column[HISTORY_STEP][i], h->column[HISTORY_TOKENS][i], h->column[HISTORY_LOSS][i]);
+    if (isfinite(val[v]))
+        printf("  held-out %.4f", val[v]);
+    printf("  rate %.3g  norm %.3g  %.0f tokens/s  mfu %.2f%s\n", h->column[HISTORY_LR][i], h->column[HISTORY_GRAD_NORM][i], h->column[HISTORY_SPEED][i],
+           h->column[HISTORY_MFU][i], h->final ? "  (ended)" : "");
+}
+
+static void picture(const History *h)
+{
+    struct winsize size;
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 30 && size.ws_row > 8;
+    Canvas c = {.width = (known ? size.ws_col : 80) - 10, .height = known ? size.ws_row - 4 : 16};
+    double low, high;
+    range(h->column[HISTORY_LOSS], h->count, &low, &high);
+    numbers(h);
+    if (!(high > low))
+        return;
+    c.dots = memory_zalloc((size_t)(c.width * c.height), 1);
+    draw(&c, h, low, high);
+    for (int y = 0; y < c.height; y++) {
+        printf("%8.4f ", high - (high - low) * y / (c.height - 1));
+        for (int x = 0; x < c.width; x++)
+            braille(c.dots[y * c.width + x]);
+        printf("\n");
+    }
+    printf("%9s0%*.4g tokens\n", "", c.width - 8, h->column[HISTORY_TOKENS][h->count - 1]);
+    free(c.dots);
+}
+
+int curves_watch(const char *log)
+{
+    bool terminal = isatty(STDOUT_FILENO) == 1;
+    for (;;) {
+        History h;
+        Error err;
+        if (history_read(&h, log, &err) < 0)
+            return message_failed(&err);
+        if (terminal)
+            printf("\033[H\033[2J");
+        if (h.count > 0)
+            picture(&h);
+        else
+            printf("%s: no step yet\n", log);
+        bool end = h.final || !terminal;
+        history_free(&h);
+        if (fflush(stdout) != 0) {
+            error_set(&err, "standard output:");
+            return message_failed(&err);
+        }
+        if (end)
+            return 0;
+        sleep(1);
+    }
+}
+
+/* A series of the rows that have both numbers; the caller frees x and y. */
+static PlotSeries series_of(const History *h, HistoryColumn column, const char *title, PlotStyle style, uint32_t color)
+{
+    double *x = memory_alloc(h->count, sizeof *x), *y = memory_alloc(h->count, sizeof *y);
+    size_t n = 0;
+    for (size_t i = 0; i < h->count; i++)
+        if (isfinite(h->column[HISTORY_TOKENS][i]) && isfinite(h->column[column][i])) {
+            x[n] = h->column[HISTORY_TOKENS][i];
+            y[n++] = h->column[column][i];
+        }
+    return (PlotSeries){.title = title, .x = x, .y = y, .count = n, .style = style, .color = color};
+}
+
+/* Series that hold nothing are left out. */
+static size_t series_keep(PlotSeries *s, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (s[i].count > 0) {
+            s[kept++] = s[i];
+        } else {
+            free((void *)(uintptr_t)s[i].x);
+            free((void *)(uintptr_t)s[i].y);
+        }
+    return kept;
+}
+
+int curves_plot(const char *file, const char *const *logs)
+{
+    size_t n = 0, kept[3] = {0};
+    while (logs[n])
+        n++;
+    PlotSeries *s[3];
+    for (int p = 0; p < 3; p++)
+        s[p] = memory_zalloc(2 * n, sizeof *s[p]);
+    Error err;
+    int status = 0;
+    for (size_t i = 0; i < n && status == 0; i++) {
+        History h;
+        status = history_read(&h, logs[i], &err);
+        if (status < 0)
+            break;
+        uint32_t color = plot_color(i, n);
+        s[0][kept[0]++] = series_of(&h, HISTORY_LOSS, logs[i], PLOT_LINE, color);
+        s[0][kept[0]++] = series_of(&h, HISTORY_VAL_LOSS, "held-out", PLOT_MARKS, color);
+        s[1][kept[1]++] = series_of(&h, HISTORY_LR, NULL, PLOT_LINE, color);
+        s[2][kept[2]++] = series_of(&h, HISTORY_GRAD_NORM, NULL, PLOT_LINE, color);
+        history_free(&h);
+    }
+    for (int p = 0; p < 3; p++)
+        kept[p] = series_keep(s[p], kept[p]);
+    if (status == 0 && kept[0] == 0)
+        status = error_set(&err, "%s: no step to draw", logs[0]);
+    if (status == 0) {
+        const PlotPanel panels[] = {{.title = "loss", .x_label = "tokens", .y_label = "nats a token", .series = s[0], .count = kept[0]},
+                                    {.title = "learning rate", .x_label = "tokens", .y_label = "", .series = s[1], .count = kept[1]},
+                                    {.title = "gradient norm", .x_label = "tokens", .y_label = "", .log_y = true, .series = s[2], .count = kept[2]}};
+        status = plot_write(file, panels, kept[1] > 0 && kept[2] > 0 ? 3 : 1, &err);
+    }
+    for (int p = 0; p < 3; p++) {
+        for (size_t i = 0; i < kept[p]; i++) {
+            free((void *)(uintptr_t)s[p][i].x);
+            free((void *)(uintptr_t)s[p][i].y);
+        }
+        free(s[p]);
+    }
+    return status < 0 ? message_failed(&err) : 0;
+}

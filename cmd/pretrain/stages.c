@@ -1,0 +1,231 @@
+#include "stages.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+
+/* One "TOKENS:…" of a list: the count, and the text behind the colon. */
+static int border_parse(const char *option, const char *text, int64_t *tokens, const char **rest, Error *err)
+{
+    char *end;
+    double at = strtod(text, &end);
+    if (end == text || *end != ':' || !(at >= 0) || at > 9e18)
+        return error_set(err, "--%s %s: tokens and a colon are wanted first, as in 1e6:…", option, text);
+    *tokens = (int64_t)at;
+    *rest = end + 1;
+    return 0;
+}
+
+static int ramp_value(const char *option, const char *text, int64_t *tokens, int64_t *value, Error *err)
+{
+    const char *rest;
+    char *end;
+    if (border_parse(option, text, tokens, &rest, err) < 0)
+        return -1;
+    double v = strtod(rest, &end);
+    if (end == rest || *end || !(v >= 1) || v > 1e12)
+        return error_set(err, "--%s %s: no positive number behind the colon", option, text);
+    *value = (int64_t)v;
+    return 0;
+}
+
+/* The value of the last entry that has begun by `at`, and the next border after it. Entries must come in order. */
+static int ramp_at(const char *option, const OptionList *list, int64_t at, int64_t *value, int64_t *next, Error *err)
+{
+    int64_t before = -1;
+    for (size_t i = 0; i < list->count; i++) {
+        int64_t tokens = 0, v = 0;
+        if (ramp_value(option, list->values[i], &tokens, &v, err) < 0)
+            return -1;
+        if (tokens <= before)
+            return error_set(err, "--%s %s: comes before the one it follows", option, list->values[i]);
+        before = tokens;
+        if (tokens <= at)
+            *value = v;
+        else if (tokens < *next)
+            *next = tokens;
+    }
+    return 0;
+}
+
+/* "math=0.7,general=0.3" into weights; sources that are not named rest. */
+static int phase_weights(const char *text, const char *list, const Sources *sources, double *weights, Error *err)
+{
+    memset(weights, 0, sources->count * sizeof *weights);
+    while (*list) {
+        const char *equals = strchr(list, '=');
+        size_t n = equals ? (size_t)(equals - list) : 0, i = 0;
+        while (equals && i < sources->count && (strlen(sources->items[i].name) != n || memcmp(sources->items[i].name, list, n) != 0))
+            i++;
+        if (!equals || i == sources->count)
+            return error_set(err, "--phase %s: '%s' is no NAME=WEIGHT of a --data", text, list);
+        char *end;
+        weights[i] = strtod(equals + 1, &end);
+        if (end == equals + 1 || (*end && *end != ',') || !(weights[i] > 0) || weights[i] > 1e12)
+            return error_set(err, "--phase %s: the weight of %.*s must be a positive number", text, (int)n, list);
+        list = *end ? end + 1 : end;
+    }
+    double sum = 0;
+    for (size_t i = 0; i < sources->count; i++)
+        sum += weights[i];
+    return sum > 0 ? 0 : error_set(err, "--phase %s: names no source", text);
+}
+
+static int phase_at(const OptionList *list, int64_t at, const Sources *sources, double *weights, int64_t *next, Error *err)
+{
+    int64_t before = -1;
+    for (size_t i = 0; i < list->count; i++) {
+        int64_t tokens;
+        const char *rest;
+        if (border_parse("phase", list->values[i], &tokens, &rest, err) < 0)
+            return -1;
+        if (tokens <= before)
+            return error_set(err, "--phase %s: comes before the one it follows", list->values[i]);
+        before = tokens;
+        if (tokens <= at && sources && phase_weights(list->values[i], rest, sources, weights, err) < 0)
+            return -1;
+        if (tokens > at && tokens < *next)
+            *next = tokens;
+    }
+    return 0;
+}
+
+/* How much of each source the stages before s have taken when it begins. */
+static void use(Stage *s, const Stage *before, const Sources *sources)
+{
+    memcpy(s->used, before->used, sources->count * sizeof *s->used);
+    Dealer d;
+    dealer_open(&d, before, sources);
+    dealer_seek(&d, before->steps * before->samples);
+    for (size_t i = 0; i < d.blend.count; i++)
+        s->used[d.source[i]] += (int64_t)d.blend.used[i] * before->sequence_length;
+    dealer_close(&d);
+}
+
+/* The stage that begins after `at` tokens. Returns the tokens at which the next one does, -1 on errors. */
+static int64_t stage_make(Stage *s, const StagePlan *p, int64_t at, const Sources *sources, Error *err)
+{
+    int64_t next = INT64_MAX, batch = p->batch_tokens;
+    s->sequence_length = p->sequence_length;
+    if (sources) {
+        s->weights = memory_alloc(sources->count, sizeof *s->weights);
+        s->used = memory_zalloc(sources->count, sizeof *s->used);
+        for (size_t i = 0; i < sources->count; i++)
+            s->weights[i] = sources->items[i].weight;
+    }
+    if (ramp_at("batch-ramp", p->batch_ramp, at, &batch, &next, err) < 0 || ramp_at("length-ramp", p->length_ramp, at, &s->sequence_length, &next, err) < 0 ||
+        phase_at(p->phases, at, sources, s->weights, &next, err) < 0)
+        return -1;
+    if (s->sequence_length < 2 || s->sequence_length > 1 << 24)
+        return error_set(err, "--length-ramp: a sample has 2 to %d tokens, not %" PRId64, 1 << 24, s->sequence_length);
+    if (batch % s->sequence_length != 0)
+        return error_set(err, "a batch of %" PRId64 " tokens is no multiple of samples of %" PRId64, batch, s->sequence_length);
+    s->samples = batch / s->sequence_length;
+    return next;
+}
+
+int stages_open(Stages *s, const StagePlan *p, const Sources *sources, Error *err)
+{
+    *s = (Stages){0};
+    int64_t at = 0, step = 0;
+    while (p->tokens ? at < p->tokens : step < p->steps) {
+        s->items = memory_realloc(s->items, s->count + 1, sizeof *s->items);
+        Stage *stage = &s->items[s->count++], *before = s->count > 1 ? stage - 1 : NULL;
+        *stage = (Stage){.first_step = step, .first_token = at};
+        int64_t next = stage_make(stage, p, at, sources, err), batch = stage->samples * stage->sequence_length;
+        if (next < 0)
+            return -1;
+        if (before && sources)
+            use(stage, before, sources);
+        int64_t end = p->tokens && p->tokens < next ? p->tokens : next;
+        stage->steps = (end - at - 1) / batch + 1;
+        if (!p->tokens && stage->steps > p->steps - step)
+            stage->steps = p->steps - step;
+        step += stage->steps;
+        at += stage->steps * batch;
+    }
+    s->steps = step;
+    s->tokens = at;
+    return 0;
+}
+
+void stages_close(Stages *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->items[i].weights);
+        free(s->items[i].used);
+    }
+    free(s->items);
+    *s = (Stages){0};
+}
+
+const Stage *stages_at(const Stages *s, int64_t step)
+{
+    size_t i = 0;
+    while (i + 1 < s->count && s->items[i + 1].first_step <= step)
+        i++;
+    return &s->items[i];
+}
+
+int64_t stages_longest(const Stages *s)
+{
+    int64_t longest = 0;
+    for (size_t i = 0; i < s->count; i++)
+        longest = s->items[i].sequence_length > longest ? s->items[i].sequence_length : longest;
+    return longest;
+}
+
+int64_t stage_pass(const Stage *s, int64_t most, int64_t ranks)
+{
+    int64_t n = most ? most : 4096 / s->sequence_length < 1 ? 1 : 4096 / s->sequence_length, share = (s->samples + ranks - 1) / ranks;
+    return n < share ? n : share;
+}
+
+void dealer_open(Dealer *d, const Stage *s, const Sources *sources)
+{
+    *d = (Dealer){.stage = s, .sources = sources, .source = memory_alloc(sources->count, sizeof *d->source)};
+    double *weights = memory_alloc(sources->count, sizeof *weights);
+    size_t n = 0;
+    for (size_t i = 0; i < sources->count; i++)
+        if (s->weights[i] > 0) {
+            d->source[n] = i;
+            weights[n++] = s->weights[i];
+        }
+    blend_new(&d->blend, weights, n);
+    d->mark_used = memory_zalloc(n, sizeof *d->mark_used);
+    free(weights);
+}
+
+void dealer_close(Dealer *d)
+{
+    blend_free(&d->blend);
+    free(d->source);
+    free(d->mark_used);
+    *d = (Dealer){0};
+}
+
+void dealer_mark(Dealer *d, int64_t sample)
+{
+    dealer_seek(d, sample);
+    d->mark = d->blend.next;
+    memcpy(d->mark_used, d->blend.used, d->blend.count * sizeof *d->mark_used);
+}
+
+void dealer_seek(Dealer *d, int64_t sample)
+{
+    if ((uint64_t)sample < d->blend.next && (uint64_t)sample >= d->mark) {
+        d->blend.next = d->mark;
+        memcpy(d->blend.used, d->mark_used, d->blend.count * sizeof *d->mark_used);
+    }
+    blend_seek(&d->blend, (uint64_t)sample);
+}
+
+const Source *dealer_next(Dealer *d, int64_t *number)
+{
+    uint64_t index;
+    size_t i = d->source[blend_next(&d->blend, &index)];
+    int64_t length = d->stage->sequence_length;
+    *number = (d->stage->used[i] + length - 1) / length + (int64_t)index;
+    return &d->sources->items[i];
+}

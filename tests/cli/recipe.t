@@ -1,0 +1,87 @@
+# Recipes of pretrain: ramps of batch and length, phases of data, averaged weights; and what the log becomes for TensorBoard.
+. "$(dirname "$0")/tap.sh"
+for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/a.jsonl"
+for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"$((i * 31 % 97)) + $((i * 17 % 89)) = $((i * 31 % 97 + i * 17 % 89)); $i * 2 = $((i * 2))\"}"; done >"$T/b.jsonl"
+bpe-train -q --vocab-size 320 -o "$T/v" "$T/a.jsonl" "$T/b.jsonl"
+tokenize --tokenizer "$T/v" -o "$T/a" "$T/a.jsonl"
+tokenize --tokenizer "$T/v" -o "$T/b" "$T/b.jsonl"
+scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 --eos 319 >"$T/c.json" 2>/dev/null
+P="pretrain -q --device cpu --model-config $T/c.json --lr 3e-3 --min-lr 3e-3 --warmup 5 --schedule constant --seed 3 --seq-len 32 --batch-tokens 128"
+column() { sed -n "s/.*\"$2\":\([^,}]*\).*/\1/p" "$1/log.jsonl" | head -n "${3:-1000}" | tr '\n' ' '; }
+losses() { column "$1" loss "$2"; }
+
+# Ten steps of 128 tokens, ten of 256, five of 256 in samples of 64, five of 512: 7,680 tokens.
+R="--tokens 7680 --batch-ramp 1280:256 --batch-ramp 5120:512 --length-ramp 3840:64"
+like "--dry-run prints the stages" "$($P --dry-run $R | tr '\n' ' ')" \
+    "steps +30 tokens +7680 .*from step 0 +10 steps of 4 samples of 32 tokens from step 10 +10 steps of 8 samples of 32 tokens from step 20 +5 steps of 4 samples of 64 tokens from step 25 +5 steps of 8 samples of 64 tokens"
+ok "a run with ramps" $P $R --data a=1:"$T/a" --data b=1:"$T/b" --save-every 4 -o "$T/ramp"
+$P --steps 10 --data a=1:"$T/a" --data b=1:"$T/b" -o "$T/plain"
+is "is the plain run up to the first border" "$(losses "$T/ramp" 10)" "$(losses "$T/plain" 10)"
+is "and has 30 steps" "$(grep -c . "$T/ramp/log.jsonl") $(column "$T/ramp" tokens | sed 's/.* \([0-9]* \)$/\1/')" "30 7680 "
+for after in step-00000008 step-00000020 step-00000024; do
+    # As a kill just after that checkpoint leaves it.
+    $P $R --data a=1:"$T/a" --data b=1:"$T/b" --save-every 4 --keep 0 -o "$T/cut"
+    for s in "$T"/cut/step-*; do [ "${s##*/}" \> "$after" ] && rm -rf "$s"; done
+    rm -rf "$T/cut/done" "$T/cut/final"
+    $P $R --data a=1:"$T/a" --data b=1:"$T/b" --save-every 4 --keep 0 -o "$T/cut"
+    same "resumed from $after it ends in the same bits" "$T/cut/final/model.safetensors" "$T/ramp/final/model.safetensors"
+    rm -rf "$T/cut"
+done
+$P $R --dp 3 --data a=1:"$T/a" --data b=1:"$T/b" -o "$T/ranks"
+like "three ranks give its losses" "$(losses "$T/ramp" | awk -v other="$(losses "$T/ranks")" '{ n = split(other, o, " "); for (i = 1; i <= NF; i++) { d = $i / o[i] - 1; d = d < 0 ? -d : d; if (d > most) most = d } print (n == 30 && NF == 30 && most < 1e-5 ? "equal" : "apart " most) }')" "^equal"
+fails 2 "batch of 200 tokens is no multiple of samples of 32" "a batch that samples do not fill" $P --steps 9 --batch-ramp 100:200 --data "$T/a" -o "$T/x"
+fails 2 "batch-ramp 50:128: comes before" "borders out of order" $P --steps 9 --batch-ramp 100:256 --batch-ramp 50:128 --data "$T/a" -o "$T/x"
+fails 2 "length-ramp 5x64" "a border without a colon" $P --steps 9 --length-ramp 5x64 --data "$T/a" -o "$T/x"
+
+# A phase of one source is a run of that source; sources go on where an earlier stage left them.
+$P --steps 12 --data "$T/b" -o "$T/only"
+$P --steps 12 --data a:"$T/a" --data b:"$T/b" --phase 0:b=1 -o "$T/first"
+is "a phase of one source is a run of it alone" "$(losses "$T/first")" "$(losses "$T/only")"
+$P --steps 24 --data a:"$T/a" --data b:"$T/b" --phase 0:b=1 --phase 768:b=3 -o "$T/goes"
+$P --steps 24 --data "$T/b" -o "$T/long"
+is "a source goes on where the phase before left it" "$(losses "$T/goes")" "$(losses "$T/long")"
+fails 1 "phase 0:c=1: 'c=1' is no NAME=WEIGHT" "a phase that names no source" $P --steps 9 --data a:"$T/a" --phase 0:c=1 -o "$T/x"
+fails 1 "the weight of a must be a positive number" "a weight that is none" $P --steps 9 --data a:"$T/a" --phase 0:a=-1 -o "$T/y"
+
+# Averaged weights.
+S="$P --schedule wsd --min-lr 0 --decay-share 0.5 --steps 20 --data $T/a"
+$S --average-every 20 -o "$T/one"
+same "the average of the last step alone is the final model" "$T/one/average/model.safetensors" "$T/one/final/model.safetensors"
+$S --average-every 2 --save-every 3 -o "$T/avg"
+ok "the average of five steps is another" sh -c "! cmp -s $T/avg/average/model.safetensors $T/avg/final/model.safetensors"
+same "and leaves the final model as it is" "$T/avg/final/model.safetensors" "$T/one/final/model.safetensors"
+$S --average-every 2 --save-every 3 --keep 0 -o "$T/acut"
+rm -rf "$T/acut/step-00000018" "$T/acut/step-00000020" "$T/acut/done" "$T/acut/final" "$T/acut/average"
+$S --average-every 2 --save-every 3 --keep 0 -o "$T/acut"
+same "a resumed run has the same average" "$T/acut/average/model.safetensors" "$T/avg/average/model.safetensors"
+rm -rf "$T/acut/done" "$T/acut/step-00000020"
+printf x | dd of="$T/acut/step-00000018/trainer/average.safetensors" bs=1 seek=1000 conv=notrunc 2>/dev/null
+like "a damaged average is found too" "$($S --average-every 2 --save-every 3 --keep 0 -o "$T/acut" 2>&1)" "average.safetensors: damaged"
+
+# TensorBoard: the records' checksums (bit by bit here), steps and numbers.
+events() { perl -e 'sub crc { my $c = 0xffffffff; for (unpack "C*", $_[0]) { $c ^= $_; for (1 .. 8) { $c = $c >> 1 ^ ($c & 1 ? 0x82f63b78 : 0) } } $c ^= 0xffffffff; (($c >> 15 | $c << 17) + 0xa282ead8) & 0xffffffff }
+    binmode STDIN; local $/; my $d = <STDIN>; my ($at, $steps, $first) = (0, "", "");
+    while ($at < length $d) { my $h = substr $d, $at, 8; my ($n, $c) = unpack "Q<V", substr $d, $at, 12; my $e = substr $d, $at + 12, $n; my $k = unpack "V", substr $d, $at + 12 + $n, 4;
+        die "checksum" if $c != crc($h) || $k != crc($e);
+        if ($e =~ /brain.Event:2$/) { $first = "version " } else { $steps .= ord(substr $e, 10, 1) . " "; $e =~ /\x0a\x04loss\x15(....)/s or die "no loss"; $last = unpack "f<", $1 } $at += 16 + $n }
+    printf "%s%s%.6f\n", $first, $steps, $last' <"$1"; }
+$P --steps 6 --save-every 2 --data "$T/a" --tensorboard "$T/tb" -o "$T/tbrun"
+E="$T/tb/events.out.tfevents.lmpipe"
+want="version 1 2 3 4 5 6 $(printf %.6f "$(column "$T/tbrun" loss | awk '{ print $6 }')")"
+is "--tensorboard writes each step's numbers with right checksums" "$(events "$E")" "$want"
+rm -rf "$T/tbrun/step-00000006" "$T/tbrun/done" "$T/tbrun/final" "$T/tb"
+$P --steps 6 --save-every 2 --data "$T/a" --tensorboard "$T/tb" -o "$T/tbrun"
+is "a resumed run has each step once" "$(events "$E")" "$want"
+
+# Looking at a log.
+like "--watch draws once where there is no terminal" "$(pretrain --watch "$T/tbrun" | head -n 1)" "^step 6 +tokens 768 +loss [0-9.]+ .*\(ended\)"
+is "with as many rows as fit" "$(pretrain --watch "$T/ramp/log.jsonl" | wc -l)" 18
+if command -v gnuplot >/dev/null; then
+    ok "--plot draws runs" pretrain --plot "$T/curves.svg" "$T/ramp" "$T/tbrun/log.jsonl"
+    like "as SVG" "$(head -c 300 "$T/curves.svg")" "<svg"
+else
+    skip "--plot" "no gnuplot"
+fi
+fails 1 "none: No such file" "a log that is not there" pretrain --watch "$T/none"
+fails 2 "wants runs or logs" "--plot without any" pretrain --plot "$T/x.svg"
+done_testing
