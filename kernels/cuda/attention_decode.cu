@@ -12,7 +12,7 @@ template <typename C> struct Decode {
     const C *keys, *values;
     const int32_t *table, *length;
     int64_t table_stride;
-    int page_tokens, kv_heads, group, d, chunk, chunks;
+    int page_bits, kv_heads, group, d, chunk, chunks; /* a page holds 2^page_bits tokens */
     float scale;
     int64_t window;
 };
@@ -35,18 +35,17 @@ template <typename C, bool VECTOR>
 __device__ static inline void tile_load(C *to, int ld, const C *from, const Decode<C> &a, const int32_t *pages, int kv, int first, int last)
 {
     enum { N = VECTOR ? 16 / (int)sizeof(C) : 1 };
-    int packs = a.d / N;
-    for (int i = (int)threadIdx.x; i < TILE * packs; i += THREADS) {
-        int row = i / packs, column = (i - row * packs) * N, position = first + row;
-        if (position >= last)
-            break;
-        int64_t at = (int64_t)pages[position / a.page_tokens] * a.page_tokens + position % a.page_tokens;
-        const C *p = from + (at * a.kv_heads + kv) * a.d + column;
-        if (VECTOR)
-            copy_async(to + row * ld + column, p, true);
-        else
-            to[row * ld + column] = *p;
-    }
+    int packs = a.d / N, rows = THREADS / packs > 0 ? THREADS / packs : 1;
+    for (int column = (int)threadIdx.x % packs * N, row = (int)threadIdx.x / packs; row < rows && column < a.d; column += THREADS * N)
+        for (int i = row; i < TILE && first + i < last; i += rows) {
+            int position = first + i;
+            int64_t at = ((int64_t)pages[position >> a.page_bits] << a.page_bits) + (position & ((1 << a.page_bits) - 1));
+            const C *p = from + (at * a.kv_heads + kv) * a.d + column;
+            if (VECTOR)
+                copy_async(to + i * ld + column, p, true);
+            else
+                to[i * ld + column] = *p;
+        }
 }
 
 /* A block a chunk (x), a key head and set of HEADS heads of its group (y), a sequence (z). */
@@ -245,12 +244,16 @@ void cuda_attention_decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cac
                "attention_decode", "shapes or types");
     if (q.rows == 0)
         return;
+    int bits = 0;
+    while (1 << bits < cache->page_tokens)
+        bits++;
+    cuda_check(1 << bits == cache->page_tokens, "attention_decode", "pages that are no power of two");
     /* Chunks depend on what the cache can hold, never on what it holds. */
     int64_t most = cache->table_stride * cache->page_tokens, chunk = CHUNK;
     while ((most + chunk - 1) / chunk > CHUNKS_MOST)
         chunk *= 2;
     BY_TYPE(q.dtype, "attention_decode", T, BY_TYPE(cache->dtype, "attention_decode", C, {
-                Decode<C> a = {(const C *)cache->keys, (const C *)cache->values, cache->table, cache->length, cache->table_stride, cache->page_tokens,
+                Decode<C> a = {(const C *)cache->keys, (const C *)cache->values, cache->table, cache->length, cache->table_stride, bits,
                                kv_heads, heads / kv_heads, head_dim, (int)chunk, (int)((most + chunk - 1) / chunk), scale, window};
                 decode<T, C>(s, out, q, cache, a, heads);
             }));

@@ -1,7 +1,7 @@
 /* y[t] += bias; dbias += column sums of dy. */
 #include "kernels/cuda/columns.h"
 
-template <typename T, typename B, int N> __global__ void bias_add(T *y, int64_t ldy, const B *bias, int64_t rows, int64_t cols)
+template <typename T, int N> __global__ void bias_add(T *y, int64_t ldy, const float *bias, int64_t rows, int64_t cols)
 {
     int64_t i = column_of(N);
     if (i >= cols)
@@ -20,15 +20,15 @@ template <typename T, typename B, int N> __global__ void bias_add(T *y, int64_t 
 
 void cuda_bias_forward(Stream *s, Tensor y, Tensor bias)
 {
-    cuda_check(y.cols == bias.cols, "bias_forward", "shapes");
+    cuda_check(y.cols == bias.cols && bias.dtype == DTYPE_F32, "bias_forward", "shapes or types");
     if (y.rows == 0)
         return;
     Tensor both[] = {y, bias};
-    BY_TYPE(y.dtype, "bias_forward", T, BY_TYPE(bias.dtype, "bias_forward", B, BY_VECTOR(vector_width(y.dtype, y.cols, both, 2), T, N, {
-                        auto kernel = bias_add<T, B, N>;
-                        Cover c = cover(y.rows, y.cols / N);
-                        LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)y.data, y.ld, (const B *)bias.data, y.rows, y.cols);
-                    })));
+    BY_TYPE(y.dtype, "bias_forward", T, BY_VECTOR(vector_width(y.dtype, y.cols, both, 2), T, N, {
+                auto kernel = bias_add<T, N>;
+                Cover c = cover(y.rows, y.cols / N);
+                LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)y.data, y.ld, f32(bias), y.rows, y.cols);
+            }));
     cuda_launched(s, "bias_forward");
 }
 

@@ -90,8 +90,11 @@ static int stream_wait(Stream *s, Error *err)
     cuda_failed(s, cudaStreamSynchronize(c->stream), "stream");
     if (!c->reason)
         return 0;
-    error_set(err, "device cuda: %s: %s", c->what, c->reason);
-    c->reason = NULL;
+    /* Kept until somebody hears it. */
+    if (err) {
+        error_set(err, "device cuda: %s: %s", c->what, c->reason);
+        c->reason = NULL;
+    }
     return -1;
 }
 

@@ -5,8 +5,8 @@
 
 enum { WARPS = 8, ROW_THREADS = 64, LIST_END = -1 };
 
-template <typename T, typename W, int N>
-__global__ void embedding_rows(T *out, int64_t ldo, const W *table, int64_t ldt, int64_t vocabulary, const int32_t *tokens, int64_t rows,
+template <int N>
+__global__ void embedding_rows(float *out, int64_t ldo, const float *table, int64_t ldt, int64_t vocabulary, const int32_t *tokens, int64_t rows,
                                int64_t cols)
 {
     int64_t i = column_of(N);
@@ -24,16 +24,15 @@ __global__ void embedding_rows(T *out, int64_t ldo, const W *table, int64_t ldt,
 
 void cuda_embedding_forward(Stream *s, Tensor out, Tensor table, const int32_t *tokens)
 {
-    cuda_check(out.cols == table.cols, "embedding_forward", "shapes");
+    cuda_check(out.cols == table.cols && out.dtype == DTYPE_F32 && table.dtype == DTYPE_F32, "embedding_forward", "shapes or types");
     if (out.rows == 0)
         return;
     Tensor both[] = {out, table};
-    BY_TYPE(out.dtype, "embedding_forward", T, BY_TYPE(table.dtype, "embedding_forward", W, BY_VECTOR(vector_width(out.dtype, out.cols, both, 2), T, N, {
-                        auto kernel = embedding_rows<T, W, N>;
-                        Cover c = cover(out.rows, out.cols / N);
-                        LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)out.data, out.ld, (const W *)table.data, table.ld,
-                               table.rows, tokens, out.rows, out.cols);
-                    })));
+    BY_VECTOR(vector_width(DTYPE_F32, out.cols, both, 2), float, N, {
+        auto kernel = embedding_rows<N>;
+        Cover c = cover(out.rows, out.cols / N);
+        LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, f32(out), out.ld, f32(table), table.ld, table.rows, tokens, out.rows, out.cols);
+    });
     cuda_launched(s, "embedding_forward");
 }
 
@@ -59,8 +58,8 @@ __global__ void embedding_links(int32_t *next, int32_t *first, const int32_t *to
     }
 }
 
-template <typename T, int N>
-__global__ void embedding_gather(float *dtable, int64_t ldt, const T *dout, int64_t ldo, const int32_t *tokens, const int32_t *next,
+template <int N>
+__global__ void embedding_gather(float *dtable, int64_t ldt, const float *dout, int64_t ldo, const int32_t *tokens, const int32_t *next,
                                  const int32_t *first, int64_t cols)
 {
     int32_t t = (int32_t)blockIdx.x;
@@ -96,7 +95,7 @@ __global__ void embedding_gather(float *dtable, int64_t ldt, const T *dout, int6
 
 void cuda_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens)
 {
-    cuda_check(dout.cols == dtable.cols && dtable.dtype == DTYPE_F32, "embedding_backward", "shapes or types");
+    cuda_check(dout.cols == dtable.cols && dtable.dtype == DTYPE_F32 && dout.dtype == DTYPE_F32, "embedding_backward", "shapes or types");
     cuda_check(dout.rows * 2 * (int64_t)sizeof(int32_t) <= WORKSPACE_BYTES, "embedding_backward", "more than 4194304 tokens");
     if (dout.rows == 0)
         return;
@@ -104,10 +103,10 @@ void cuda_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_
     LAUNCH(embedding_links, blocks_of(dout.rows, WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, next, first, tokens, (int32_t)dout.rows);
     cuda_launched(s, "embedding_backward");
     Tensor both[] = {dtable, dout};
-    BY_TYPE(dout.dtype, "embedding_backward", T, BY_VECTOR(vector_width(dout.dtype, dout.cols, both, 2), T, N, {
-                auto kernel = embedding_gather<T, N>;
-                LAUNCH(kernel, dim3((unsigned)dout.rows, blocks_of(dout.cols / N, ROW_THREADS).x), dim3(ROW_THREADS), 0, cuda_stream(s)->stream,
-                       f32(dtable), dtable.ld, (const T *)dout.data, dout.ld, tokens, next, first, dout.cols);
-            }));
+    BY_VECTOR(vector_width(DTYPE_F32, dout.cols, both, 2), float, N, {
+        auto kernel = embedding_gather<N>;
+        LAUNCH(kernel, dim3((unsigned)dout.rows, blocks_of(dout.cols / N, ROW_THREADS).x), dim3(ROW_THREADS), 0, cuda_stream(s)->stream, f32(dtable),
+               dtable.ld, f32(dout), dout.ld, tokens, next, first, dout.cols);
+    });
     cuda_launched(s, "embedding_backward");
 }

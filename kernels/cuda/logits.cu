@@ -36,13 +36,14 @@ __device__ static inline Stretch warp_join(Stretch s)
     return s;
 }
 
-template <typename T, int N>
-__global__ void __launch_bounds__(THREADS) logits_rows(const T *logits, int64_t ld, const int32_t *labels, float *logprob, float *lse, int32_t *best,
+template <int N>
+__global__ void __launch_bounds__(THREADS) logits_rows(const float *logits, int64_t ld, const int32_t *labels, float *logprob, float *lse, int32_t *best,
                                                        float *mean, int32_t cols)
 {
     SHARED(Stretch, parts, [WARPS]);
-    const T *z = logits + blockIdx.x * ld;
+    const float *z = logits + blockIdx.x * ld;
     Stretch s = {-INFINITY, 0, 0, 0x7fffffff};
+#pragma unroll 2
     for (int32_t i = (int32_t)threadIdx.x * N; i < cols; i += THREADS * N) {
         float v[N];
         load(v, z + i);
@@ -78,15 +79,15 @@ __global__ void __launch_bounds__(THREADS) logits_rows(const T *logits, int64_t 
         __trap();
     float all = s.most + logf(s.exps);
     lse[t] = all;
-    logprob[t] = label < 0 ? 0.0f : number(z[label]) - all;
+    logprob[t] = label < 0 ? 0.0f : z[label] - all;
     if (best)
         best[t] = s.best < cols ? s.best : 0;
     if (mean)
         mean[t] = s.sum / (float)cols;
 }
 
-template <typename T, int N>
-__global__ void logits_packs_backward(T *logits, int64_t ld, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse,
+template <int N>
+__global__ void logits_packs_backward(float *logits, int64_t ld, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse,
                                       int64_t rows, int64_t cols)
 {
     int64_t i = column_of(N);
@@ -95,7 +96,7 @@ __global__ void logits_packs_backward(T *logits, int64_t ld, const int32_t *labe
     FOR_ROWS(row, rows) {
         int32_t label = labels[row];
         float d = label < 0 ? 0.0f : dlogprob[row], factor = (dlse ? dlse[row] : 0.0f) - d, all = lse[row], v[N];
-        T *z = logits + row * ld + i;
+        float *z = logits + row * ld + i;
         load(v, z);
 #pragma unroll
         for (int j = 0; j < N; j++)
@@ -106,25 +107,26 @@ __global__ void logits_packs_backward(T *logits, int64_t ld, const int32_t *labe
 
 void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean)
 {
+    cuda_check(logits.dtype == DTYPE_F32, "logits_forward", "types");
     if (logits.rows == 0)
         return;
-    BY_TYPE(logits.dtype, "logits_forward", T, BY_VECTOR(vector_width(logits.dtype, logits.cols, &logits, 1), T, N, {
-                auto kernel = logits_rows<T, N>;
-                LAUNCH(kernel, dim3((unsigned)logits.rows), dim3(THREADS), 0, cuda_stream(s)->stream, (const T *)logits.data, logits.ld, labels, logprob,
-                       lse, best, mean, (int32_t)logits.cols);
-            }));
+    BY_VECTOR(vector_width(DTYPE_F32, logits.cols, &logits, 1), float, N, {
+        auto kernel = logits_rows<N>;
+        LAUNCH(kernel, dim3((unsigned)logits.rows), dim3(THREADS), 0, cuda_stream(s)->stream, f32(logits), logits.ld, labels, logprob, lse, best, mean,
+               (int32_t)logits.cols);
+    });
     cuda_launched(s, "logits_forward");
 }
 
 void cuda_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
 {
+    cuda_check(logits.dtype == DTYPE_F32, "logits_backward", "types");
     if (logits.rows == 0)
         return;
-    BY_TYPE(logits.dtype, "logits_backward", T, BY_VECTOR(vector_width(logits.dtype, logits.cols, &logits, 1), T, N, {
-                auto kernel = logits_packs_backward<T, N>;
-                Cover c = cover(logits.rows, logits.cols / N);
-                LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)logits.data, logits.ld, labels, lse, dlogprob, dlse, logits.rows,
-                       logits.cols);
-            }));
+    BY_VECTOR(vector_width(DTYPE_F32, logits.cols, &logits, 1), float, N, {
+        auto kernel = logits_packs_backward<N>;
+        Cover c = cover(logits.rows, logits.cols / N);
+        LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, f32(logits), logits.ld, labels, lse, dlogprob, dlse, logits.rows, logits.cols);
+    });
     cuda_launched(s, "logits_backward");
 }

@@ -19,7 +19,7 @@ __device__ static inline double block_sum(double x)
     return all;
 }
 
-template <typename T, int N> __global__ void piece_squares(double *part, const T *x, int64_t n)
+template <int N> __global__ void piece_squares(double *part, const float *x, int64_t n)
 {
     int64_t first = (int64_t)blockIdx.x * PIECE, last = first + PIECE < n ? first + PIECE : n;
     float sum = 0;
@@ -48,16 +48,16 @@ __global__ void add_pieces(double *sum, const double *part, int64_t pieces)
 
 void cuda_sum_squares(Stream *s, double *sum, Tensor x)
 {
-    cuda_check(x.ld == x.cols || x.rows <= 1, "sum_squares", "strides");
+    cuda_check((x.ld == x.cols || x.rows <= 1) && x.dtype == DTYPE_F32, "sum_squares", "strides or types");
     int64_t n = x.rows * x.cols, pieces = (n + PIECE - 1) / PIECE;
     if (n == 0)
         return;
     cuda_check(pieces * (int64_t)sizeof(double) <= WORKSPACE_BYTES, "sum_squares", "more than 6.8e10 numbers");
     double *part = (double *)cuda_stream(s)->workspace;
-    BY_TYPE(x.dtype, "sum_squares", T, BY_VECTOR(vector_width(x.dtype, n, &x, 1), T, N, {
-                auto kernel = piece_squares<T, N>;
-                LAUNCH(kernel, dim3((unsigned)pieces), dim3(THREADS), 0, cuda_stream(s)->stream, part, (const T *)x.data, n);
-            }));
+    BY_VECTOR(vector_width(DTYPE_F32, n, &x, 1), float, N, {
+        auto kernel = piece_squares<N>;
+        LAUNCH(kernel, dim3((unsigned)pieces), dim3(THREADS), 0, cuda_stream(s)->stream, part, f32(x), n);
+    });
     cuda_launched(s, "sum_squares");
     LAUNCH(add_pieces, dim3(1), dim3(THREADS), 0, cuda_stream(s)->stream, sum, part, pieces);
     cuda_launched(s, "sum_squares");

@@ -306,14 +306,17 @@ static void decode(Dtype t, int64_t batch, int64_t length)
 static void training(const char *name, ModelConfig c, Dtype t, int64_t sequences, int64_t length)
 {
     Error err;
-    Model m;
-    Slot s;
-    Optimizer o;
+    Model m = {0};
+    Slot s = {0};
+    Optimizer o = {0};
     Batch b;
     if (small)
         c.vocab_size = 64, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 2, c.num_attention_heads = 2, c.num_key_value_heads = 1, c.head_dim = 16, sequences = 2, length = 32;
-    if (model_open(&m, &c, device, &err) < 0 || slot_new(&s, &m, sequences * length, MODE_TRAIN, &err) < 0 || optimizer_open(&o, &m.params.table, 0.9, 0.95, 1e-8, 0.1, 1, &err) < 0) {
+    if (model_open(&m, &c, device, &err) < 0 || model_compute_in(&m, t, &err) < 0 || slot_new(&s, &m, sequences * length, MODE_TRAIN, &err) < 0 || optimizer_open(&o, &m.params.table, 0.9, 0.95, 1e-8, 0.1, 1, &err) < 0) {
         printf("%-26s %-5s %s\n", name, type_of(t), err.text);
+        optimizer_close(&o);
+        slot_free(&s);
+        model_close(&m);
         return;
     }
     param_initialise(&m.params.table, 1);
@@ -336,7 +339,12 @@ static void training(const char *name, ModelConfig c, Dtype t, int64_t sequences
         model_forward(&m, &s);
         head_cross_entropy(&m, &s, b.labels, b.weights, 1 / b.weight, 0, &sums);
         model_backward(&m, &s);
-        optimizer_step(&o, 1e-4, optimizer_norm(&o, &err));
+        double norm;
+        if (optimizer_norm(&o, &norm, &err) < 0) {
+            fprintf(stderr, "gpu: %s\n", err.text);
+            exit(1);
+        }
+        optimizer_step(&o, 1e-4, norm);
         finish();
         loss = sums.nll / b.weight;
         if (step > 1 || small)
@@ -389,8 +397,12 @@ int main(int argc, char **argv)
     decode(DTYPE_BF16, 1, 32768);
     decode(DTYPE_BF16, 64, 4096);
     decode(DTYPE_F32, 64, 4096);
-    training("training 120M, 16 × 1024", config_of(768, 2048, 12, 12, 4, 64), DTYPE_F32, 16, 1024);
-    training("training 1.1B, 8 × 2048", config_of(2048, 5632, 22, 32, 4, 64), DTYPE_F32, 8, 2048);
+    for (int bf16 = 1; bf16 >= 0; bf16--) {
+        Dtype t = bf16 ? DTYPE_BF16 : DTYPE_F32;
+        training("training 120M, 16 × 1024", config_of(768, 2048, 12, 12, 4, 64), t, 16, 1024);
+        training("training 1.1B, 8 × 2048", config_of(2048, 5632, 22, 32, 4, 64), t, 8, 2048);
+        training("training 3.1B, 2 × 2048", config_of(3072, 8192, 28, 24, 8, 128), t, 2, 2048);
+    }
     device->stream_free(stream);
     device_close(device);
     return 0;
