@@ -141,7 +141,7 @@ __device__ static inline void rows_write(bf16 *to, int64_t ld, int first, int n,
     for (int i = lane; i < MT * 16 * (D / 8); i += 32) {
         int line = row + i / (D / 8), column = i % (D / 8) * 8;
         if (line < n && column < d)
-            *(Pack<bf16, 8> *)(to + (int64_t)(first + line) * ld + column) = *(const Pack<bf16, 8> *)(tile + line * (D + PAD) + column);
+            *(uint4 *)ALIGNED(to + (int64_t)(first + line) * ld + column, 16) = *(const uint4 *)ALIGNED(tile + line * (D + PAD) + column, 16);
     }
 }
 

@@ -24,7 +24,9 @@ template <typename T, int TILE, int N> __device__ static void tile_load(float *t
             x[j] = 0;
         if (row < n && column < d)
             load(x, from + (first + row) * ld + column);
-        store(to + row * (width + 4) + column, x);
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            to[row * (width + 4) + column + j] = x[j];
     }
 }
 

@@ -8,6 +8,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
+#include <string.h>
 
 extern "C" {
 #include "base/memory.h"
@@ -110,28 +111,67 @@ template <> __device__ inline bf16 rounded<bf16>(float x)
     return __float2bfloat16_rn(x);
 }
 
-/* N numbers that are loaded and stored together, by 16 bytes. */
-template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) Pack {
-    T at[N];
+/* What moves so many bytes at once. */
+template <int BYTES> struct Word;
+template <> struct Word<16> {
+    typedef uint4 type;
+};
+template <> struct Word<8> {
+    typedef uint2 type;
+};
+template <> struct Word<4> {
+    typedef uint32_t type;
+};
+template <> struct Word<2> {
+    typedef uint16_t type;
 };
 
+/* To global memory in one instruction: the compiler sometimes takes such a store apart. */
+template <typename W> __device__ static inline void store_word(W *p, W w)
+{
+    *p = w;
+}
+#ifdef __CUDACC__
+template <> __device__ inline void store_word<uint4>(uint4 *p, uint4 w)
+{
+    asm volatile("st.global.v4.b32 [%0], {%1,%2,%3,%4};" ::"l"(p), "r"(w.x), "r"(w.y), "r"(w.z), "r"(w.w) : "memory");
+}
+template <> __device__ inline void store_word<uint2>(uint2 *p, uint2 w)
+{
+    asm volatile("st.global.v2.b32 [%0], {%1,%2};" ::"l"(p), "r"(w.x), "r"(w.y) : "memory");
+}
+#endif
+
+/* N numbers of memory that is aligned to all of them or to 16 bytes; load from any, store to global memory. */
 template <int N, typename T> __device__ static inline void load(float (&x)[N], const T *p)
 {
-    typedef Pack<T, N> P;
-    P v = *(const P *)ALIGNED(p, alignof(P));
+    enum { BYTES = N * (int)sizeof(T), PIECE = BYTES < 16 ? BYTES : 16 };
+    typedef typename Word<PIECE>::type W;
+    T v[N];
+#pragma unroll
+    for (int i = 0; i < BYTES / PIECE; i++) {
+        W w = ((const W *)ALIGNED(p, PIECE))[i];
+        memcpy((char *)v + i * PIECE, &w, PIECE);
+    }
 #pragma unroll
     for (int i = 0; i < N; i++)
-        x[i] = number(v.at[i]);
+        x[i] = number(v[i]);
 }
 
 template <int N, typename T> __device__ static inline void store(T *p, const float (&x)[N])
 {
-    typedef Pack<T, N> P;
-    P v;
+    enum { BYTES = N * (int)sizeof(T), PIECE = BYTES < 16 ? BYTES : 16 };
+    typedef typename Word<PIECE>::type W;
+    T v[N];
 #pragma unroll
     for (int i = 0; i < N; i++)
-        v.at[i] = rounded<T>(x[i]);
-    *(P *)ALIGNED(p, alignof(P)) = v;
+        v[i] = rounded<T>(x[i]);
+#pragma unroll
+    for (int i = 0; i < BYTES / PIECE; i++) {
+        W w;
+        memcpy(&w, (const char *)v + i * PIECE, PIECE);
+        store_word((W *)ALIGNED(p, PIECE) + i, w);
+    }
 }
 
 /* How many numbers a thread may take at once of tensors whose widest rows have `width` columns: 16 bytes of `type`, or 1 where

@@ -33,6 +33,12 @@
 struct uint3 {
     unsigned x, y, z;
 };
+struct uint2 {
+    unsigned x, y;
+};
+struct alignas(16) uint4 {
+    unsigned x, y, z, w;
+};
 struct dim3 {
     unsigned x, y, z;
     dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
@@ -61,8 +67,13 @@ void *emulation_shared(const char *place, size_t bytes);
 /* Every lane gives `bytes` of a value and gets those of lane `from`. */
 void emulation_exchange(const char *place, unsigned mask, const void *give, void *take, size_t bytes, unsigned from);
 unsigned emulation_lane();
+void emulation_check_aligned(const char *place, const void *p, size_t bytes);
 /* p, which must be a multiple of `bytes`. */
-const void *emulation_aligned(const char *place, const void *p, size_t bytes);
+template <typename T> T *emulation_aligned(const char *place, T *p, size_t bytes)
+{
+    emulation_check_aligned(place, p, bytes);
+    return p;
+}
 [[noreturn]] void emulation_trap(const char *place);
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \

@@ -285,11 +285,10 @@ void emulation_trap(const char *place)
     fail("a trap, at", place, NULL);
 }
 
-const void *emulation_aligned(const char *place, const void *p, size_t bytes)
+void emulation_check_aligned(const char *place, const void *p, size_t bytes)
 {
     if ((uintptr_t)p % bytes != 0)
         fail("a vector that is not aligned, at", place, NULL);
-    return p;
 }
 
 void *emulation_shared(const char *place, size_t bytes)

@@ -86,7 +86,7 @@ static void ldmatrix_rows(Warp *w, unsigned set, bool transposed)
 void emulation_ldmatrix(const char *place, uint32_t (&to)[4], const void *row, bool transposed)
 {
     whole_warp(place);
-    emulation_aligned(place, row, 16);
+    emulation_check_aligned(place, row, 16);
     RACES_READ(row, 16);
     unsigned set = warp_gather(place, &row, sizeof row, transposed ? [](Warp *w, unsigned s) { ldmatrix_rows(w, s, true); }
                                                                    : [](Warp *w, unsigned s) { ldmatrix_rows(w, s, false); });
@@ -95,8 +95,8 @@ void emulation_ldmatrix(const char *place, uint32_t (&to)[4], const void *row, b
 
 void emulation_copy_async(const char *place, void *to, const void *from, unsigned bytes, bool wanted)
 {
-    emulation_aligned(place, to, bytes);
-    emulation_aligned(place, from, bytes);
+    emulation_check_aligned(place, to, bytes);
+    emulation_check_aligned(place, from, bytes);
     RACES_WRITE(to, bytes);
     static const unsigned char poison[16] = {255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
     move_bytes(to, poison, bytes);

@@ -89,7 +89,7 @@ static void test_bias(const char *on)
             forward = worse(difference(y), forward);
             twin_free(y), twin_free(b), twin_free(db);
         }
-        ok(forward < tolerance(t) && backward < 2e-6, "%s: bias_forward, bias_backward of %s: worst relative differences %.2g, %.2g", on, type_name(t), forward, backward);
+        ok(forward < tolerance(t) && backward < tolerance(DTYPE_F32), "%s: bias_forward, bias_backward of %s: worst relative differences %.2g, %.2g", on, type_name(t), forward, backward);
     }
 }
 
@@ -116,7 +116,7 @@ static void test_embedding(const char *on)
         twin_free(table), twin_free(out), twin_free(dtable), twin_free(again);
         integers_free(tokens);
     }
-    ok(forward == 0 && backward < 2e-6, "%s: embedding: exact; its gradient: worst relative difference %.2g", on, backward);
+    ok(forward == 0 && backward < tolerance(DTYPE_F32), "%s: embedding: exact; its gradient: worst relative difference %.2g", on, backward);
     ok(same, "%s: and the gradient has the same bits a second time", on);
 }
 
@@ -153,7 +153,7 @@ static void test_rmsnorm(const char *on)
                 twin_free(dw), twin_free(extra);
             }
         ok(forward < tolerance(t), "%s: rmsnorm_forward of %s in %d forms and shapes: worst relative difference %.2g", on, type_name(t), cases, forward);
-        ok(backward < tolerance(t) && weight < 2e-6, "%s: rmsnorm_backward likewise: %.2g, of the weight %.2g", on, backward, weight);
+        ok(backward < tolerance(t) && weight < tolerance(DTYPE_F32), "%s: rmsnorm_backward likewise: %.2g, of the weight %.2g", on, backward, weight);
     }
 }
 
@@ -242,7 +242,7 @@ static void test_logits(const char *on)
             integers_free(labels), integers_free(best);
             free(got);
         }
-    ok(forward < 2e-6 && backward < 2e-6, "%s: logits, forward and backward: worst relative differences %.2g, %.2g", on, forward, backward);
+    ok(forward < tolerance(DTYPE_F32) && backward < tolerance(DTYPE_F32), "%s: logits, forward and backward: worst relative differences %.2g, %.2g", on, forward, backward);
     ok(best_right, "%s: the best of each row is the lowest of the largest", on);
 }
 
@@ -273,8 +273,8 @@ static void test_optimizer(const char *on)
         step = worse(worse(difference(p), difference(m)), worse(difference(v), step));
         twin_free(p), twin_free(g), twin_free(m), twin_free(v);
     }
-    ok(squares < 1e-6 && same, "%s: sum_squares: worst relative difference %.2g, the same bits a second time", on, squares);
-    ok(step < 1e-6, "%s: three steps of adamw: worst relative difference %.2g", on, step);
+    ok(squares < tolerance(DTYPE_F32) && same, "%s: sum_squares: worst relative difference %.2g, the same bits a second time", on, squares);
+    ok(step < tolerance(DTYPE_F32), "%s: three steps of adamw: worst relative difference %.2g", on, step);
 }
 
 static void tests(const char *on)
