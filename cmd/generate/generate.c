@@ -108,13 +108,17 @@ static int take_prompt(void *context, Document *d, Error *err)
     const JsonValue *prompt = &text;
     if (!g->common.text) {
         prompt = d->fields[2].type == JSON_ABSENT ? NULL : json_field_tree(d->parser, &d->fields[2], err);
-        if (!prompt)
-            return error_set(err, "%s:%" PRId64 ": no field 'prompt'", d->file, d->line);
+        if (!prompt) {
+            error_set(err, "no field 'prompt'");
+            return DOCUMENT_MALFORMED;
+        }
     }
     if (answerer_prompt(&g->answerer, prompt, err) < 0)
-        return error_prefix(err, "%s:%" PRId64, d->file, d->line);
-    if ((int64_t)g->answerer.ids.count > g->answer.max_prompt)
-        return error_set(err, "%s:%" PRId64 ": a prompt of %zu tokens (--max-prompt %" PRId64 ")", d->file, d->line, g->answerer.ids.count, g->answer.max_prompt);
+        return DOCUMENT_MALFORMED;
+    if ((int64_t)g->answerer.ids.count > g->answer.max_prompt) {
+        error_set(err, "a prompt of %zu tokens (--max-prompt %" PRId64 ")", g->answerer.ids.count, g->answer.max_prompt);
+        return DOCUMENT_MALFORMED;
+    }
     Buffer record = {0};
     if (g->common.text) {
         buffer_string(&record, "{\"prompt\":");

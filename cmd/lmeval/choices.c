@@ -109,11 +109,15 @@ static int take_record(void *context, Document *d, Error *err)
     const JsonValue *record = json_field_tree(d->parser, &whole, err), *text = record ? json_get(record, "context") : NULL;
     const JsonValue *choices = record ? json_get(record, "choices") : NULL, *answer = record ? json_get(record, "answer") : NULL;
     if (!json_is(text, JSON_STRING) || !json_is(choices, JSON_ARRAY) || !answer || answer->type != JSON_INTEGER || answer->integer < 0 ||
-        (size_t)answer->integer >= choices->count)
-        return error_set(err, "%s:%" PRId64 ": needs 'context', 'choices' and an 'answer' among them", d->file, d->line);
+        (size_t)answer->integer >= choices->count) {
+        error_set(err, "needs 'context', 'choices' and an 'answer' among them");
+        return DOCUMENT_MALFORMED;
+    }
     for (size_t i = 0; i < choices->count; i++)
-        if (!json_is(&choices->items[i], JSON_STRING))
-            return error_set(err, "%s:%" PRId64 ": choices must be strings", d->file, d->line);
+        if (!json_is(&choices->items[i], JSON_STRING)) {
+            error_set(err, "choices must be strings");
+            return DOCUMENT_MALFORMED;
+        }
     c->items = memory_grow(c->items, &c->capacity, c->count + 1, sizeof *c->items);
     Item *item = &c->items[c->count++];
     *item = (Item){.first = c->requests.count, .count = choices->count, .answer = (size_t)answer->integer};

@@ -124,12 +124,13 @@ static int take_record(void *context, Document *d, Error *err)
     JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
     const JsonValue *record = json_field_tree(d->parser, &whole, err), *text = record ? json_get(record, "context") : NULL;
     const JsonValue *target = record ? json_get(record, "target") : NULL, *task = record ? json_get(record, "task") : NULL;
+    int status = 0;
     if (!json_is(text, JSON_STRING) || !json_is(target, JSON_STRING))
-        return error_set(err, "%s:%" PRId64 ": needs 'context' and 'target'", d->file, d->line);
-    if (answerer_prompt(&m->answerer, text, err) < 0)
-        return error_prefix(err, "%s:%" PRId64, d->file, d->line);
-    if ((int64_t)m->answerer.ids.count > m->e->sample_length)
-        return error_set(err, "%s:%" PRId64 ": a context of %zu tokens (--max-length %" PRId64 ")", d->file, d->line, m->answerer.ids.count, m->e->sample_length);
+        status = error_set(err, "needs 'context' and 'target'");
+    else if ((status = answerer_prompt(&m->answerer, text, err)) == 0 && (int64_t)m->answerer.ids.count > m->e->sample_length)
+        status = error_set(err, "a context of %zu tokens (--max-length %" PRId64 ")", m->answerer.ids.count, m->e->sample_length);
+    if (status < 0)
+        return DOCUMENT_MALFORMED;
     struct Waiting *w = &m->waiting[m->count++];
     *w = (struct Waiting){.ids = (int32_t *)memory_copy((char *)m->answerer.ids.data, m->answerer.ids.count * sizeof(int32_t)),
                           .length = (int64_t)m->answerer.ids.count, .target = memory_copy(target->string.data, target->string.length),

@@ -200,10 +200,7 @@ static int take_record(void *context, Document *d, Error *err)
         status = error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
     else if ((status = draw(j, prompt, &c, err)) == 0)
         status = score(j, prompt, &c, err);
-    if (status == 0)
-        status = write_choice(j, d, prompt, &c, err);
-    else
-        error_prefix(err, "%s:%" PRId64, d->file, d->line);
+    status = status == 0 ? write_choice(j, d, prompt, &c, err) : DOCUMENT_MALFORMED;
     candidates_free(&c);
     j->index += status == 0;
     progress_set(j->progress, j->index);

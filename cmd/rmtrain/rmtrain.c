@@ -210,17 +210,19 @@ static int score_record(void *context, Document *d, Error *err)
     const JsonValue *record = json_field_tree(d->parser, &whole, err), *prompt = record ? json_get(record, "prompt") : NULL;
     const JsonValue *responses = record ? json_get(record, "responses") : NULL, *messages = record ? json_get(record, "messages") : NULL;
     if (!record)
-        return -1;
+        return DOCUMENT_MALFORMED;
     bool chat = !responses && messages;
-    if (!chat && (!prompt || !json_is(responses, JSON_ARRAY)))
-        return error_set(err, "%s:%" PRId64 ": neither candidates (prompt, responses) nor a chat (messages)", d->file, d->line);
+    if (!chat && (!prompt || !json_is(responses, JSON_ARRAY))) {
+        error_set(err, "neither candidates (prompt, responses) nor a chat (messages)");
+        return DOCUMENT_MALFORMED;
+    }
     size_t n = chat ? 1 : responses->count, first = rm.scorer.count;
     for (size_t i = 0; i < n; i++) {
         ChatInput in = {.messages = chat ? messages : prompt, .answer = chat ? NULL : &responses->items[i], .tools = json_get(record, "tools")};
         if (scorer_add(&rm.scorer, &in, err) < 0) {
             rm.scorer.count = first; /* the record is left out whole */
             rm.scorer.tokens.count = first ? (size_t)rm.scorer.offsets[first] : 0;
-            return error_prefix(err, "%s:%" PRId64, d->file, d->line);
+            return DOCUMENT_MALFORMED;
         }
     }
     const JsonField *old = &d->fields[chat ? 3 : 2];

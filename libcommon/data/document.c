@@ -239,14 +239,19 @@ static int batch_write(void *context, void *item, Error *err)
     for (size_t i = 0; i < b->count; i++) {
         Document *d = &b->documents[i];
         r->bytes_in += d->raw.length + 1;
-        if (b->skipped[i]) {
-            if (r->skipped++ == 0)
-                r->first_skip = memory_string(b->reasons[i]);
-            continue;
+        if (!b->skipped[i] && r->emit) {
+            Error reason = {{0}};
+            int status = r->emit(r->context, d, &reason);
+            b->skipped[i] = status == DOCUMENT_MALFORMED;
+            if (b->skipped[i])
+                b->reasons[i] = memory_format("%s:%" PRId64 ": %s", d->file, d->line, reason.text);
+            if (status < 0 && !(b->skipped[i] && run->skip))
+                return error_set(err, "%s", b->skipped[i] ? b->reasons[i] : reason.text);
         }
-        r->documents++;
-        if (r->emit && r->emit(r->context, d, err) < 0)
-            return -1;
+        if (!b->skipped[i])
+            r->documents++;
+        else if (r->skipped++ == 0)
+            r->first_skip = memory_string(b->reasons[i]);
     }
     progress_set(run->progress, r->bytes_in);
     batch_shrink(b);

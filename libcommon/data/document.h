@@ -9,7 +9,7 @@
 #include "io/json.h"
 #include "io/stream.h"
 
-enum { DOCUMENT_MAX_FIELDS = 16 };
+enum { DOCUMENT_MAX_FIELDS = 16, DOCUMENT_MALFORMED = -2 };
 
 typedef struct Document {
     const char *file;   /* for messages */
@@ -37,7 +37,8 @@ typedef struct DocumentReader {
     /* Called on many threads; thread is 0 … threads-1. NULL: nothing to do but parse. -1 ends the run, or with
      * --on-error=skip counts the record as malformed (the error names no place; it is added). */
     int (*work)(void *context, Document *d, int thread, Error *err);
-    /* Called in order on the caller's thread. */
+    /* Called in order on the caller's thread. -1 ends the run; DOCUMENT_MALFORMED says that the record is at fault: as with `work`,
+     * the error names no place, and with --on-error=skip the record is counted and left out. */
     int (*emit)(void *context, Document *d, Error *err);
     void *context;
     /* Counts, filled by document_run. */

@@ -237,7 +237,9 @@ static error_code read_record(JsonParser *p, Span line, const char *const *names
     SIMDJSON_TRY(parse_text(p->records, line, true, p->wide, root));
     dom::object object;
     SIMDJSON_TRY(root.get_object().get(object));
-    const char *end = line.data + line.length, *at = skip_blank(line.data) + 1;
+    const char *end = line.data + line.length, *at = skip_blank(line.data);
+    if (*at++ != '{') /* a number past a double's range, see widen_numbers */
+        return INCORRECT_TYPE;
     for (auto member : object) {
         const char *key = at = skip_blank(at);
         at = skip_blank(skip_blank(skip_string(at, end)) + 1);

@@ -83,13 +83,20 @@ static void read_rope(Source *s, ModelConfig *c)
 {
     const JsonValue *scaling = json_get(s->root, "rope_scaling"), *parameters = json_get(s->root, "rope_parameters");
     c->rope_theta = number_of(s, s->root, "rope_theta", number_of(s, parameters, "rope_theta", 10000));
+    for (int i = 0; i < 2; i++)
+        if (matters(i ? parameters : scaling) && !json_is(i ? parameters : scaling, JSON_OBJECT))
+            s->failed = error_set(s->err, "%s: %s must be an object", s->name, i ? "rope_parameters" : "rope_scaling");
     const JsonValue *v = json_is(scaling, JSON_OBJECT) && scaling->count ? scaling : parameters;
-    if (!json_is(v, JSON_OBJECT))
+    if (!json_is(v, JSON_OBJECT) || s->failed)
         return;
     for (size_t i = 0; i < v->count && !s->failed; i++)
         if (v->items[i].type == JSON_OBJECT)
             s->failed = error_set(s->err, "%s: RoPE by layer type ('%s') is not supported", s->name, v->keys[i].data);
     const JsonValue *type = json_get(v, "rope_type") ? json_get(v, "rope_type") : json_get(v, "type");
+    if (type && !json_is(type, JSON_STRING)) {
+        s->failed = error_set(s->err, "%s: the rope type must be a string", s->name);
+        return;
+    }
     const char *kind = json_is(type, JSON_STRING) ? type->string.data : "default";
     RopeScaling *r = &c->rope_scaling;
     r->factor = number_of(s, v, "factor", 1);
@@ -99,7 +106,10 @@ static void read_rope(Source *s, ModelConfig *c)
         r->kind = ROPE_LLAMA3;
         r->low_freq_factor = number_of(s, v, "low_freq_factor", 1);
         r->high_freq_factor = number_of(s, v, "high_freq_factor", 4);
-        r->original_max_position_embeddings = (int64_t)number_of(s, v, "original_max_position_embeddings", 8192);
+        double original = number_of(s, v, "original_max_position_embeddings", 8192);
+        if (!s->failed && !(r->low_freq_factor > 0 && r->high_freq_factor > r->low_freq_factor && original >= 1 && original <= INT32_MAX))
+            s->failed = error_set(s->err, "%s: the rope factors must be positive and rise, the original length must be a size", s->name);
+        r->original_max_position_embeddings = s->failed ? 0 : (int64_t)original;
     } else if (strcmp(kind, "default") != 0) {
         s->failed = error_set(s->err, "%s: rope type '%s' is not supported", s->name, kind);
     }
@@ -121,6 +131,8 @@ static void read_window(Source *s, ModelConfig *c)
     for (int64_t i = from < 0 ? 0 : from; c->sliding_window > 0 && i < CONFIG_MAX_LAYERS; i++)
         c->sliding_layers[i / 64] |= UINT64_C(1) << (i % 64);
     const JsonValue *types = json_get(s->root, "layer_types");
+    if (matters(types) && !json_is(types, JSON_ARRAY) && !s->failed)
+        s->failed = error_set(s->err, "%s: layer_types must be a list", s->name);
     if (!json_is(types, JSON_ARRAY) || s->failed)
         return;
     if ((int64_t)types->count != c->num_hidden_layers) {
@@ -149,11 +161,21 @@ static void read_tokens(Source *s, ModelConfig *c)
     const JsonValue *eos = json_get(s->root, "eos_token_id");
     if (!eos && llama)
         c->eos_token_id[c->eos_count++] = 2;
-    if (json_is(eos, JSON_INTEGER))
-        c->eos_token_id[c->eos_count++] = eos->integer;
-    for (size_t i = 0; json_is(eos, JSON_ARRAY) && i < eos->count && c->eos_count < CONFIG_MAX_EOS; i++)
-        if (eos->items[i].type == JSON_INTEGER)
-            c->eos_token_id[c->eos_count++] = eos->items[i].integer;
+    if (!eos || eos->type == JSON_NULL || s->failed)
+        return;
+    bool list = eos->type == JSON_ARRAY;
+    size_t count = list ? eos->count : 1;
+    if (count > CONFIG_MAX_EOS) {
+        s->failed = error_set(s->err, "%s: eos_token_id has more than %d ids", s->name, CONFIG_MAX_EOS);
+        return;
+    }
+    for (size_t i = 0; i < count && !s->failed; i++) {
+        const JsonValue *id = list ? &eos->items[i] : eos;
+        if (id->type != JSON_INTEGER || id->integer < -1 || id->integer > INT32_MAX)
+            s->failed = error_set(s->err, "%s: eos_token_id must be an id or a list of ids", s->name);
+        else if (id->integer >= 0)
+            c->eos_token_id[c->eos_count++] = id->integer;
+    }
 }
 
 static int refuse_unknown(const JsonValue *root, const char *name, Error *err)
@@ -162,11 +184,11 @@ static int refuse_unknown(const JsonValue *root, const char *name, Error *err)
         if (matters(json_get(root, refused_keys[i])))
             return error_set(err, "%s: %s is not supported", name, refused_keys[i]);
     const JsonValue *partial = json_get(root, "partial_rotary_factor");
-    if (json_is(partial, JSON_NUMBER) && partial->number != 1)
+    if (matters(partial) && !(json_is(partial, JSON_NUMBER) && partial->number == 1))
         return error_set(err, "%s: partial_rotary_factor is not supported", name);
     const JsonValue *act = json_get(root, "hidden_act");
-    if (json_is(act, JSON_STRING) && strcmp(act->string.data, "silu") != 0 && strcmp(act->string.data, "swish") != 0)
-        return error_set(err, "%s: hidden_act '%s' is not supported", name, act->string.data);
+    if (matters(act) && !(json_is(act, JSON_STRING) && (strcmp(act->string.data, "silu") == 0 || strcmp(act->string.data, "swish") == 0)))
+        return error_set(err, "%s: hidden_act '%s' is not supported", name, json_is(act, JSON_STRING) ? act->string.data : "");
     for (size_t i = 0; i < root->count; i++) {
         int k = 0;
         while (known_keys[k] && strcmp(known_keys[k], root->keys[i].data) != 0)
@@ -242,6 +264,11 @@ int config_check(const ModelConfig *c, const char *name, Error *err)
         return error_set(err, "%s: head_dim %" PRId64 " is odd or over 256", name, c->head_dim);
     if (c->num_hidden_layers > CONFIG_MAX_LAYERS || c->num_attention_heads > 65536)
         return error_set(err, "%s: absurd numbers of layers or heads", name);
+    /* Their number and their bytes stay within 64 bits in every sum that follows. */
+    double h = (double)c->hidden_size, width = (double)c->head_dim * (double)(c->num_attention_heads + c->num_key_value_heads);
+    double weights = 2 * h * (double)c->vocab_size + (double)c->num_hidden_layers * h * (2 * width + 3 * (double)c->intermediate_size);
+    if (weights > 1e16)
+        return error_set(err, "%s: absurd sizes: %.3g parameters", name, weights);
     if (c->num_attention_heads / c->num_key_value_heads > 64)
         return error_set(err, "%s: more than 64 query heads share a key head, which is not supported", name);
     if (!(c->rms_norm_eps > 0) || !isfinite(c->rms_norm_eps) || !(c->rope_theta > 0) || !isfinite(c->rope_theta))

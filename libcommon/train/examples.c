@@ -103,6 +103,14 @@ static void group_begin(Examples *e)
     e->group_first[e->groups] = e->count;
 }
 
+static void group_undo(Examples *e)
+{
+    while (e->count > e->group_first[e->groups]) {
+        free(e->items[--e->count].tokens);
+        free(e->items[e->count].flags);
+    }
+}
+
 /* Keeps the record if each of its examples has something to learn from. */
 static void group_end(Reading *r)
 {
@@ -114,10 +122,7 @@ static void group_end(Reading *r)
     if (fine) {
         e->group_first[++e->groups] = e->count;
     } else {
-        while (e->count > first) {
-            free(e->items[--e->count].tokens);
-            free(e->items[e->count].flags);
-        }
+        group_undo(e);
         e->dropped++;
     }
     r->records++;
@@ -168,18 +173,23 @@ static int read_record(Reading *r, const JsonValue *record, Error *err)
     const JsonValue *pair[2] = {wanted(record, "chosen", err), wanted(record, "rejected", err)}, *margin = json_get(record, "margin");
     if (!pair[0] || !pair[1])
         return error_set(err, "no fields 'chosen' and 'rejected'");
+    if (margin && margin->type != JSON_NULL && !json_is(margin, JSON_NUMBER))
+        return error_set(err, "'margin' is not a number");
     return read_answers(r, record, pair, 2, json_is(margin, JSON_NUMBER) ? margin->number : 0, err);
 }
 
-static int emit(void *context, Document *d, Error *err)
+/* One thread, so in order. */
+static int work(void *context, Document *d, int thread, Error *err)
 {
+    (void)thread;
     Reading *r = context;
     JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
     const JsonValue *record = json_field_tree(d->parser, &whole, err);
     group_begin(r->e);
-    int status = record ? read_record(r, record, err) : -1;
-    if (status < 0)
-        return error_prefix(err, "%s:%" PRId64, d->file, d->line);
+    if (!record || read_record(r, record, err) < 0) {
+        group_undo(r->e);
+        return -1;
+    }
     group_end(r);
     return 0;
 }
@@ -191,7 +201,7 @@ int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *com
     Common plain = *common;
     plain.threads = 1;
     plain.progress = "never";
-    DocumentReader r = {.common = &plain, .files = files, .text_optional = true, .emit = emit, .context = &reading};
+    DocumentReader r = {.common = &plain, .files = files, .text_optional = true, .work = work, .context = &reading};
     int status = document_run(&r, err);
     document_report(&r);
     ids_free(&reading.ids);

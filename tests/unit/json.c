@@ -51,7 +51,8 @@ static void test_bad(JsonParser *p, Buffer *b)
                {"{\"text\":\"a\tb\"}", "a raw control character"}, {"{\"text\":\"\xff\"}", "invalid UTF-8"},
                {"{\"x\":{\"y\":}}", "a hole in a field nobody reads"}, {"{\"text\":\"a\",\"text\":\"b\"}", "a duplicate"},
                {"[1]", "an array"}, {"{} {}", "two values"}, {"", "nothing"}, {"{\"n\":NaN}", "NaN"},
-               {"{\"n\":01}", "a leading zero"}, {"{\"n\":1e999}", "a number out of range"}};
+               {"{\"n\":01}", "a leading zero"}, {"{\"n\":1e999}", "a number out of range"},
+               {"1e999", "one that is no object"}};
     JsonField f[3];
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         Error err = {{0}};
