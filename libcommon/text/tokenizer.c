@@ -111,7 +111,8 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
     Buffer bytes = {0};
     for (size_t i = 0; i < vocab->count; i++) {
         const JsonValue *id = &vocab->items[i];
-        if (id->type != JSON_INTEGER || id->integer < 0 || id->integer > 1 << 28) {
+        /* Holes are legal; an id far past the number of tokens would only fill memory. */
+        if (id->type != JSON_INTEGER || id->integer < 0 || id->integer > (int64_t)vocab->count + (1 << 20) || id->integer > 1 << 28) {
             buffer_free(&bytes);
             return error_set(err, "%s: the id of token '%.40s' is no id", path, vocab->keys[i].data);
         }
@@ -119,6 +120,10 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
         if (bytes_of(vocab->keys[i], &bytes) < 0) {
             bytes.length = 0;
             buffer_append(&bytes, vocab->keys[i].data, vocab->keys[i].length);
+        }
+        if (id->integer < t->vocabulary.size && t->vocabulary.tokens[id->integer].length > 0) {
+            buffer_free(&bytes);
+            return error_set(err, "%s: two tokens have the id %" PRId64 ", one is '%.40s'", path, id->integer, vocab->keys[i].data);
         }
         vocabulary_add(&t->vocabulary, (int32_t)id->integer, bytes.data, bytes.length);
     }
