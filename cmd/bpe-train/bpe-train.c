@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/thread.h"
 #include "data/document.h"
+#include "io/stats.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
 #include "write.h"
@@ -151,6 +152,8 @@ static int train(Train *t, const ChatTemplate *chat, OptionSet *set, Error *err)
         t->scratch[i] = splitter_scratch(&t->splitter);
     }
     DocumentReader r = {.common = &t->common, .files = set->operands, .work = work, .emit = emit, .context = t};
+    double begin = clock_seconds();
+    int64_t made = 0;
     int status = document_run(&r, err);
     document_report(&r);
     size_t special_count;
@@ -166,7 +169,7 @@ static int train(Train *t, const ChatTemplate *chat, OptionSet *set, Error *err)
             status = error_set(err, "--vocab-size %" PRId64 " has no room for %zu special tokens and the bytes", t->vocab_size, special_count);
         } else {
             bpe_train(&t->counts[0], size, (uint64_t)t->min_frequency, whole, &result);
-            int64_t made = result.alphabet_size + (int64_t)result.merge_count + (int64_t)special_count;
+            made = result.alphabet_size + (int64_t)result.merge_count + (int64_t)special_count;
             VocabularyFiles files = {&result, t->splitter.regex, specials, special_count, pick(specials, special_count, bos),
                                      pick(specials, special_count, eos), chat ? chat->jinja : NULL};
             status = vocabulary_write(&files, t->common.output, err);
@@ -180,6 +183,9 @@ static int train(Train *t, const ChatTemplate *chat, OptionSet *set, Error *err)
     }
     if (status == 0)
         status = report(t, t->common.output, err);
+    StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)r.bytes_in}, {"skipped", (double)r.skipped}, {"tokens", (double)made}};
+    if (status == 0)
+        status = stats_write(t->common.stats, items, sizeof items / sizeof *items, begin, err);
     for (int i = 0; i < threads; i++) {
         pieces_free(&t->counts[i]);
         splitter_scratch_free(t->scratch[i]);

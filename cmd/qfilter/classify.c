@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/message.h"
+#include "base/progress.h"
 #include "base/thread.h"
 #include "data/document.h"
+#include "io/stats.h"
 
 static struct {
     Common common;
@@ -122,6 +124,7 @@ int classify_main(int argc, char **argv)
         fasttext_free(c.fasttext);
         return message_failed(&err);
     }
+    double begin = clock_seconds();
     c.scratch = memory_zalloc((size_t)c.common.threads, sizeof *c.scratch);
     DocumentReader r = {.common = &c.common, .files = set.operands, .fields = fields, .work = classify_work, .emit = classify_emit};
     status = document_run(&r, &err);
@@ -130,6 +133,9 @@ int classify_main(int argc, char **argv)
         writer_abandon(c.out);
     else
         status = writer_close(c.out, &err);
+    StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)r.bytes_in}, {"skipped", (double)r.skipped}};
+    if (status == 0)
+        status = stats_write(c.common.stats, items, sizeof items / sizeof *items, begin, &err);
     for (int64_t i = 0; i < c.common.threads; i++)
         fasttext_scratch_free(&c.scratch[i]);
     free(c.scratch);

@@ -42,11 +42,13 @@ bool json_is(const JsonValue *v, JsonType type)
 
 void json_record_set(Buffer *out, Span line, const JsonField *field, const char *name, Span value)
 {
-    if (field && field->type != JSON_ABSENT) {
-        size_t before = (size_t)(field->raw.data - line.data);
+    /* A record may come back from the program that adds a field: it must not stand there twice. */
+    Span old = field->raw;
+    if (field->type != JSON_ABSENT || json_record_find(line, name, &old)) {
+        size_t before = (size_t)(old.data - line.data);
         buffer_append(out, line.data, before);
         buffer_append(out, value.data, value.length);
-        buffer_append(out, field->raw.data + field->raw.length, line.length - before - field->raw.length);
+        buffer_append(out, old.data + old.length, line.length - before - old.length);
         return;
     }
     size_t close = line.length;

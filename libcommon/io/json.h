@@ -54,8 +54,10 @@ void json_parser_free(JsonParser *p);
 int json_record(JsonParser *p, Span line, const char *const *names, size_t count, JsonField *fields, Error *err);
 /* Like json_parse on a value of the line (a messages array, say); valid until the next call on this parser or record. */
 const JsonValue *json_field_tree(JsonParser *p, const JsonField *field, Error *err);
-/* Appends `line` with one member's value replaced (field->type not JSON_ABSENT) or a member added at the end; all other
- * bytes are copied. `value` is JSON. No newline is added. */
+/* Where the value of the member `name` stands in a line that json_record has taken, or its copy (keys with escapes are not seen). */
+bool json_record_find(Span line, const char *name, Span *value);
+/* Appends `line` with one member's value replaced (field->type not JSON_ABSENT, or the line has a member `name`) or a member added
+ * at the end; all other bytes are copied. `value` is JSON. No newline is added. The line is valid and ends in its brace. */
 void json_record_set(Buffer *out, Span line, const JsonField *field, const char *name, Span value);
 
 /* ---- Writing ---- */

@@ -264,6 +264,26 @@ static error_code read_record(JsonParser *p, Span line, const char *const *names
     return SUCCESS;
 }
 
+extern "C" bool json_record_find(Span line, const char *name, Span *value)
+{
+    const char *end = line.data + line.length, *at = skip_blank(line.data);
+    size_t n = strlen(name);
+    if (at >= end || *at++ != '{')
+        return false;
+    while (*(at = skip_blank(at)) == '"') {
+        const char *key = at + 1, *key_end = skip_string(at, end) - 1, *begin = skip_blank(skip_blank(key_end + 1) + 1);
+        at = skip_value(begin, end);
+        if ((size_t)(key_end - key) == n && memcmp(key, name, n) == 0) {
+            *value = Span{begin, (size_t)(at - begin)};
+            return true;
+        }
+        at = skip_blank(at);
+        if (*at++ != ',')
+            break;
+    }
+    return false;
+}
+
 extern "C" int json_record(JsonParser *p, Span line, const char *const *names, size_t count, JsonField *fields, Error *err)
 {
     for (size_t i = 0; i < count; i++)

@@ -38,8 +38,10 @@ static void test_record(JsonParser *p, Buffer *b)
     JsonField absent = {0};
     out.length = 0;
     json_record_set(&out, padded(b, "{}", 2), &absent, "k", (Span){"1", 1});
-    out.length -= 0;
     ok(equal((Span){out.data, out.length}, "{\"k\":1}"), "a member is added to an empty object");
+    out.length = 0;
+    json_record_set(&out, padded(b, "{\"a\":{\"k\":1},\"k\" : [2],\"b\":3}", 29), &absent, "k", (Span){"1", 1});
+    ok(equal((Span){out.data, out.length}, "{\"a\":{\"k\":1},\"k\" : 1,\"b\":3}"), "one that is there already is replaced");
     buffer_free(&out);
 }
 
