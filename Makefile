@@ -36,6 +36,8 @@ BUILT = $(foreach t,$(TOOLS),$(if $(wildcard cmd/$t/*.c),$(B)/bin/$t))
 LIBRARY_C := $(wildcard libcommon/*/*.c kernels/*.c kernels/cpu/*.c)
 LIBRARY_CC := $(wildcard libcommon/*/*.cc)
 LIBRARY_O = $(LIBRARY_C:%.c=$(B)/%.o) $(LIBRARY_CC:%.cc=$(B)/%.o)
+# Loaded into programs under test.
+PRELOAD = $(patsubst tests/preload/%.c,$(B)/tests/preload/%.so,$(wildcard tests/preload/*.c))
 SELFTEST = $(B)/tests/unit/emulation
 RACES = $(if $(SAN),,$(B)/tests/unit/races)
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
@@ -66,10 +68,10 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
 all: $(BUILT) $(OBJECTS) ## build every program (V=1 shows the commands)
 
-smoke: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) ## a minute of tests, for every commit
+smoke: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(PRELOAD) ## a minute of tests, for every commit
 	$(Q)B=$(B) sh tests/run smoke
 
-check: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(RACES) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
+check: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(PRELOAD) $(RACES) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
 	$(Q)B=$(B) sh tests/run check
 
 # Libraries, kernels and parsers again in a build with sanitizers.
@@ -94,6 +96,9 @@ check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the
 
 bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios against peers (TEXT=, PYTHON=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
+
+bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/train
 
 bench-gpu: all $(B)/tests/bench/gpu ## measure the CUDA kernels beside a copy and cuBLASLt's product on the same GPU
 	$(Q)B=$(B) sh tests/bench/run gpu
@@ -150,6 +155,10 @@ $(B)/bin/%: $$(addprefix $(B)/,$$(addsuffix .o,$$(basename $$(wildcard cmd/$$*/*
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/liblmpipe.a
 	$(call say,LINK)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $< $(B)/liblmpipe.a $(LIBS)
+
+$(B)/tests/preload/%.so: tests/preload/%.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(filter-out -fsanitize%,$(ALL_CFLAGS)) -shared -fPIC -o $@ $<
 
 $(B)/gpu/%.o: kernels/%.cu
 	$(call say,NVCC)
@@ -215,5 +224,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-train bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

@@ -31,6 +31,7 @@ struct Device {
     int threads;      /* of the CPU device: OpenMP threads an operation may use */
     const struct Ops *ops;
     void *state;      /* the implementation's */
+    struct Profile *profile; /* kernels/profile.h; NULL: nobody looks */
     /* 64-byte aligned, cleared; NULL when memory runs out. */
     void *(*alloc)(Device *d, size_t bytes);
     void (*release)(Device *d, void *p);

@@ -8,6 +8,7 @@
 #include "base/thread.h"
 #include "curves.h"
 #include "data/samples.h"
+#include "kernels/profile.h"
 #include "model/folder.h"
 #include "model/head.h"
 #include "sources.h"
@@ -24,7 +25,7 @@ typedef struct Pretrain {
     int64_t tp, cp, pp, dp;
     int64_t longest; /* sequence of the run */
     double z_loss, rope_theta;
-    bool shuffle;
+    bool shuffle, profile;
     OptionSet set;
 } Pretrain;
 
@@ -72,6 +73,7 @@ static const Option options[] = {
     OPTION_MORE_HEADING("looking at a log:"),
     {"watch", 0, OPTION_STRING, &self.watch, "LOG", "show the curve of a run or its log until it ends, and train nothing", 0, 0, 0},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw the runs or logs named as operands, .svg or .png", 0, 0, 0},
+    {"profile", 0, OPTION_FLAG, &self.profile, 0, "time every operation of the training and print a table", 0, 0, 0},
     OPTION_MORE_HEADING("grid of processes:"),
     {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
     {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
@@ -88,7 +90,7 @@ static const Option options[] = {
 };
 
 /* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. */
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", "micro-batch", NULL};
+static const char *const free_options[] = {"profile", "eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", "micro-batch", NULL};
 
 /* Samples done … done+n of `all` are one pass; passes go round the ranks, so that a sample's step is its number's, whatever the
  * grid. Returns n, 0 where the pass is another rank's. */
@@ -133,6 +135,8 @@ static void enter(Trainer *t, int64_t step)
 static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     Trainer *t = context;
+    if (t->o->profile && t->grid->rank == 0 && profile_begin(m->device, err) < 0)
+        return -1;
     enter(t, step);
     int64_t all = t->stage->samples, first = (step - t->stage->first_step) * all, passes = 0;
     out->sequence_length = t->stage->sequence_length;
@@ -370,6 +374,7 @@ static int rank_main(void *context, Grid *grid)
         TrainTask task = {.context = &t, .grid = grid, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
                           .free_options = free_options, .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
+        profile_end(t.device, stdout);
     }
     trainer_close(&t);
     return status;

@@ -17,6 +17,8 @@ void batch_new(Batch *b, int64_t sequences, int64_t sequence_rows)
     b->positions = memory_alloc(n, sizeof *b->positions);
     b->begin = memory_alloc(n, sizeof *b->begin);
     b->end = memory_alloc(n, sizeof *b->end);
+    b->documents = memory_alloc(n, sizeof *b->documents);
+    b->document_capacity = n;
     batch_clear(b);
 }
 

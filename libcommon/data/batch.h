@@ -38,7 +38,7 @@ void batch_new(Batch *b, int64_t sequences, int64_t sequence_rows);
 void batch_clear(Batch *b);
 void batch_free(Batch *b);
 /* Places a document of n tokens at rows first …: labels[i] (-1: none) and weights[i] belong to token i; NULL labels mean
- * the next token, none for the last. The rows must lie inside one sequence. */
+ * the next token, none for the last. The rows must lie inside one sequence. tokens and labels may be the rows themselves. */
 void batch_place(Batch *b, int64_t first, const int32_t *tokens, const int32_t *labels, const float *weights, int64_t n,
                  int32_t group, int32_t rank, int64_t source);
 

@@ -120,7 +120,8 @@ void sequence_free(KvCache *c, Sequence *s)
 static void store_row(KvCache *c, int64_t layer, Tensor k, Tensor v, int64_t row, int64_t b, int64_t position)
 {
     Model *m = c->model;
-    size_t width = (size_t)k.cols * dtype_size(k.dtype), at = ((size_t)c->table[b * c->table_stride + position / PAGE_TOKENS] * PAGE_TOKENS + (size_t)(position % PAGE_TOKENS)) * width;
+    size_t width = (size_t)k.cols * dtype_size(k.dtype);
+    size_t at = ((size_t)c->table[b * c->table_stride + position / PAGE_TOKENS] * PAGE_TOKENS + (size_t)(position % PAGE_TOKENS)) * width;
     m->device->copy(m->stream, c->keys[layer] + at, tensor_rows(k, row, 1).data, width, COPY_ON_DEVICE);
     m->device->copy(m->stream, c->values[layer] + at, tensor_rows(v, row, 1).data, width, COPY_ON_DEVICE);
 }

@@ -65,8 +65,8 @@ void param_refresh(ParameterTable *t);
  * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1. */
 void param_initialise(ParameterTable *t, uint64_t seed);
 
-/* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32. Between acquire and release the whole of
- * it is in this rank's memory (sharded parameters will be gathered here). */
+/* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32. Between
+ * acquire and release the whole of it is in this rank's memory (sharded parameters will be gathered here). */
 Tensor param_acquire(ParameterTable *t, int first, int last);
 void param_release(ParameterTable *t, int first, int last);
 /* The same in f32, whatever products read: vectors, and rows that are looked up. */

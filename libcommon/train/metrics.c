@@ -65,6 +65,7 @@ Metrics *metrics_open(const char *path, int64_t resume_step, Error *err)
         return NULL;
     }
     m->path = memory_string(path);
+    buffer_reserve(&m->line, 4096); /* a line never has to grow in the middle of training */
     return m;
 }
 

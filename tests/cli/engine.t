@@ -1,0 +1,35 @@
+# pretrain: nothing is allocated once training goes; --profile says where the time went.
+. "$(dirname "$0")/tap.sh"
+for i in $(seq 200); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
+bpe-train -q --vocab-size 320 -o "$T/v" "$T/d.jsonl"
+tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
+scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 >"$T/c.json"
+sed 's/"model_type": "llama"/"model_type": "mistral", "sliding_window": 24/; s/LlamaForCausalLM/MistralForCausalLM/' "$T/c.json" >"$T/window.json"
+P="pretrain -q --data $T/s --seq-len 64 --batch-tokens 256 --micro-batch 2 --save-every 0"
+allocations() { # allocations STEPS OPTION…: how often the program allocates
+    steps=$1
+    shift
+    rm -rf "$T/run"
+    LD_PRELOAD=$BIN/../tests/preload/allocations.so ALLOCATIONS=$T/count $P --steps "$steps" -o "$T/run" "$@"
+    cat "$T/count"
+}
+if nm "$BIN/pretrain" 2>/dev/null | grep -q __asan_init; then
+    skip "nothing is allocated in training" "the sanitizer has its own allocator"
+else
+    for how in "-j 1 --dtype f32" "-j 1 --dtype bf16 --recompute layer" "-j 1 --model-config $T/window.json"; do
+        case $how in *config*) ;; *) how="--model-config $T/c.json $how" ;; esac
+        few=$(allocations 3 $how)
+        ok "the counter counts" test "$few" -gt 100
+        is "40 steps allocate no more than 3 (${how##*/})" "$(allocations 40 $how)" "$few"
+    done
+    # OpenMP's own bookkeeping may take a block or two more when threads meet in another order.
+    ok "nor do they with threads" test "$(allocations 60 -j 2 --model-config "$T/c.json")" -lt $((few + 20))
+fi
+out=$($P --steps 3 --model-config "$T/c.json" --profile -o "$T/p")
+for name in 'product, forward' 'product, of weights' 'attention, backward' 'rmsnorm' 'adamw' 'all operations'; do
+    like "the profile has $name" "$out" "$name +[0-9]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9.]+ +[0-9]+"
+done
+like "and the roof" "$out" 'roof: [0-9]+ GFLOP/s f32, [0-9]+ bf16, [0-9.]+ GB/s'
+$P --steps 3 --model-config "$T/c.json" -o "$T/q"
+same "and changes no bit" "$T/p/final/model.safetensors" "$T/q/final/model.safetensors"
+done_testing
