@@ -1,8 +1,13 @@
 """PyTorch's side of tests/bench/train: peer_train.py CONFIG.json SEQ BATCH MICRO DTYPE STEPS MODE
 A Llama of the configuration in plain PyTorch (scaled_dot_product_attention, fused AdamW, clipping), trained on random tokens. MODE is
-eager, or compile (torch.compile). Prints tokens a second (the median of the steps after the first two) and the peak of resident memory
-in MB before and after training."""
-import json, os, resource, statistics, sys, time
+eager, or compile (torch.compile). Prints tokens a second (the median of the steps after the first two), the peak of resident memory in
+MB less what importing takes, and MODE. peer_train.py memory COMMAND…: runs a program and prints the peak of its memory."""
+import json, os, resource, statistics, subprocess, sys, time
+
+if sys.argv[1] == "memory":
+    subprocess.run(sys.argv[2:], check=True, stdout=subprocess.DEVNULL)
+    print("%.1f" % (resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6))
+    sys.exit()
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -58,16 +63,17 @@ class Llama(nn.Module):
 
 
 def resident():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
+imported = resident()
 torch.manual_seed(1)
 m = Llama()
 for p in m.parameters():
     nn.init.normal_(p, std=0.02) if p.dim() > 1 else None
 step_of = torch.compile(m) if mode == "compile" else m
 o = torch.optim.AdamW(m.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
-before, times = resident(), []
+times = []
 for i in range(steps):
     x = torch.randint(0, V, (batch, seq + 1))
     begin = time.time()
@@ -79,4 +85,4 @@ for i in range(steps):
     o.step()
     o.zero_grad(set_to_none=True)
     times.append(time.time() - begin)
-print("%.1f %.1f %.1f" % (batch * seq / statistics.median(times[2:]), before, resident()))
+print("%.1f %.1f %s" % (batch * seq / statistics.median(times[2:]), resident() - imported, mode))
