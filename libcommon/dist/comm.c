@@ -43,6 +43,8 @@ void comm_one(Comm *c)
 
 int comm_sum(Comm *c, double *values, size_t n, Error *err)
 {
+    if (c->size == 1)
+        return 0;
     double *all = memory_alloc((size_t)c->size * n, sizeof *all);
     int status = c->ops->gather(c, values, all, n * sizeof *all, err);
     for (size_t i = 0; i < n && status == 0; i++) {
@@ -56,6 +58,8 @@ int comm_sum(Comm *c, double *values, size_t n, Error *err)
 
 int comm_broadcast(Comm *c, void *data, size_t bytes, int root, Error *err)
 {
+    if (c->size == 1)
+        return 0;
     char *all = memory_alloc((size_t)c->size * bytes, 1);
     int status = c->ops->gather(c, data, all, bytes, err);
     if (status == 0)
