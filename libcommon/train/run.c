@@ -16,9 +16,10 @@
 
 int folder_remove(const char *path, Error *err)
 {
-    DIR *d = opendir(path);
+    int descriptor = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = descriptor >= 0 ? fdopendir(descriptor) : NULL;
     if (!d)
-        return errno == ENOENT ? 0 : error_set(err, "%s:", path);
+        return errno == ENOENT || unlink(path) == 0 ? 0 : error_set(err, "%s:", path);
     int status = 0;
     for (struct dirent *e; status == 0 && (e = readdir(d));) {
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
@@ -139,8 +140,7 @@ static void remove_leftovers(const Run *run)
     for (struct dirent *e; (e = readdir(d));)
         if (strstr(e->d_name, ".tmp-")) {
             char *path = memory_format("%s/%s", run->folder, e->d_name);
-            if (folder_remove(path, NULL) != 0)
-                unlink(path);
+            folder_remove(path, NULL);
             free(path);
         }
     closedir(d);
@@ -184,14 +184,23 @@ char *run_temporary(const Run *run, const char *name, Error *err)
     return path;
 }
 
-/* Puts a whole folder in the place of another name: the old one, if any, is moved away first. */
-static int folder_replace(const Run *run, const char *temporary, const char *path, Error *err)
+/* Moves a folder of the run out of the way, under a name that no other thread moves one to, before its files go one by one: a
+ * kill in the middle must not leave half of it under its name. */
+static char *doomed_path(const Run *run, const char *name)
+{
+    return memory_format("%s/.tmp-old-%s", run->folder, name);
+}
+
+/* Puts a whole folder in the place of another of the run: the old one, if any, is moved away first. */
+static int folder_replace(const Run *run, const char *temporary, const char *name, Error *err)
 {
     if (folder_sync(temporary, err) < 0)
         return -1;
+    char *path = memory_format("%s/%s", run->folder, name);
+    int status = 0;
     if (access(path, F_OK) == 0) {
-        char *old = memory_format("%s/.tmp-old", run->folder);
-        int status = folder_remove(old, err);
+        char *old = doomed_path(run, name);
+        status = folder_remove(old, err);
         if (status == 0 && rename(path, old) != 0)
             status = error_set(err, "%s:", path);
         if (status == 0 && rename(temporary, path) != 0)
@@ -199,12 +208,11 @@ static int folder_replace(const Run *run, const char *temporary, const char *pat
         if (status == 0)
             folder_remove(old, NULL);
         free(old);
-        if (status < 0)
-            return -1;
     } else if (rename(temporary, path) != 0) {
-        return error_set(err, "%s:", path);
+        status = error_set(err, "%s:", path);
     }
-    return folder_sync(run->folder, err);
+    free(path);
+    return status < 0 ? -1 : folder_sync(run->folder, err);
 }
 
 static int latest_point(const Run *run, int64_t step, Error *err)
@@ -219,10 +227,9 @@ static int latest_point(const Run *run, int64_t step, Error *err)
     return status;
 }
 
-/* Renamed first: a kill in the middle of removing must not leave half a step under a step's name. */
 static void step_remove(const Run *run, int64_t step)
 {
-    char *doomed = memory_format("%s/.tmp-old", run->folder), *path = run_step_path(run, step);
+    char *path = run_step_path(run, step), *doomed = doomed_path(run, strrchr(path, '/') + 1);
     if (folder_remove(doomed, NULL) == 0 && rename(path, doomed) == 0)
         folder_remove(doomed, NULL);
     free(path);
@@ -232,7 +239,7 @@ static void step_remove(const Run *run, int64_t step)
 int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, int64_t keep_every, Error *err)
 {
     char *path = run_step_path(run, step);
-    int status = folder_replace(run, temporary, path, err);
+    int status = folder_replace(run, temporary, strrchr(path, '/') + 1, err);
     free(path);
     if (status == 0)
         status = latest_point(run, step, err);
@@ -254,10 +261,7 @@ int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep,
 
 int run_commit_model(const Run *run, const char *temporary, const char *name, Error *err)
 {
-    char *path = memory_format("%s/%s", run->folder, name);
-    int status = folder_replace(run, temporary, path, err);
-    free(path);
-    return status;
+    return folder_replace(run, temporary, name, err);
 }
 
 int run_commit_final(Run *run, const char *temporary, Error *err)

@@ -37,7 +37,7 @@ int run_commit_model(const Run *run, const char *temporary, const char *name, Er
 int run_commit_final(Run *run, const char *temporary, Error *err);
 void run_close(Run *run);
 
-/* Removes a folder and what is in it. */
+/* Removes a folder and what is in it, or a file; of a link the link alone. */
 int folder_remove(const char *path, Error *err);
 
 #endif

@@ -33,8 +33,9 @@ killed() {
     "$@" -o "$T/whole" >&2
     span=$((($(now) - begin) * 2 / 3 + 1))
     kills=0 runs=0 wrong=0
+    : >"$T/said"
     while [ "$kills" -lt "$want" ]; do
-        "$@" -o "$T/killed" >&2 &
+        "$@" -o "$T/killed" 2>>"$T/said" &
         pid=$!
         below $span
         sleep "$((number / 1000)).$(printf %03d $((number % 1000)))"
@@ -52,7 +53,8 @@ killed() {
             break
         fi
     done
-    "$@" -o "$T/killed" >&2 || wrong=$((wrong + 1))
+    "$@" -o "$T/killed" 2>>"$T/said" || wrong=$((wrong + 1))
+    [ ! -s "$T/said" ] || { cat "$T/said" >&2; wrong=$((wrong + 1)); } # no checkpoint may be lost
     equal "$T/killed" "$T/whole" || wrong=$((wrong + 1))
     [ -z "$(ls -A "$T/killed" | grep '[.]tmp-')" ] || wrong=$((wrong + 1))
     is "$name: $want kills in $((runs + 1)) runs end in the unkilled run's bits and log" $wrong 0
@@ -101,6 +103,11 @@ for file in config.json model.safetensors trainer/optimizer.safetensors trainer/
     done
 done
 is "a newest checkpoint that is truncated, flipped in one bit, or lacks a file is named and the one before used ($count ways)" $damaged 0
+rm -rf "$T/bad"
+cp -a "$T/good" "$T/bad"
+rm -rf "$T/bad/final" "$T/bad/done"
+ln -s step-00000060 "$T/bad/.tmp-latest"
+is "a link that a kill left over takes nothing with it" "$($P --steps 60 --save-every 20 --keep 3 -o "$T/bad" 2>&1)" ""
 rm -rf "$T/bad"
 cp -a "$T/good" "$T/bad"
 rm -rf "$T/bad/final" "$T/bad/done"
