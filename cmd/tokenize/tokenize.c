@@ -129,15 +129,18 @@ static int decode_work(void *context, Document *d, int thread, Error *err)
     if (!list)
         return -1;
     Buffer text = {0};
+    Ids ids = {0};
     int status = 0;
     for (size_t i = 0; i < list->count && status == 0; i++) {
         const JsonValue *v = &list->items[i];
         if (v->type != JSON_INTEGER || v->integer < 0 || v->integer > INT32_MAX)
             status = error_set(err, "'ids' holds something that is no id");
-        int32_t id = (int32_t)v->integer;
-        if (status == 0)
-            status = tokenizer_decode(t->tokenizer, &id, 1, t->skip_special, &text, err);
+        else
+            ids_add(&ids, (int32_t)v->integer);
     }
+    if (status == 0)
+        status = tokenizer_decode(t->tokenizer, ids.data, ids.count, t->skip_special, &text, err);
+    ids_free(&ids);
     if (status == 0 && t->common.text) {
         buffer_append(&d->out, text.data, text.length);
         buffer_byte(&d->out, '\n');

@@ -29,6 +29,8 @@ struct Encoder {
     const Tokenizer *tokenizer;
     CacheEntry *cache;
     void *scratch[MAX_SPLITS];
+    int32_t *symbols;
+    size_t symbol_capacity;
     Node *nodes;
     size_t node_capacity;
     HeapItem *heap;
@@ -56,6 +58,7 @@ void encoder_free(Encoder *e)
     for (int i = 0; i < e->tokenizer->split_count; i++)
         splitter_scratch_free(e->scratch[i]);
     free(e->cache);
+    free(e->symbols);
     free(e->nodes);
     free(e->heap);
     buffer_free(&e->normal);
@@ -74,15 +77,36 @@ void ids_free(Ids *ids)
     *ids = (Ids){0};
 }
 
+/* The ids that merging begins with, in e->symbols: a token a byte, or with byte fallback a token a character where there is one.
+ * Returns how many, at most piece.length. */
+static size_t symbols_make(Encoder *e, Span piece)
+{
+    const Tokenizer *t = e->tokenizer;
+    const Vocabulary *v = &t->vocabulary;
+    e->symbols = memory_grow(e->symbols, &e->symbol_capacity, piece.length, sizeof *e->symbols);
+    size_t n = 0, length;
+    if (!t->sentencepiece.on) {
+        for (; n < piece.length; n++)
+            e->symbols[n] = v->byte_id[(unsigned char)piece.data[n]];
+        return n;
+    }
+    for (size_t i = 0; i < piece.length; i += length) {
+        utf8_decode(piece.data + i, &length);
+        int32_t id = vocabulary_find(v, piece.data + i, length);
+        if (id >= 0)
+            e->symbols[n++] = id;
+        for (size_t k = 0; k < length && id < 0; k++)
+            e->symbols[n++] = t->sentencepiece.byte_id[(unsigned char)piece.data[i + k]];
+    }
+    return n;
+}
+
 /* Lowest rank first, leftmost among equals. */
-static void merge_short(Encoder *e, Span piece)
+static void merge_short(Encoder *e, int n)
 {
     const Vocabulary *v = &e->tokenizer->vocabulary;
-    int32_t ids[SHORT_PIECE];
+    int32_t *ids = e->symbols;
     const Merge *merges[SHORT_PIECE];
-    int n = (int)piece.length;
-    for (int i = 0; i < n; i++)
-        ids[i] = v->byte_id[(unsigned char)piece.data[i]];
     for (int i = 0; i + 1 < n; i++)
         merges[i] = vocabulary_merge(v, ids[i], ids[i + 1]);
     for (;;) {
@@ -147,14 +171,12 @@ static HeapItem heap_pop(Encoder *e)
 }
 
 /* The same by a list and a heap of candidates, n log n; a candidate is stale if either side has changed since. */
-static void merge_long(Encoder *e, Span piece)
+static void merge_long(Encoder *e, int32_t n)
 {
-    const Vocabulary *v = &e->tokenizer->vocabulary;
-    int32_t n = (int32_t)piece.length;
-    e->nodes = memory_grow(e->nodes, &e->node_capacity, piece.length, sizeof *e->nodes);
+    e->nodes = memory_grow(e->nodes, &e->node_capacity, (size_t)n, sizeof *e->nodes);
     e->heap_count = 0;
     for (int32_t i = 0; i < n; i++)
-        e->nodes[i] = (Node){v->byte_id[(unsigned char)piece.data[i]], i - 1, i + 1 < n ? i + 1 : -1};
+        e->nodes[i] = (Node){e->symbols[i], i - 1, i + 1 < n ? i + 1 : -1};
     for (int32_t i = 0; i + 1 < n; i++)
         heap_push(e, i, i + 1);
     while (e->heap_count > 0) {
@@ -187,15 +209,16 @@ static int merge_piece(Encoder *e, Span piece)
             return 0;
         }
     }
-    for (size_t i = 0; i < piece.length; i++)
+    for (size_t i = 0; i < piece.length && !e->tokenizer->sentencepiece.on; i++)
         if (v->byte_id[(unsigned char)piece.data[i]] < 0)
             return error_set(e->err, "the vocabulary has no token for the byte 0x%02x", (unsigned char)piece.data[i]);
     if (piece.length > INT32_MAX)
         return error_set(e->err, "a piece of more than 2 GiB");
-    if (piece.length <= SHORT_PIECE)
-        merge_short(e, piece);
+    size_t n = symbols_make(e, piece);
+    if (n <= SHORT_PIECE)
+        merge_short(e, (int)n);
     else
-        merge_long(e, piece);
+        merge_long(e, (int32_t)n);
     return 0;
 }
 
@@ -242,10 +265,22 @@ static int split_piece(void *context, Span piece)
     return status;
 }
 
-static int encode_plain(Encoder *e, Span text)
+/* `first`: the text is the beginning of the document, and no added token comes before it. */
+static int encode_plain(Encoder *e, Span text, bool first)
 {
     if (text.length == 0)
         return 0;
+    const SentencePiece *s = &e->tokenizer->sentencepiece;
+    if (s->on) {
+        sentencepiece_normal(s, text, first, &e->normal);
+        text = (Span){e->normal.data, e->normal.length};
+        for (size_t at = 0, end; at < text.length; at = end) {
+            end = sentencepiece_next(s, text, at);
+            if (encode_piece(e, (Span){text.data + at, end - at}) < 0)
+                return -1;
+        }
+        return 0;
+    }
     if (e->tokenizer->nfc && unicode_nfc_may_change(text)) {
         e->normal.length = 0;
         unicode_nfc(text, &e->normal);
@@ -335,7 +370,7 @@ int encoder_encode(Encoder *e, Span text, const ParseSpecial *parse, Ids *out, E
                 continue;
             }
             size_t end = a->lstrip ? blank_before(text, begin, at) : at;
-            if (encode_plain(e, (Span){text.data + begin, end - begin}) < 0)
+            if (encode_plain(e, (Span){text.data + begin, end - begin}, begin == 0) < 0)
                 return -1;
             ids_add(out, a->id);
             at += a->length;
@@ -345,5 +380,5 @@ int encoder_encode(Encoder *e, Span text, const ParseSpecial *parse, Ids *out, E
             begin = at;
         }
     }
-    return encode_plain(e, (Span){text.data + begin, text.length - begin});
+    return encode_plain(e, (Span){text.data + begin, text.length - begin}, begin == 0);
 }

@@ -25,6 +25,15 @@ static int bytes_of(Span text, Buffer *out)
     return 0;
 }
 
+/* A token of the file as bytes; -1 if it has a character that stands for none. */
+static int token_bytes(const Tokenizer *t, Span text, Buffer *out)
+{
+    if (!t->sentencepiece.on)
+        return bytes_of(text, out);
+    sentencepiece_bytes(text, out);
+    return 0;
+}
+
 static const char *type_of(const JsonValue *v)
 {
     const JsonValue *type = json_get(v, "type");
@@ -108,6 +117,7 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
     const JsonValue *vocab = json_get(model, "vocab");
     if (!json_is(vocab, JSON_OBJECT))
         return error_set(err, "%s: the model has no vocab", path);
+    SentencePiece *s = &t->sentencepiece;
     Buffer bytes = {0};
     for (size_t i = 0; i < vocab->count; i++) {
         const JsonValue *id = &vocab->items[i];
@@ -116,8 +126,13 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
             buffer_free(&bytes);
             return error_set(err, "%s: the id of token '%.40s' is no id", path, vocab->keys[i].data);
         }
+        int byte = s->on ? sentencepiece_byte(vocab->keys[i]) : -1;
+        if (byte >= 0) {
+            s->byte_id[byte] = (int32_t)id->integer;
+            continue;
+        }
         /* A special token may stand in the vocabulary in plain letters. */
-        if (bytes_of(vocab->keys[i], &bytes) < 0) {
+        if (token_bytes(t, vocab->keys[i], &bytes) < 0) {
             bytes.length = 0;
             buffer_append(&bytes, vocab->keys[i].data, vocab->keys[i].length);
         }
@@ -134,6 +149,13 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
     for (size_t i = 0; i < t->added_count; i++)
         vocabulary_add(&t->vocabulary, t->added[i].id, t->added[i].content, t->added[i].length);
     vocabulary_index(&t->vocabulary);
+    /* Behind the index: the token of a character comes before those of its bytes. */
+    for (int b = 0; b < 256 && s->on; b++) {
+        char byte = (char)b;
+        if (s->byte_id[b] < 0)
+            return error_set(err, "%s: byte_fallback without a token <0x%02X>", path, b);
+        vocabulary_add(&t->vocabulary, s->byte_id[b], &byte, 1);
+    }
     return 0;
 }
 
@@ -159,6 +181,7 @@ static int read_merges(Tokenizer *t, const JsonValue *model, const char *path, E
     if (!json_is(merges, JSON_ARRAY))
         return error_set(err, "%s: the model has no merges", path);
     vocabulary_merges(&t->vocabulary, merges->count);
+    t->sentencepiece.split_words = true; /* until a merge has a blank behind something else */
     Buffer part = {0}, whole = {0};
     int status = 0;
     for (size_t i = 0; i < merges->count && status == 0; i++) {
@@ -167,7 +190,7 @@ static int read_merges(Tokenizer *t, const JsonValue *model, const char *path, E
         whole.length = 0;
         bool fine = merge_parts(&merges->items[i], parts) == 0;
         for (int k = 0; k < 2 && fine; k++) {
-            fine = bytes_of(parts[k], &part) == 0;
+            fine = token_bytes(t, parts[k], &part) == 0;
             ids[k] = fine ? vocabulary_find(&t->vocabulary, part.data, part.length) : -1;
             buffer_append(&whole, part.data, part.length);
         }
@@ -177,6 +200,8 @@ static int read_merges(Tokenizer *t, const JsonValue *model, const char *path, E
             status = error_set(err, "%s: merge %zu names a token that the vocabulary lacks", path, i);
         else
             vocabulary_merge_add(&t->vocabulary, ids[0], ids[1], (int32_t)i, ids[2]);
+        for (size_t k = 1; k < whole.length; k++)
+            t->sentencepiece.split_words &= whole.data[k] != ' ' || whole.data[k - 1] == ' ';
     }
     buffer_free(&part);
     buffer_free(&whole);
@@ -221,23 +246,24 @@ static int read_json(Tokenizer *t, const char *path, Error *err)
     const JsonValue *model = status == 0 ? json_get(tree.root, "model") : NULL;
     if (status == 0 && strcmp(type_of(model), "BPE") != 0)
         status = error_set(err, "%s: the model '%s' is not BPE", path, type_of(model));
-    if (status == 0 && flag_of(model, "byte_fallback"))
-        status = error_set(err, "%s: byte_fallback (SentencePiece-like BPE) is not supported yet", path);
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2 && status == 0; i++) {
         const JsonValue *v = json_get(model, affixes[i]);
         if (json_is(v, JSON_STRING) && v->string.length > 0)
             status = error_set(err, "%s: %s is not supported", path, affixes[i]);
     }
-    if (status == 0)
+    if (status == 0 && flag_of(model, "byte_fallback"))
+        status = sentencepiece_read(&t->sentencepiece, tree.root, path, err);
+    if (status == 0 && !t->sentencepiece.on)
         status = read_normalizer(t, json_get(tree.root, "normalizer"), path, err);
-    if (status == 0)
+    if (status == 0 && !t->sentencepiece.on)
         status = read_pretokenizer(t, json_get(tree.root, "pre_tokenizer"), path, err);
     if (status == 0)
         status = read_vocabulary(t, model, json_get(tree.root, "added_tokens"), path, err);
     if (status == 0)
         status = read_merges(t, model, path, err);
     t->ignore_merges = status == 0 && flag_of(model, "ignore_merges");
+    t->sentencepiece.split_words &= !t->ignore_merges; /* the whole text is one piece, and could be one token */
     if (status == 0)
         read_postprocessor(t, json_get(tree.root, "post_processor"));
     json_free(&tree);
@@ -475,6 +501,7 @@ const char *tokenizer_folder(const Tokenizer *t)
 
 int tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t count, bool skip_special, Buffer *out, Error *err)
 {
+    size_t begin = out->length;
     for (size_t i = 0; i < count; i++) {
         Span bytes = tokenizer_bytes(t, ids[i]);
         if (!bytes.data)
@@ -482,5 +509,7 @@ int tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t count, bool 
         if (!skip_special || !tokenizer_is_special(t, ids[i]))
             buffer_append(out, bytes.data, bytes.length);
     }
+    if (t->sentencepiece.strip && out->length > begin && out->data[begin] == ' ')
+        memmove(out->data + begin, out->data + begin + 1, --out->length - begin);
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Tokenizers: byte-level BPE from a tokenizer.json, a folder that holds one, or a .tiktoken file (gzip'd or not). Ids are
- * those of Hugging Face tokenizers and tiktoken. */
+/* Tokenizers: byte-level BPE, or BPE with byte fallback (text/sentencepiece.h), from a tokenizer.json, a folder that holds one,
+ * or a .tiktoken file (gzip'd or not). Ids are those of Hugging Face tokenizers and tiktoken. */
 #ifndef TEXT_TOKENIZER_H
 #define TEXT_TOKENIZER_H
 
@@ -55,7 +55,8 @@ int encoder_encode(Encoder *e, Span text, const ParseSpecial *parse, Ids *out, E
 void ids_add(Ids *ids, int32_t id);
 void ids_free(Ids *ids);
 
-/* Appends the bytes of ids; specials too unless skip_special. */
+/* Appends the bytes of a whole text's ids; specials too unless skip_special. With byte fallback the blank that encoding put
+ * before the text goes. */
 int tokenizer_decode(const Tokenizer *t, const int32_t *ids, size_t count, bool skip_special, Buffer *out, Error *err);
 
 /* Byte-level characters: the code point that stands for a byte in tokenizer files (GPT-2's table), and back (-1: none). */

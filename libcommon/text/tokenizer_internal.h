@@ -3,6 +3,7 @@
 #define TEXT_TOKENIZER_INTERNAL_H
 
 #include "text/pretokenize.h"
+#include "text/sentencepiece.h"
 #include "text/tokenizer.h"
 #include "text/vocabulary.h"
 
@@ -12,6 +13,7 @@ struct Tokenizer {
     Vocabulary vocabulary;
     Splitter splits[MAX_SPLITS]; /* applied one after the other */
     int split_count;
+    SentencePiece sentencepiece; /* instead of splits, where it is on */
     bool nfc, ignore_merges;
     AddedToken *added;           /* longest first */
     size_t added_count;

@@ -3,7 +3,7 @@
 S=../shared/data/tokenizers
 [ -d $S ] || skip_all "../shared is not here"
 numbers() { sed 's/.*"ids":\[\([^]]*\)\].*/\1/; s/ //g'; }
-for n in gpt2 cl100k o200k qwen3 deepseek_v3 mistral_nemo; do
+for n in gpt2 cl100k o200k qwen3 deepseek_v3 mistral_nemo llama2; do
     for k in ordinary special; do
         p=; [ $k = special ] && p=--parse-special
         tokenize --tokenizer $S/$n.tokenizer.json.gz $p --ids $S/vectors-$n.$k.jsonl.gz | numbers >"$T/got"
