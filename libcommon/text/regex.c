@@ -11,14 +11,32 @@
 typedef struct Class {
     const char *name;
     unsigned some, none;
+    bool word; /* and what word_extra lists */
 } Class;
+
+/* What Oniguruma's \w takes beside letters, marks and decimal digits: connectors, letter numbers, circled letters, and of Latin-1
+ * the superscripts and fractions (probed in Hugging Face tokenizers 0.23.3). */
+static const uint32_t word_extra[][2] = {
+    {0x5f, 0x5f}, {0xb2, 0xb3}, {0xb9, 0xb9}, {0xbc, 0xbe}, {0x16ee, 0x16f0}, {0x203f, 0x2040}, {0x2054, 0x2054}, {0x2160, 0x2182}, {0x2185, 0x2188},
+    {0x24b6, 0x24e9}, {0x3007, 0x3007}, {0x3021, 0x3029}, {0x3038, 0x303a}, {0xa6e6, 0xa6ef}, {0xfe33, 0xfe34}, {0xfe4d, 0xfe4f}, {0xff3f, 0xff3f},
+    {0x10140, 0x10174}, {0x10341, 0x10341}, {0x1034a, 0x1034a}, {0x103d1, 0x103d5}, {0x12400, 0x1246e}, {0x1f130, 0x1f149}, {0x1f150, 0x1f169},
+    {0x1f170, 0x1f189},
+};
+
+static bool is_extra(uint32_t c)
+{
+    for (size_t i = 0; i < sizeof word_extra / sizeof *word_extra; i++)
+        if (c >= word_extra[i][0] && c <= word_extra[i][1])
+            return true;
+    return false;
+}
 
 static const Class *class_named(const char *name, size_t length)
 {
-    static const Class classes[] = {{"s", UNICODE_SPACE, 0}, {"L", UNICODE_L, 0}, {"N", UNICODE_N, 0}, {"M", UNICODE_M, 0},
-                                    {"Ll", UNICODE_LOWER, 0}, {"Lu", UNICODE_UPPER, UNICODE_LT}, {"Lt", UNICODE_LT, 0},
-                                    {"Lm", UNICODE_LM, 0}, {"Lo", UNICODE_OTHER, UNICODE_LM}, {"Nd", UNICODE_DIGIT, 0},
-                                    {"P", UNICODE_P, 0}, {"S", UNICODE_S, 0}, {"Mn", UNICODE_MN, 0}};
+    static const Class classes[] = {{"s", UNICODE_SPACE, 0, false}, {"w", UNICODE_L | UNICODE_M | UNICODE_DIGIT, 0, true}, {"L", UNICODE_L, 0, false}, {"N", UNICODE_N, 0, false}, {"M", UNICODE_M, 0, false},
+                                    {"Ll", UNICODE_LOWER, 0, false}, {"Lu", UNICODE_UPPER, UNICODE_LT, false}, {"Lt", UNICODE_LT, 0, false},
+                                    {"Lm", UNICODE_LM, 0, false}, {"Lo", UNICODE_OTHER, UNICODE_LM, false}, {"Nd", UNICODE_DIGIT, 0, false},
+                                    {"P", UNICODE_P, 0, false}, {"S", UNICODE_S, 0, false}, {"Mn", UNICODE_MN, 0, false}};
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         if (strlen(classes[i].name) == length && memcmp(classes[i].name, name, length) == 0)
             return &classes[i];
@@ -32,7 +50,7 @@ static void write_ranges(Buffer *out, const Class *class, bool wanted)
     bool inside = false;
     for (uint32_t c = 0; c <= 0x110000; c++) {
         unsigned bits = unicode_class(c);
-        bool has = (bits & class->some) && !(bits & class->none);
+        bool has = ((bits & class->some) && !(bits & class->none)) || (class->word && is_extra(c));
         bool in = c < 0x110000 && (c < 0xd800 || c >= 0xe000) && has == wanted;
         if (in && !inside)
             first = c;
@@ -45,11 +63,13 @@ static void write_ranges(Buffer *out, const Class *class, bool wanted)
 /* One escape at p (behind the backslash): its class, sense and length, or 0. */
 static size_t escape_class(const char *p, const Class **class, bool *wanted)
 {
-    if (*p == 's' || *p == 'S') {
-        *class = class_named("s", 1);
-        *wanted = *p == 's';
-        return 1;
-    }
+    static const char *const letters[] = {"s", "w", "d"}, *const names[] = {"s", "w", "Nd"};
+    for (int i = 0; i < 3; i++)
+        if ((*p | 32) == *letters[i]) { /* the capital is what lacks it */
+            *class = class_named(names[i], strlen(names[i]));
+            *wanted = *p == *letters[i];
+            return 1;
+        }
     if ((*p == 'p' || *p == 'P') && p[1] == '{') {
         const char *end = strchr(p, '}');
         *wanted = *p == 'p';

@@ -1,5 +1,5 @@
-/* Regular expressions of unknown tokenizers through PCRE2, whose Unicode tables are replaced: \p{..}, \P{..}, \s and \S are
- * written out as ranges of Unicode 16.0 before compiling. */
+/* Regular expressions of unknown tokenizers through PCRE2, whose Unicode tables are replaced: \p{..}, \P{..}, \s, \w, \d and
+ * their capitals are written out as ranges of Unicode 16.0 before compiling. */
 #ifndef TEXT_REGEX_H
 #define TEXT_REGEX_H
 

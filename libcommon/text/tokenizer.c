@@ -46,9 +46,23 @@ static bool flag_of(const JsonValue *v, const char *key)
     return f && f->type == JSON_BOOL && f->boolean;
 }
 
+/* The id of an added token that the vocabulary spells like that, or -1. Spellings are compared, not bytes: "the " is not the
+ * token theĠ. `plain` lists the tokens whose spelling is no byte-level one. */
+static int32_t added_known(const Tokenizer *t, Span content, const Ids *plain)
+{
+    Buffer bytes = {0};
+    bool spelled = token_bytes(t, content, &bytes) == 0 && !(t->sentencepiece.on && memchr(content.data, ' ', content.length));
+    int32_t id = spelled ? vocabulary_find(&t->vocabulary, bytes.data, bytes.length) : vocabulary_find(&t->vocabulary, content.data, content.length);
+    buffer_free(&bytes);
+    bool listed = false;
+    for (size_t i = 0; i < plain->count && !listed; i++)
+        listed = plain->data[i] == id;
+    return spelled != listed ? id : -1;
+}
+
 /* Ids as Hugging Face gives them: a token that the model's vocabulary has keeps that id; the others are numbered on behind
  * the vocabulary in the order of the list, whatever ids the file says (added_vocabulary.rs). */
-static int read_added(Tokenizer *t, const JsonValue *list, int64_t vocabulary, const char *path, Error *err)
+static int read_added(Tokenizer *t, const JsonValue *list, int64_t vocabulary, const Ids *plain, const char *path, Error *err)
 {
     int64_t next = vocabulary;
     size_t n = json_is(list, JSON_ARRAY) ? list->count : 0;
@@ -57,7 +71,7 @@ static int read_added(Tokenizer *t, const JsonValue *list, int64_t vocabulary, c
         const JsonValue *v = &list->items[i], *content = json_get(v, "content"), *id = json_get(v, "id");
         if (!json_is(content, JSON_STRING) || !json_is(id, JSON_INTEGER) || id->integer < 0 || id->integer > INT32_MAX / 2 || content->string.length == 0)
             return error_set(err, "%s: added token %zu lacks its content or id", path, i);
-        int32_t known = vocabulary_find(&t->vocabulary, content->string.data, content->string.length);
+        int32_t known = added_known(t, content->string, plain);
         AddedToken a = {.content = memory_copy(content->string.data, content->string.length), .length = content->string.length,
                         .id = known >= 0 ? known : (int32_t)next, .special = flag_of(v, "special"), .lstrip = flag_of(v, "lstrip"),
                         .rstrip = flag_of(v, "rstrip"), .single_word = flag_of(v, "single_word")};
@@ -119,11 +133,13 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
         return error_set(err, "%s: the model has no vocab", path);
     SentencePiece *s = &t->sentencepiece;
     Buffer bytes = {0};
+    Ids plain = {0};
     for (size_t i = 0; i < vocab->count; i++) {
         const JsonValue *id = &vocab->items[i];
         /* Holes are legal; an id far past the number of tokens would only fill memory. */
         if (id->type != JSON_INTEGER || id->integer < 0 || id->integer > (int64_t)vocab->count + (1 << 20) || id->integer > 1 << 28) {
             buffer_free(&bytes);
+            ids_free(&plain);
             return error_set(err, "%s: the id of token '%.40s' is no id", path, vocab->keys[i].data);
         }
         int byte = s->on ? sentencepiece_byte(vocab->keys[i]) : -1;
@@ -135,6 +151,7 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
         if (token_bytes(t, vocab->keys[i], &bytes) < 0) {
             bytes.length = 0;
             buffer_append(&bytes, vocab->keys[i].data, vocab->keys[i].length);
+            ids_add(&plain, (int32_t)id->integer);
         }
         if (id->integer < t->vocabulary.size && t->vocabulary.tokens[id->integer].length > 0) {
             buffer_free(&bytes);
@@ -144,7 +161,9 @@ static int read_vocabulary(Tokenizer *t, const JsonValue *model, const JsonValue
     }
     buffer_free(&bytes);
     vocabulary_index(&t->vocabulary);
-    if (read_added(t, added, (int64_t)vocab->count, path, err) < 0)
+    int status = read_added(t, added, (int64_t)vocab->count, &plain, path, err);
+    ids_free(&plain);
+    if (status < 0)
         return -1;
     for (size_t i = 0; i < t->added_count; i++)
         vocabulary_add(&t->vocabulary, t->added[i].id, t->added[i].content, t->added[i].length);
