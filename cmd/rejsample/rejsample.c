@@ -13,6 +13,22 @@
 #include "train/answers.h"
 #include "train/scoring.h"
 
+/* Candidate answers of one prompt: different ones, finished ones. */
+typedef struct Candidates {
+    char **texts;
+    size_t *lengths;
+    float *scores;
+    size_t count;
+} Candidates;
+
+/* A record whose answers are still to be drawn, or that follows such a one. */
+typedef struct Waiting {
+    JsonTree tree;     /* of the whole record */
+    int32_t *ids;      /* of the prompt; NULL: scored already */
+    int64_t length;
+    Candidates candidates;
+} Waiting;
+
 typedef struct Rejsample {
     Common common;
     AnswerOptions answer;
@@ -22,7 +38,9 @@ typedef struct Rejsample {
     Answerer answerer;
     Scorer scorer;
     Writer *out;
-    uint64_t index, written, same;
+    Waiting *waiting; /* [room] prompts are drawn together */
+    int64_t count, room;
+    uint64_t read, drawn, written, same;
     Progress *progress;
 } Rejsample;
 
@@ -43,14 +61,6 @@ static const Option options[] = {
     OPTION_COMMON_DEVICE(&self.common),
     OPTION_COMMON_END(&self.common),
 };
-
-/* Candidate answers of one prompt: different ones, finished ones. */
-typedef struct Candidates {
-    char **texts;
-    size_t *lengths;
-    float *scores;
-    size_t count;
-} Candidates;
 
 static void candidates_add(Candidates *c, Span text, float score)
 {
@@ -74,39 +84,55 @@ static void candidates_free(Candidates *c)
     free(c->scores);
 }
 
-static int draw(Rejsample *j, const JsonValue *prompt, Candidates *c, Error *err)
+/* Answers to every prompt that waits, in one batch. */
+static int draw(Rejsample *j, Error *err)
 {
-    int64_t k = j->answer.samples;
-    if (answerer_prompt(&j->answerer, prompt, err) < 0)
-        return -1;
-    Answer *answers = memory_zalloc((size_t)k, sizeof *answers);
-    const int32_t *ids = j->answerer.ids.data;
-    int64_t length = (int64_t)j->answerer.ids.count;
-    int status = generator_run(&j->answerer.generator, &ids, &length, 1, j->index, answers, NULL, NULL, err);
+    int64_t k = j->answer.samples, n = 0;
+    const int32_t **ids = memory_alloc((size_t)j->count, sizeof *ids);
+    int64_t *lengths = memory_alloc((size_t)j->count, sizeof *lengths);
+    Candidates **owners = memory_alloc((size_t)j->count, sizeof *owners);
+    for (int64_t i = 0; i < j->count; i++)
+        if (j->waiting[i].ids) {
+            ids[n] = j->waiting[i].ids;
+            lengths[n] = j->waiting[i].length;
+            owners[n++] = &j->waiting[i].candidates;
+        }
+    Answer *answers = memory_zalloc((size_t)(n * k), sizeof *answers);
+    int status = generator_run(&j->answerer.generator, ids, lengths, n, j->drawn, answers, NULL, NULL, err);
     Buffer text = {0};
-    for (int64_t i = 0; i < k; i++) {
+    for (int64_t i = 0; i < n * k; i++) {
         text.length = 0;
         /* An answer that was cut off or is empty teaches nothing. */
         if (status == 0 && answers[i].stopped && answers[i].count > 0 && (status = answerer_text(&j->answerer, &answers[i], &text, err)) == 0 && text.length > 0)
-            candidates_add(c, (Span){text.data, text.length}, 0);
+            candidates_add(owners[i / k], (Span){text.data, text.length}, 0);
         free(answers[i].tokens);
     }
+    j->drawn += (uint64_t)n;
     buffer_free(&text);
     free(answers);
+    free(owners);
+    free(lengths);
+    free(ids);
     return status;
 }
 
-static int score(Rejsample *j, const JsonValue *prompt, Candidates *c, Error *err)
+/* And their scores. */
+static int score(Rejsample *j, Error *err)
 {
     int status = 0;
-    for (size_t i = 0; i < c->count && status == 0; i++) {
-        JsonValue answer = {.type = JSON_STRING, .string = {c->texts[i], c->lengths[i]}};
-        status = scorer_add(&j->scorer, &(ChatInput){.messages = prompt, .answer = &answer}, err);
+    for (int64_t i = 0; i < j->count && status == 0; i++) {
+        Candidates *c = &j->waiting[i].candidates;
+        for (size_t k = 0; k < c->count && j->waiting[i].ids && status == 0; k++) {
+            JsonValue answer = {.type = JSON_STRING, .string = {c->texts[k], c->lengths[k]}};
+            status = scorer_add(&j->scorer, &(ChatInput){.messages = json_get(j->waiting[i].tree.root, "prompt"), .answer = &answer}, err);
+        }
     }
     if (status == 0)
         status = scorer_run(&j->scorer, err);
-    for (size_t i = 0; i < c->count && status == 0; i++)
-        c->scores[i] = j->scorer.scores[i];
+    size_t at = 0;
+    for (int64_t i = 0; i < j->count && status == 0; i++)
+        for (size_t k = 0; k < j->waiting[i].candidates.count && j->waiting[i].ids; k++)
+            j->waiting[i].candidates.scores[k] = j->scorer.scores[at++];
     scorer_clear(&j->scorer);
     return status;
 }
@@ -140,8 +166,9 @@ static void put_messages(Buffer *b, const JsonValue *prompt)
     }
 }
 
-static int write_choice(Rejsample *j, Document *d, const JsonValue *prompt, const Candidates *c, Error *err)
+static int write_choice(Rejsample *j, const JsonValue *record, const Candidates *c, Error *err)
 {
+    const JsonValue *prompt = json_get(record, "prompt"), *id = json_get(record, "id");
     size_t best = 0, worst = 0;
     for (size_t i = 1; i < c->count; i++) {
         best = c->scores[i] > c->scores[best] ? i : best;
@@ -152,11 +179,11 @@ static int write_choice(Rejsample *j, Document *d, const JsonValue *prompt, cons
         j->same++;
         return 0;
     }
-    Buffer *b = &d->out;
+    Buffer line = {0}, *b = &line;
     buffer_byte(b, '{');
-    if (d->fields[0].type == JSON_STRING || d->fields[0].type == JSON_INTEGER) {
+    if (json_is(id, JSON_STRING) || json_is(id, JSON_INTEGER)) {
         buffer_string(b, "\"id\":");
-        buffer_append(b, d->fields[0].raw.data, d->fields[0].raw.length);
+        json_write_value(b, id, -1);
         buffer_byte(b, ',');
     }
     if (j->pairs) {
@@ -181,30 +208,67 @@ static int write_choice(Rejsample *j, Document *d, const JsonValue *prompt, cons
         buffer_string(b, "}\n");
     }
     j->written++;
-    return writer_write(j->out, b->data, b->length, err);
+    int status = writer_write(j->out, b->data, b->length, err);
+    buffer_free(b);
+    return status;
+}
+
+/* Draws for what waits, scores it and writes it. */
+static int finish_waiting(Rejsample *j, Error *err)
+{
+    bool own = err && j->model && j->count > 0; /* without err only the memory goes */
+    int status = own ? draw(j, err) : 0;
+    if (status == 0 && own)
+        status = score(j, err);
+    for (int64_t i = 0; i < j->count; i++) {
+        Waiting *w = &j->waiting[i];
+        if (status == 0 && err)
+            status = write_choice(j, w->tree.root, &w->candidates, err);
+        candidates_free(&w->candidates);
+        json_free(&w->tree);
+        free(w->ids);
+    }
+    j->count = 0;
+    progress_set(j->progress, j->read);
+    return status;
+}
+
+static int take_prompt(Rejsample *j, const JsonValue *prompt, Waiting *w, Error *err)
+{
+    if (!j->model)
+        return error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
+    if (answerer_prompt(&j->answerer, prompt, err) < 0)
+        return -1;
+    w->length = (int64_t)j->answerer.ids.count;
+    if (w->length > j->answer.max_prompt)
+        return error_set(err, "a prompt of %" PRId64 " tokens (--max-prompt %" PRId64 ")", w->length, j->answer.max_prompt);
+    w->ids = (int32_t *)memory_copy((char *)j->answerer.ids.data, (size_t)w->length * sizeof *w->ids);
+    return 0;
 }
 
 static int take_record(void *context, Document *d, Error *err)
 {
     Rejsample *j = context;
-    JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
-    const JsonValue *record = json_field_tree(d->parser, &whole, err), *prompt = record ? json_get(record, "prompt") : NULL;
-    const JsonValue *scores = record ? json_get(record, "scores") : NULL;
-    Candidates c = {0};
-    int status = 0;
-    if (!record || !prompt)
-        status = record ? error_set(err, "no field 'prompt'") : -1;
-    else if (scores)
-        status = take_scored(record, &c, err);
-    else if (!j->model || !j->reward)
-        status = error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
-    else if ((status = draw(j, prompt, &c, err)) == 0)
-        status = score(j, prompt, &c, err);
-    status = status == 0 ? write_choice(j, d, prompt, &c, err) : DOCUMENT_MALFORMED;
-    candidates_free(&c);
-    j->index += status == 0;
-    progress_set(j->progress, j->index);
-    return status;
+    Waiting w = {0};
+    Buffer line = {0};
+    buffer_append(&line, d->raw.data, d->raw.length);
+    buffer_reserve(&line, READER_PADDING);
+    memset(line.data + line.length, 0, READER_PADDING);
+    int status = json_parse(&w.tree, "record", (Span){line.data, line.length}, err);
+    buffer_free(&line);
+    const JsonValue *prompt = status == 0 ? json_get(w.tree.root, "prompt") : NULL;
+    if (status == 0 && !prompt)
+        status = error_set(err, "no field 'prompt'");
+    if (status == 0)
+        status = json_get(w.tree.root, "scores") ? take_scored(w.tree.root, &w.candidates, err) : take_prompt(j, prompt, &w, err);
+    if (status < 0) {
+        candidates_free(&w.candidates);
+        json_free(&w.tree);
+        return DOCUMENT_MALFORMED;
+    }
+    j->waiting[j->count++] = w;
+    j->read++;
+    return j->count == j->room ? finish_waiting(j, err) : 0;
 }
 
 int main(int argc, char **argv)
@@ -236,7 +300,12 @@ int main(int argc, char **argv)
         plain.progress = "never";
         self.progress = progress_begin(&self.common, "prompts", 0);
         DocumentReader r = {.common = &plain, .files = set.operands, .text_optional = true, .emit = take_record, .context = &self};
+        self.room = self.answer.batch / self.answer.samples < 1 ? 1 : self.answer.batch / self.answer.samples;
+        self.waiting = memory_alloc((size_t)self.room, sizeof *self.waiting);
         status = document_run(&r, &err);
+        if (finish_waiting(&self, status == 0 ? &err : NULL) < 0)
+            status = -1;
+        free(self.waiting);
         progress_end(self.progress);
         document_report(&r);
         if (status < 0)
@@ -244,8 +313,8 @@ int main(int argc, char **argv)
         else
             status = writer_close(self.out, &err);
         if (status == 0)
-            message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", self.written, self.index, self.same);
-        const StatsItem items[] = {{"prompts", (double)self.index}, {"kept", (double)self.written}, {"without_choice", (double)self.same}};
+            message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", self.written, self.read, self.same);
+        const StatsItem items[] = {{"prompts", (double)self.read}, {"kept", (double)self.written}, {"without_choice", (double)self.same}};
         if (status == 0)
             status = stats_write(self.common.stats, items, 3, begin, &err);
     } else {

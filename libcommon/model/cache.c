@@ -22,6 +22,7 @@ int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t
     c->keys = memory_zalloc(layers, sizeof *c->keys);
     c->values = memory_zalloc(layers, sizeof *c->values);
     c->table_stride = (max_length + PAGE_TOKENS - 1) / PAGE_TOKENS + 1;
+    c->least_rows = 1;
     c->table_rows = max_batch;
     size_t cells = (size_t)(c->table_stride * max_batch);
     c->table = memory_alloc(cells, sizeof *c->table);
@@ -181,7 +182,7 @@ static int prefill_packed(KvCache *c, Slot *s, const int32_t *const *prompts, co
     Sequence **pointers = memory_alloc((size_t)count, sizeof *pointers);
     int64_t *last = memory_alloc((size_t)count, sizeof *last), at = 0;
     Batch b;
-    batch_new(&b, 1, rows);
+    batch_new(&b, 1, rows > c->least_rows ? rows : c->least_rows);
     int status = 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
         batch_place(&b, at, prompts[i], NULL, NULL, lengths[i], -1, 0, i);
@@ -223,17 +224,22 @@ int cache_prefill(KvCache *c, Slot *s, const int32_t *const *prompts, const int6
 
 int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *sequences, int64_t count, float *logits, Error *err)
 {
+    int64_t rows = count > c->least_rows ? count : c->least_rows;
+    Sequence **filled = memory_alloc((size_t)rows, sizeof *filled);
     Batch b;
-    batch_new(&b, 1, count);
+    batch_new(&b, 1, rows);
     int status = 0;
-    for (int64_t i = 0; i < count && status == 0; i++) {
-        if (sequences[i]->length == sequences[i]->page_count * PAGE_TOKENS)
+    for (int64_t i = 0; i < rows && status == 0; i++) {
+        int64_t from = i < count ? i : 0; /* the first sequence once more: it writes what is there already */
+        filled[i] = sequences[from];
+        if (i < count && sequences[i]->length == sequences[i]->page_count * PAGE_TOKENS)
             status = page_take(c, sequences[i], err);
-        b.tokens[i] = tokens[i];
-        b.positions[i] = (int32_t)sequences[i]->length++;
+        b.tokens[i] = tokens[from];
+        b.positions[i] = i < count ? (int32_t)sequences[i]->length++ : b.positions[0];
     }
     if (status == 0)
-        status = table_fill(c, sequences, count, err);
+        status = table_fill(c, filled, rows, err);
+    free(filled);
     if (status == 0)
         status = slot_load(s, &b, err);
     if (status == 0) {

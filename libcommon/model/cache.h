@@ -5,7 +5,9 @@
 
 #include "model/model.h"
 
-enum { PAGE_TOKENS = 64 };
+/* A product of a few rows sums in another order than one of many. A cache that is to give a sequence the same bits whatever else
+ * is decoded with it fills a pass up to DECODE_ROWS rows. */
+enum { PAGE_TOKENS = 64, DECODE_ROWS = 9 };
 
 typedef struct KvCache {
     Model *model;
@@ -15,6 +17,7 @@ typedef struct KvCache {
     /* Scratch of a step, host and device. */
     int32_t *table, *length, *device_table, *device_length;
     int64_t table_stride, table_rows;
+    int64_t least_rows; /* of a pass: 1, or DECODE_ROWS, which the owner sets and then opens the cache for */
 } KvCache;
 
 typedef struct Sequence {
@@ -35,7 +38,7 @@ void sequence_free(KvCache *c, Sequence *s);
  * last token of prompt i ([count, vocabulary], host). The slot is MODE_SCORE with room for the longest prompt. */
 int cache_prefill(KvCache *c, Slot *s, const int32_t *const *prompts, const int64_t *lengths, int64_t count, Sequence *sequences,
                   float *logits, Error *err);
-/* One token more for each of `count` sequences. The slot has room for as many rows. */
+/* One token more for each of `count` sequences. The slot and the logits have room for count or least_rows rows. */
 int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *sequences, int64_t count, float *logits, Error *err);
 
 /* Called by the layers. */

@@ -13,16 +13,17 @@ int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max
     if (g->options.batch < o->samples)
         g->options.batch = o->samples;
     g->max_length = max_prompt + o->max_tokens;
-    int64_t batch = g->options.batch, rows = max_prompt > 2048 ? max_prompt : 2048;
+    int64_t batch = g->options.batch, most = batch > DECODE_ROWS ? batch : DECODE_ROWS, rows = max_prompt > 2048 ? max_prompt : 2048;
     if (rows < batch)
         rows = batch;
-    if (cache_open(&g->cache, m, batch * (g->max_length + PAGE_TOKENS) + batch * (max_prompt + PAGE_TOKENS), g->max_length, batch, err) < 0 ||
+    if (cache_open(&g->cache, m, batch * (g->max_length + PAGE_TOKENS) + batch * (max_prompt + PAGE_TOKENS), g->max_length, most, err) < 0 ||
         slot_new(&g->slot, m, rows, MODE_SCORE, err) < 0) {
         generator_close(g);
         return -1;
     }
     sampler_open(&g->sampler, m->config.vocab_size);
-    g->logits = memory_alloc((size_t)(batch * m->config.vocab_size), sizeof *g->logits);
+    g->cache.least_rows = batch > 1 ? DECODE_ROWS : 1;
+    g->logits = memory_alloc((size_t)(most * m->config.vocab_size), sizeof *g->logits);
     return 0;
 }
 

@@ -387,6 +387,12 @@ static int read_config(Tokenizer *t, const char *folder, Error *err)
             free(eos);
             free(pad);
             t->chat_template = config_token(tree.root, "chat_template");
+            const JsonValue *named = json_get(tree.root, "chat_template"); /* or a list of them, by name */
+            for (size_t i = 0; json_is(named, JSON_ARRAY) && i < named->count && !t->chat_template; i++) {
+                const JsonValue *name = json_get(&named->items[i], "name");
+                if (json_is(name, JSON_STRING) && strcmp(name->string.data, "default") == 0)
+                    t->chat_template = config_token(&named->items[i], "template");
+            }
         }
         json_free(&tree);
     }
