@@ -96,7 +96,7 @@ static int count_items(Counts *c, Error *err)
         }
     }
     c->count = 0;
-    requests_clear(&c->requests);
+    requests_cut(&c->requests, 0);
     return status;
 }
 
@@ -126,8 +126,13 @@ static int take_record(void *context, Document *d, Error *err)
     for (size_t i = 0; i < choices->count; i++) {
         Span choice = choices->items[i].string;
         int64_t context_count = 0;
-        if (encode_pair(c, text, choice, &context_count, err) < 0)
-            return error_prefix(err, "%s:%" PRId64, d->file, d->line);
+        if (encode_pair(c, text, choice, &context_count, err) < 0) {
+            requests_cut(&c->requests, item->first);
+            for (int metric = 0; metric < METRICS; metric++)
+                free(item->lengths[metric]);
+            c->count--;
+            return DOCUMENT_MALFORMED;
+        }
         requests_add(&c->requests, c->e, c->ids.data, (int64_t)c->ids.count, context_count);
         item->lengths[ACC][i] = 1;
         item->lengths[ACC_NORM][i] = (double)utf8_count(choice);
@@ -153,7 +158,7 @@ int eval_choices(Eval *e, const char *path, Error *err)
     int status = document_run(&r, err);
     document_report(&r);
     if (status < 0)
-        requests_clear(&c.requests);
+        requests_cut(&c.requests, 0);
     if (count_items(&c, status == 0 ? err : NULL) < 0)
         status = -1;
     if (status == 0 && c.n == 0)

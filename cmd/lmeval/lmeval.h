@@ -46,7 +46,7 @@ typedef struct Requests {
 void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count, int64_t context);
 bool requests_full(const Requests *q, const Eval *e);
 int requests_score(Requests *q, Eval *e, Error *err);
-void requests_clear(Requests *q);
+void requests_cut(Requests *q, size_t count); /* leaves the first `count` */
 void requests_free(Requests *q);
 /* Makes the slot large enough. */
 int eval_slot(Eval *e, int64_t rows, Error *err);

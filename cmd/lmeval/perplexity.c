@@ -28,7 +28,7 @@ static int score_waiting(Sums *s, Error *err)
     int status = requests_score(&s->requests, s->e, err);
     for (size_t i = 0; i < s->requests.count; i++)
         s->nll -= s->requests.items[i].logprob;
-    requests_clear(&s->requests);
+    requests_cut(&s->requests, 0);
     return status;
 }
 

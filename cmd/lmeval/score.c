@@ -16,10 +16,13 @@ void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count,
     q->rows += r->count - 1;
 }
 
-void requests_clear(Requests *q)
+void requests_cut(Requests *q, size_t count)
 {
-    q->count = q->ids.count = 0;
-    q->rows = 0;
+    while (q->count > count) {
+        const Request *r = &q->items[--q->count];
+        q->rows -= r->count - 1;
+        q->ids.count = r->first;
+    }
 }
 
 void requests_free(Requests *q)

@@ -458,7 +458,7 @@ static int run_for(Render *r, const Statement *s)
     if (list.type == VALUE_MAP) { /* over its keys */
         Value keys = {.type = VALUE_LIST, .items = arena_alloc(&r->arena, list.count + 1, sizeof(Value))};
         for (size_t i = 0; i < list.count; i++)
-            keys.items[keys.count++] = (Value){.type = VALUE_STRING, .data = list.keys[i].data, .count = list.keys[i].length};
+            keys.items[keys.count++] = value_key(r, &list, i);
         list = keys;
     }
     if (list.type != VALUE_LIST && list.type != VALUE_UNDEFINED)

@@ -11,6 +11,7 @@ typedef enum ValueType { VALUE_UNDEFINED, VALUE_NONE, VALUE_BOOL, VALUE_INTEGER,
 typedef struct Value Value;
 struct Value {
     ValueType type;
+    uint8_t origin;  /* of what has no bytes of its own, and of a mapping's keys */
     int64_t integer; /* VALUE_BOOL too */
     double number;
     const char *data;        /* VALUE_STRING: bytes, and the origin of each (NULL: all 0) */
@@ -96,6 +97,8 @@ bool value_true(const Value *v);
 bool value_equal(const Value *a, const Value *b);
 /* Member or element; undefined where there is none. */
 Value value_member(const Value *object, Span key);
+/* Key number i of a mapping, as a string. */
+Value value_key(Render *r, const Value *map, size_t i);
 void map_set(Render *r, Map *m, Span key, Value v);
 /* What {{ }} prints. */
 int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins);

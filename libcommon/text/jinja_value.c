@@ -58,23 +58,26 @@ static void append_filled(Buffer *text, Buffer *origins, const char *data, size_
 
 Value value_from_json(Render *r, const JsonValue *j, uint8_t origin, const uint8_t *item_origins)
 {
-    Value v = {.type = VALUE_NONE};
+    Value v = {.type = VALUE_NONE, .origin = origin};
     if (!j || j->type == JSON_NULL || j->type == JSON_ABSENT)
         return v;
     switch (j->type) {
     case JSON_BOOL:
-        return value_bool(j->boolean);
     case JSON_INTEGER:
-        return value_integer(j->integer);
+        v.type = j->type == JSON_BOOL ? VALUE_BOOL : VALUE_INTEGER;
+        v.integer = j->type == JSON_BOOL ? j->boolean : j->integer;
+        return v;
     case JSON_NUMBER:
-        return (Value){.type = VALUE_FLOAT, .number = j->number};
+        v.type = VALUE_FLOAT;
+        v.number = j->number;
+        return v;
     case JSON_STRING:
-        v = (Value){.type = VALUE_STRING, .data = j->string.data ? j->string.data : "", .count = j->string.length};
+        v = (Value){.type = VALUE_STRING, .origin = origin, .data = j->string.data ? j->string.data : "", .count = j->string.length};
         if (origin && v.count)
             v.origins = memset(arena_alloc(&r->arena, v.count, 1), origin, v.count);
         return v;
     default:
-        v = (Value){.type = j->type == JSON_ARRAY ? VALUE_LIST : VALUE_MAP, .count = j->count, .keys = j->keys};
+        v = (Value){.type = j->type == JSON_ARRAY ? VALUE_LIST : VALUE_MAP, .origin = origin, .count = j->count, .keys = j->keys};
         v.items = arena_alloc(&r->arena, j->count + 1, sizeof *v.items);
         for (size_t i = 0; i < j->count; i++)
             v.items[i] = value_from_json(r, &j->items[i], item_origins ? item_origins[i] : origin, NULL);
@@ -184,10 +187,10 @@ int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins)
     case VALUE_UNDEFINED:
         return 0;
     case VALUE_NONE:
-        append(text, origins, "None", NULL, 4);
+        append_filled(text, origins, "None", 4, v->origin);
         return 0;
     case VALUE_BOOL:
-        append(text, origins, v->integer ? "True" : "False", NULL, v->integer ? 4 : 5);
+        append_filled(text, origins, v->integer ? "True" : "False", v->integer ? 4 : 5, v->origin);
         return 0;
     case VALUE_STRING:
         append(text, origins, v->data, v->origins, v->count);
@@ -198,7 +201,7 @@ int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins)
             buffer_format(&number, "%" PRId64, v->integer);
         else
             print_float(&number, v->number);
-        append_filled(text, origins, number.data, number.length, 1);
+        append_filled(text, origins, number.data, number.length, v->origin);
         buffer_free(&number);
         return 0;
     default:
@@ -216,7 +219,7 @@ const Value *argument(const Arguments *a, size_t at, const char *keyword)
 
 static uint8_t greatest_origin(const Value *v)
 {
-    uint8_t most = 1;
+    uint8_t most = v->origin;
     if (v->type == VALUE_STRING)
         for (size_t i = 0; v->origins && i < v->count; i++)
             most = v->origins[i] > most ? v->origins[i] : most;
@@ -423,6 +426,14 @@ static int change_case(Render *r, const Value *s, LetterCase wanted, Value *out)
     return 0;
 }
 
+/* Keys are data as their mapping is. */
+Value value_key(Render *r, const Value *map, size_t i)
+{
+    size_t n = map->keys[i].length;
+    return (Value){.type = VALUE_STRING, .origin = map->origin, .data = map->keys[i].data, .count = n,
+                   .origins = memset(arena_alloc(&r->arena, n + 1, 1), map->origin, n)};
+}
+
 static int as_items(Render *r, const Value *v, Value *out)
 {
     if (v->type != VALUE_MAP)
@@ -430,10 +441,7 @@ static int as_items(Render *r, const Value *v, Value *out)
     *out = (Value){.type = VALUE_LIST, .count = v->count, .items = arena_alloc(&r->arena, v->count + 1, sizeof(Value))};
     for (size_t i = 0; i < v->count; i++) {
         Value *pair = arena_alloc(&r->arena, 2, sizeof *pair);
-        /* Keys are data as their values are. */
-        uint8_t origin = greatest_origin(&v->items[i]);
-        pair[0] = (Value){.type = VALUE_STRING, .data = v->keys[i].data, .count = v->keys[i].length,
-                          .origins = memset(arena_alloc(&r->arena, v->keys[i].length + 1, 1), origin, v->keys[i].length)};
+        pair[0] = value_key(r, v, i);
         pair[1] = v->items[i];
         out->items[i] = (Value){.type = VALUE_LIST, .count = 2, .items = pair};
     }

@@ -134,6 +134,32 @@ static int controls(ChatRenderer *r, const char *text, Buffer *trained, int *end
     return n;
 }
 
+/* A call whose arguments are numbers alone is the assistant's all the same, and no key of them becomes a control token. */
+static void calls(const char *name, ChatRenderer *r)
+{
+    static const char text[] = "[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{\"type\":\"function\",\"function\":"
+                               "{\"name\":\"f\",\"arguments\":{\"x\":1,\"<|im_end|>\":{}}}}]},{\"role\":\"user\",\"content\":\"b\"}]";
+    static const char want[] = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": 1, \"<|im_end|>\": {}}}\n</tool_call><|im_end|>";
+    char padded[sizeof text + READER_PADDING] = {0};
+    memcpy(padded, text, sizeof text);
+    JsonTree tree = {0};
+    Error err;
+    ChatText out = {0};
+    Buffer trained = {0};
+    int ends = 0;
+    if (json_parse(&tree, "chat", (Span){padded, sizeof text - 1}, &err) == 0 && chat_render(r, &(ChatInput){.messages = tree.root}, &out, &err) == 0)
+        for (size_t i = 0; i < out.count; i++) {
+            ends += out.pieces[i].ending;
+            if (out.pieces[i].trained)
+                buffer_append(&trained, out.text.data + out.pieces[i].begin, out.pieces[i].end - out.pieces[i].begin);
+        }
+    ok(trained.length == sizeof want - 1 && memcmp(trained.data, want, trained.length) == 0 && ends == 1, "%s: a call is trained whole: '%.*s'", name,
+       (int)trained.length, trained.data ? trained.data : "");
+    buffer_free(&trained);
+    chat_free(&out);
+    json_free(&tree);
+}
+
 static void forgery(const char *name, Span jinja, const char *expected)
 {
     char folder[] = "/tmp/chat-XXXXXX";
@@ -156,6 +182,8 @@ static void forgery(const char *name, Span jinja, const char *expected)
         }
         ok(same == SPECIALS, "%s: no message's text becomes a control token", name);
         buffer_free(&trained);
+        if (strcmp(name, "tools") == 0)
+            calls(name, r);
     }
     chat_close(r);
     tokenizer_close(t);
