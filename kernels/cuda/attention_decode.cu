@@ -210,9 +210,9 @@ template <typename T, typename C> __global__ void decode_join(T *out, int64_t ld
 
 template <typename T, typename C> static void decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cache, Decode<C> a, int heads)
 {
-    float *parts = (float *)cuda_stream(s)->workspace;
+    float *parts = (float *)cuda_stream(s)->parts;
     /* As many sequences at a time as have room for their parts. */
-    int64_t room = WORKSPACE_BYTES / ((int64_t)heads * a.chunks * (a.d + 2) * (int64_t)sizeof(float));
+    int64_t room = PARTS_BYTES / ((int64_t)heads * a.chunks * (a.d + 2) * (int64_t)sizeof(float));
     cuda_check(room > 0, "attention_decode", "heads");
     Tensor pages[] = {{(void *)cache->keys, NULL, cache->dtype, 1, 0, 0}, {(void *)cache->values, NULL, cache->dtype, 1, 0, 0}};
     bool vector = vector_width(cache->dtype, a.d, pages, 2) > 1;

@@ -57,8 +57,8 @@ template <int N, typename Term> static void column_sums(Stream *s, const char *o
     if (slab < SLAB_ROWS)
         slab = SLAB_ROWS;
     int64_t slabs = (rows + slab - 1) / slab;
-    cuda_check(slabs * cols * (int64_t)sizeof(float) <= WORKSPACE_BYTES, operation, "more than 131072 columns");
-    float *part = (float *)cuda_stream(s)->workspace;
+    cuda_check(slabs * cols * (int64_t)sizeof(float) <= PARTS_BYTES, operation, "more than 131072 columns");
+    float *part = (float *)cuda_stream(s)->parts;
     auto parts = column_parts<Term, N>;
     LAUNCH(parts, dim3(blocks_of(cols / N, 32).x, (unsigned)slabs), dim3(32, COLUMN_LANES), 0, cuda_stream(s)->stream, part, term, rows, cols,
            slab);

@@ -31,16 +31,16 @@ struct CudaState {
     Product *product;
 };
 
-/* A stream owns its workspace, so that a product has the same bits whatever other streams do. The kernels keep partial sums
- * there too: operations of one stream follow one another. */
+/* A stream owns its workspace, so that a product has the same bits whatever other streams do, and room for the kernels' partial
+ * sums: operations of one stream follow one another. */
 struct CudaStream {
     Stream base;
     cudaStream_t stream;
-    void *workspace;
+    void *workspace, *parts;
     const char *reason, *what; /* the first failure since the last wait and its operation; NULL: none */
 };
 
-enum { WORKSPACE_BYTES = PRODUCT_WORKSPACE_BYTES };
+enum { PARTS_BYTES = 32 << 20 };
 
 static inline CudaStream *cuda_stream(Stream *s)
 {

@@ -68,6 +68,7 @@ static void stream_free(Stream *s)
     if (c->stream)
         cudaStreamDestroy(c->stream);
     cudaFree(c->workspace);
+    cudaFree(c->parts);
     free(c);
 }
 
@@ -76,7 +77,7 @@ static Stream *stream_new(Device *d)
     CudaStream *s = (CudaStream *)memory_zalloc(1, sizeof *s);
     s->base.device = d;
     if (cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking) != cudaSuccess ||
-        cudaMalloc(&s->workspace, PRODUCT_WORKSPACE_BYTES) != cudaSuccess) {
+        cudaMalloc(&s->workspace, PRODUCT_WORKSPACE_BYTES) != cudaSuccess || cudaMalloc(&s->parts, PARTS_BYTES) != cudaSuccess) {
         cudaGetLastError();
         stream_free(&s->base);
         return NULL;

@@ -96,10 +96,10 @@ __global__ void embedding_gather(float *dtable, int64_t ldt, const float *dout, 
 void cuda_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens)
 {
     cuda_check(dout.cols == dtable.cols && dtable.dtype == DTYPE_F32 && dout.dtype == DTYPE_F32, "embedding_backward", "shapes or types");
-    cuda_check(dout.rows * 2 * (int64_t)sizeof(int32_t) <= WORKSPACE_BYTES, "embedding_backward", "more than 4194304 tokens");
+    cuda_check(dout.rows * 2 * (int64_t)sizeof(int32_t) <= PARTS_BYTES, "embedding_backward", "more than 4194304 tokens");
     if (dout.rows == 0)
         return;
-    int32_t *next = (int32_t *)cuda_stream(s)->workspace, *first = next + dout.rows;
+    int32_t *next = (int32_t *)cuda_stream(s)->parts, *first = next + dout.rows;
     LAUNCH(embedding_links, blocks_of(dout.rows, WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, next, first, tokens, (int32_t)dout.rows);
     cuda_launched(s, "embedding_backward");
     Tensor both[] = {dtable, dout};

@@ -52,8 +52,8 @@ void cuda_sum_squares(Stream *s, double *sum, Tensor x)
     int64_t n = x.rows * x.cols, pieces = (n + PIECE - 1) / PIECE;
     if (n == 0)
         return;
-    cuda_check(pieces * (int64_t)sizeof(double) <= WORKSPACE_BYTES, "sum_squares", "more than 6.8e10 numbers");
-    double *part = (double *)cuda_stream(s)->workspace;
+    cuda_check(pieces * (int64_t)sizeof(double) <= PARTS_BYTES, "sum_squares", "more than 6.8e10 numbers");
+    double *part = (double *)cuda_stream(s)->parts;
     BY_VECTOR(vector_width(DTYPE_F32, n, &x, 1), float, N, {
         auto kernel = piece_squares<N>;
         LAUNCH(kernel, dim3((unsigned)pieces), dim3(THREADS), 0, cuda_stream(s)->stream, part, f32(x), n);

@@ -54,10 +54,10 @@ static void test_elementwise(const char *on)
 static void test_matmul(const char *on)
 {
     static const int shapes[][3] = {{1, 64, 64}, {5, 33, 17}, {64, 64, 64}, {70, 100, 130}, {33, 16, 300}, {9, 50, 1}, {513, 1000, 700}};
-    for (int bf16 = 0; bf16 < 3; bf16++) {
+    for (int pair = 0; pair < 4; pair++) {
         double worst = 0;
         int cases = 0;
-        Dtype in = types[bf16 > 0], out = types[bf16 > 1];
+        Dtype in = types[pair & 1], out = types[pair >> 1];
         for (size_t c = 0; c < sizeof shapes / sizeof *shapes - !large; c++)
             for (int form = 0; form < 16; form++, cases++) {
                 int m = shapes[c][0], n = shapes[c][1], k = shapes[c][2], pad = form & 8 ? 3 : 0;
