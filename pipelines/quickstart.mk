@@ -120,9 +120,11 @@ $W/sweep/done: $W/mix/manifest.json $(HERE)sweep
 	$(call say,sweep,$(words $(SWEEP)) budgets)
 	@SEED=$(SEED) SEQ=$(SEQ) VOCAB=$(VOCAB) HEAD_DIM=$(HEAD_DIM) VAL='$(VAL)' bash $(HERE)sweep $W $(SWEEP)
 	@touch $@
+# A fit that fails does not stop the road: pre-training then takes the published law and says so.
+LAW = scalefit isoflop --tolerance 0.3 --budget $(MAIN) $W/sweep/*/log.jsonl
 $W/law.json: $W/sweep/done
-	@scalefit isoflop --json --tolerance 0.3 --budget $(MAIN) --plot $W/isoflop.svg $W/sweep/*/log.jsonl > $@
-	@scalefit isoflop -q --tolerance 0.3 --budget $(MAIN) $W/sweep/*/log.jsonl | tee $W/law.txt
+	@$(LAW) --json --plot $W/isoflop.svg > $@ 2> $W/law.err || echo '{}' > $@
+	@{ cat $W/law.err; $(LAW) -q 2> /dev/null || true; } | tee $W/law.txt
 
 # 5. Pre-training at the predicted size, then two stages of longer contexts with RoPE's base raised.
 $W/pretrain/done: $W/law.json $(HERE)pretrain
@@ -180,8 +182,10 @@ $W/%/sft/done: $W/%/best.jsonl
 	@sft --model $W/$($*_FROM) --epochs 3 --lr 6e-4 $(TRAIN) -o $(@D) $T/sft.jsonl $<
 $W/round-1/done $W/round-2/done: $W/%/done: $W/%/sft/done $W/%/preferences.jsonl
 	$(call say,$*,dpo)
-	@dpo --model $W/$*/sft --epochs 1 --lr 5e-5 $(TRAIN) -o $W/$*/dpo $W/$*/preferences.jsonl
-	@rm -rf $W/$*/final && cp -r $W/$*/dpo/final $W/$*/final && touch $@
+	@last=dpo; if [ -s $W/$*/preferences.jsonl ]; then \
+	    dpo --model $W/$*/sft --epochs 1 --lr 5e-5 $(TRAIN) -o $W/$*/dpo $W/$*/preferences.jsonl; \
+	else last=sft; echo "$*: the answers give no preferences; dpo is left out"; fi; \
+	rm -rf $W/$*/final && cp -r $W/$*/$$last/final $W/$*/final && touch $@
 
 # 7. Evaluation: one table from base to the last round.
 $W/eval-%.jsonl: $W/%/done $T/test.jsonl
