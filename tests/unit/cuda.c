@@ -259,7 +259,8 @@ static void test_optimizer(const char *on)
         twin_send(v);
         double want = 3, got[2] = {3, 3}, *there = gpu->alloc(gpu, sizeof got);
         gpu->copy(stream, there, got, sizeof got, COPY_TO_DEVICE);
-        cpu->ops->sum_squares(host, &want, g.here);
+        for (int64_t i = 0; i < n; i++) /* in double: the CPU's f32 pieces are less exact than the GPU's */
+            want += (double)((float *)g.here.data)[i] * (double)((float *)g.here.data)[i];
         gpu->ops->sum_squares(stream, there, g.there), gpu->ops->sum_squares(stream, there + 1, g.there);
         gpu->copy(stream, got, there, sizeof got, COPY_TO_HOST);
         gpu->stream_wait(stream, NULL);
@@ -273,7 +274,7 @@ static void test_optimizer(const char *on)
         step = worse(worse(difference(p), difference(m)), worse(difference(v), step));
         twin_free(p), twin_free(g), twin_free(m), twin_free(v);
     }
-    ok(squares < tolerance(DTYPE_F32) && same, "%s: sum_squares: worst relative difference %.2g, the same bits a second time", on, squares);
+    ok(squares < 1e-6 && same, "%s: sum_squares: worst relative difference from a sum in double %.2g, the same bits a second time", on, squares);
     ok(step < tolerance(DTYPE_F32), "%s: three steps of adamw: worst relative difference %.2g", on, step);
 }
 
