@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/stop.h"
 #include "model/folder.h"
 
 int posttrain_check(const PostTrain *p)
@@ -47,6 +48,7 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
 
 int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *const *files, Error *err)
 {
+    stop_install(); /* a signal while things are loaded is answered after the first step */
     char *folder = folder_resolve(p->model_path, err);
     p->device = folder ? device_open(p->common.device, (int)p->common.threads, err) : NULL;
     int status = p->device ? 0 : -1;

@@ -48,6 +48,7 @@ killed() {
             runs=$((runs + 1))
             equal "$T/killed" "$T/whole" || wrong=$((wrong + 1))
             rm -rf "$T/killed"
+            span=$((span * 3 / 4 + 1))
         else
             wrong=$((wrong + 1))
             break
