@@ -5,12 +5,14 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/stop.h"
 #include "base/thread.h"
 #include "curves.h"
 #include "data/samples.h"
 #include "kernels/profile.h"
 #include "model/folder.h"
 #include "model/head.h"
+#include "mix.h"
 #include "sources.h"
 #include "stages.h"
 #include "train/loop.h"
@@ -19,7 +21,7 @@
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
-    const char *model_config, *init, *tokenizer, *watch, *plot;
+    const char *model_config, *init, *tokenizer, *mix_file, *watch, *plot;
     OptionList data, val, batch_ramp, length_ramp, phases;
     int64_t sequence_length, batch_tokens, tokens, micro_batch, eval_tokens;
     int64_t tp, cp, pp, dp;
@@ -37,6 +39,7 @@ typedef struct Trainer {
     Model model;
     Sources sources, held_out;
     Stages stages;
+    Mix mix; /* the first rank's */
     Slot slot;
     /* Of the stage that the run is in: */
     const Stage *stage;
@@ -70,6 +73,7 @@ static const Option options[] = {
     {"batch-ramp", 0, OPTION_LIST, &self.batch_ramp, "N:B", "after N tokens of the run steps have B (repeatable)", 0, 0, 0},
     {"length-ramp", 0, OPTION_LIST, &self.length_ramp, "N:T", "after N tokens samples have T (repeatable)", 0, 0, 0},
     {"phase", 0, OPTION_LIST, &self.phases, "N:MIX", "after N tokens the mix is NAME=WEIGHT,… (repeatable)", 0, 0, 0},
+    {"mix-file", 0, OPTION_STRING, &self.mix_file, "FILE", "weights by source as a JSON object, read again whenever it changes", 0, 0, 0},
     OPTION_MORE_HEADING("looking at a log:"),
     {"watch", 0, OPTION_STRING, &self.watch, "LOG", "show the curve of a run or its log until it ends, and train nothing", 0, 0, 0},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw the runs or logs named as operands, .svg or .png", 0, 0, 0},
@@ -90,7 +94,7 @@ static const Option options[] = {
 };
 
 /* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. */
-static const char *const free_options[] = {"profile", "eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", "micro-batch", NULL};
+static const char *const free_options[] = {"profile", "eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", "micro-batch", "mix-file", NULL};
 
 /* Samples done … done+n of `all` are one pass; passes go round the ranks, so that a sample's step is its number's, whatever the
  * grid. Returns n, 0 where the pass is another rank's. */
@@ -116,16 +120,45 @@ static void fill_batch(Trainer *t, int64_t first, int64_t n)
     }
 }
 
+static void leave(Trainer *t)
+{
+    if (t->stage) {
+        dealer_close(&t->dealer);
+        batch_free(&t->batch);
+    }
+    t->stage = NULL;
+}
+
+/* Changes of the mix that rule from this step on: the first rank reads them, all follow. */
+static int mix_follow(Trainer *t, int64_t step, Error *err)
+{
+    size_t n = t->sources.count;
+    double *values = memory_zalloc(n + 2, sizeof *values); /* is there one, from which step, the weights */
+    int status = 0;
+    do {
+        const MixChange *change = t->grid->rank == 0 ? mix_next(&t->mix, step) : NULL;
+        values[0] = change != NULL;
+        if (change) {
+            values[1] = (double)change->step;
+            memcpy(values + 2, change->weights, n * sizeof *values);
+        }
+        status = comm_broadcast(&t->grid->world, values, (n + 2) * sizeof *values, 0, err);
+        if (status == 0 && values[0] > 0) {
+            leave(t);
+            stages_mix(&t->stages, (int64_t)values[1], values + 2, &t->sources);
+        }
+    } while (status == 0 && values[0] > 0);
+    free(values);
+    return status;
+}
+
 /* Makes the stage of a step the current one. */
 static void enter(Trainer *t, int64_t step)
 {
     const Stage *stage = stages_at(&t->stages, step);
     if (stage == t->stage)
         return;
-    if (t->stage) {
-        dealer_close(&t->dealer);
-        batch_free(&t->batch);
-    }
+    leave(t);
     t->stage = stage;
     t->micro_batch = stage_pass(stage, t->o->micro_batch, t->grid->extent[GRID_DP]);
     dealer_open(&t->dealer, stage, &t->sources);
@@ -136,6 +169,8 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
 {
     Trainer *t = context;
     if (t->o->profile && t->grid->rank == 0 && profile_begin(m->device, err) < 0)
+        return -1;
+    if (t->o->mix_file && mix_follow(t, step, err) < 0)
         return -1;
     enter(t, step);
     int64_t all = t->stage->samples, first = (step - t->stage->first_step) * all, passes = 0;
@@ -260,7 +295,9 @@ static int dry_run(const Pretrain *p, const Model *m, const Grid *g, Error *err)
     printf("gradients             %14.1f MB\n", 4 * n / 1e6);
     printf("optimiser states      %14.1f MB\n", 8 * n / 1e6);
     printf("activations           %14.1f MB\n", activations / 1e6);
-    printf("memory in all         %14.1f MB\n", (16 * n + activations) / 1e6);
+    double copy = p->train.save_every > 0 ? 12 * n : 0;
+    printf("copy for checkpoints  %14.1f MB\n", copy / 1e6);
+    printf("memory in all         %14.1f MB\n", (16 * n + activations + copy) / 1e6);
     if (p->train.peak_flops > 0)
         printf("time at 50 %% of peak  %14.1f s\n", flops / p->train.peak_flops / 0.5);
     for (size_t i = 0; i < s.count && s.count > 1; i++)
@@ -281,6 +318,8 @@ static int sizes(Pretrain *p, Error *err)
         return error_set(err, "--data is needed");
     if (!p->tokens == !p->train.steps)
         return error_set(err, "one of --tokens and --steps is needed");
+    if (p->mix_file && p->phases.count > 0)
+        return error_set(err, "--mix-file and --phase both rule the mix: give one");
     if (p->rope_theta > 0 && !p->init)
         return error_set(err, "--rope-theta goes with --init; a new model says it in its configuration");
     if (p->batch_tokens == 0)
@@ -333,7 +372,8 @@ static int trainer_open(Trainer *t, Error *err)
     int64_t ranks = t->grid->extent[GRID_DP], vocabulary = t->model.config.vocab_size;
     StagePlan plan = plan_of(p);
     if (sources_open(&t->sources, &p->data, "data", p->longest, vocabulary, err) < 0 || sources_open(&t->held_out, &p->val, "val", p->longest, vocabulary, err) < 0 ||
-        stages_open(&t->stages, &plan, &t->sources, err) < 0)
+        stages_open(&t->stages, &plan, &t->sources, err) < 0 ||
+        (p->mix_file && t->grid->rank == 0 && mix_open(&t->mix, p->mix_file, p->common.output, &t->sources, err) < 0))
         return -1;
     for (size_t i = 0; i < t->stages.count; i++)
         if (ranks > t->stages.items[i].samples)
@@ -343,10 +383,8 @@ static int trainer_open(Trainer *t, Error *err)
 
 static void trainer_close(Trainer *t)
 {
-    if (t->stage) {
-        dealer_close(&t->dealer);
-        batch_free(&t->batch);
-    }
+    leave(t);
+    mix_close(&t->mix);
     slot_free(&t->slot);
     stages_close(&t->stages);
     sources_close(&t->sources);
@@ -359,6 +397,7 @@ static void trainer_close(Trainer *t)
 static int rank_main(void *context, Grid *grid)
 {
     Pretrain *p = context;
+    stop_install(); /* a signal while things are loaded is answered after the first step */
     Trainer t = {.o = p, .grid = grid};
     Error err;
     int status;

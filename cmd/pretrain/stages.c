@@ -132,7 +132,7 @@ int stages_open(Stages *s, const StagePlan *p, const Sources *sources, Error *er
     while (p->tokens ? at < p->tokens : step < p->steps) {
         s->items = memory_realloc(s->items, s->count + 1, sizeof *s->items);
         Stage *stage = &s->items[s->count++], *before = s->count > 1 ? stage - 1 : NULL;
-        *stage = (Stage){.first_step = step, .first_token = at};
+        *stage = (Stage){.first_step = step};
         int64_t next = stage_make(stage, p, at, sources, err), batch = stage->samples * stage->sequence_length;
         if (next < 0)
             return -1;
@@ -158,6 +158,28 @@ void stages_close(Stages *s)
     }
     free(s->items);
     *s = (Stages){0};
+}
+
+void stages_mix(Stages *s, int64_t step, const double *weights, const Sources *sources)
+{
+    size_t k = (size_t)(stages_at(s, step) - s->items), n = sources->count;
+    int64_t into = step - s->items[k].first_step;
+    if (into > 0) {
+        s->items = memory_realloc(s->items, s->count + 1, sizeof *s->items);
+        memmove(&s->items[k + 1], &s->items[k], (s->count - k) * sizeof *s->items);
+        s->count++;
+        Stage *before = &s->items[k], *after = &s->items[++k];
+        after->first_step = step;
+        after->steps -= into;
+        after->weights = memory_alloc(n, sizeof *after->weights);
+        after->used = memory_alloc(n, sizeof *after->used);
+        before->steps = into;
+    }
+    for (size_t i = k; i < s->count; i++) {
+        memcpy(s->items[i].weights, weights, n * sizeof *weights);
+        if (i > 0)
+            use(&s->items[i], &s->items[i - 1], sources);
+    }
 }
 
 const Stage *stages_at(const Stages *s, int64_t step)

@@ -8,10 +8,10 @@
 #include "sources.h"
 
 typedef struct Stage {
-    int64_t first_step, steps, first_token; /* of the run */
-    int64_t sequence_length, samples;       /* tokens a sample, samples a step */
-    double *weights;                        /* [sources] of the mix; 0: the source rests */
-    int64_t *used;                          /* [sources] tokens that earlier stages took */
+    int64_t first_step, steps;        /* of the run */
+    int64_t sequence_length, samples; /* tokens a sample, samples a step */
+    double *weights;                  /* [sources] of the mix; 0: the source rests */
+    int64_t *used;                    /* [sources] tokens that earlier stages took */
 } Stage;
 
 typedef struct Stages {
@@ -29,6 +29,8 @@ typedef struct StagePlan {
 /* Without sources (a dry run) no weights are made. */
 int stages_open(Stages *s, const StagePlan *p, const Sources *sources, Error *err);
 void stages_close(Stages *s);
+/* From step `step` on the sources are mixed so; what follows is the same but for that. Stages move. */
+void stages_mix(Stages *s, int64_t step, const double *weights, const Sources *sources);
 const Stage *stages_at(const Stages *s, int64_t step);
 int64_t stages_longest(const Stages *s);      /* sequence */
 /* Samples a pass may have: no more than `most`, or where that is 0 as many as fit 4096 tokens; and no more than there are. */

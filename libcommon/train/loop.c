@@ -195,6 +195,8 @@ static int finish(Loop *l, Error *err)
 {
     if (!first_rank(l))
         return 0;
+    if (checkpoint_settle(&l->checkpoints, true, err) < 0)
+        warn_of_checkpoint(err); /* the final model matters more */
     if (l->o->patience > 0 && l->state.best > 0 && restore_best(l, err) < 0)
         return -1;
     if (l->average.count > 0 && keep_average(l, err) < 0)
@@ -284,7 +286,7 @@ static int run_steps(Loop *l, Error *err)
         bool end = s == l->o->steps || patience_over(l);
         stop &= !end;
         if (stop || (l->o->save_every > 0 && (end || s % l->o->save_every == 0))) {
-            if (save(l, stop || end, err) < 0)
+            if (save(l, stop, err) < 0)
                 return -1;
         } else if (checkpoint_settle(&l->checkpoints, false, err) < 0) {
             warn_of_checkpoint(err);

@@ -43,6 +43,30 @@ is "a source goes on where the phase before left it" "$(losses "$T/goes")" "$(lo
 fails 1 "phase 0:c=1: 'c=1' is no NAME=WEIGHT" "a phase that names no source" $P --steps 9 --data a:"$T/a" --phase 0:c=1 -o "$T/x"
 fails 1 "the weight of a must be a positive number" "a weight that is none" $P --steps 9 --data a:"$T/a" --phase 0:a=-1 -o "$T/y"
 
+# A mix that changes while the run goes on, which a kill interrupts; a run that begins with its record is the same.
+echo '{"a":3,"b":1}' >"$T/mix.json"
+M="$P --steps 600 --save-every 5 --data a:$T/a --data b:$T/b --mix-file $T/mix.json"
+$M -o "$T/mixed" &
+pid=$!
+for i in $(seq 400); do [ -e "$T/mixed/latest" ] && break; sleep 0.02; done
+echo '{"a":1,"b":4}' >"$T/mix.new" && mv "$T/mix.new" "$T/mix.json"
+for i in $(seq 400); do [ "$(grep -c . "$T/mixed/mix.jsonl" 2>/dev/null)" = 2 ] && break; sleep 0.02; done
+echo '{"a":1,"c":4}' >"$T/mix.new" && mv "$T/mix.new" "$T/mix.json"
+sleep 0.05
+kill -9 $pid 2>/dev/null
+wait $pid 2>/dev/null
+like "a mix file that does not fit is named" "$($M -o "$T/mixed" 2>&1)" "mix.json: 'c' is the name of no --data; the mix stays as it is"
+like "each change is recorded" "$(tr '\n' ' ' <"$T/mixed/mix.jsonl")" '^\{"step":0,"mix":\{"a":3,"b":1\}\} \{"step":[0-9]+,"mix":\{"a":1,"b":4\}\} $'
+mkdir "$T/again"
+cp "$T/mixed/mix.jsonl" "$T/again"
+$M --dp 1 -o "$T/again" 2>/dev/null
+same "a run that was killed is the run that begins with its record" "$T/mixed/final/model.safetensors" "$T/again/final/model.safetensors"
+mkdir "$T/mixed2"
+cp "$T/mixed/mix.jsonl" "$T/mixed2"
+$M --dp 2 -o "$T/mixed2" 2>/dev/null
+is "all ranks follow" "$(losses "$T/mixed2" 600 | awk -v other="$(losses "$T/mixed" 600)" '{ n = split(other, o, " "); for (i = 1; i <= 60; i++) { d = $i / o[i] - 1; d = d < 0 ? -d : d; if (d > most) most = d } print (n == 600 && NF == 600 && most < 1e-4 ? "equal" : "apart " most) }')" "equal"
+fails 2 "both rule the mix" "a mix file beside phases" $M --phase 0:a=1 -o "$T/x"
+
 # Averaged weights.
 S="$P --schedule wsd --min-lr 0 --decay-share 0.5 --steps 20 --data $T/a"
 $S --average-every 20 -o "$T/one"

@@ -1,0 +1,148 @@
+#include "mix.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "io/json.h"
+#include "io/stream.h"
+
+static double *weights_read(const Sources *sources, const JsonValue *object, const char *name, Error *err)
+{
+    double *weights = memory_zalloc(sources->count, sizeof *weights), sum = 0;
+    int status = json_is(object, JSON_OBJECT) ? 0 : error_set(err, "%s: not an object of weights by source", name);
+    for (size_t i = 0; status == 0 && i < object->count; i++) {
+        const char *key = object->keys[i].data;
+        double weight = json_is(&object->items[i], JSON_NUMBER) ? object->items[i].number : -1;
+        size_t k = 0;
+        while (k < sources->count && strcmp(sources->items[k].name, key) != 0)
+            k++;
+        if (k == sources->count)
+            status = error_set(err, "%s: '%s' is the name of no --data", name, key);
+        else if (!(weight >= 0) || weight > 1e12)
+            status = error_set(err, "%s: the weight of '%s' is no number from 0", name, key);
+        else
+            sum += weights[k] = weight;
+    }
+    if (status == 0 && !(sum > 0))
+        status = error_set(err, "%s: no source has a weight", name);
+    if (status == 0)
+        return weights;
+    free(weights);
+    return NULL;
+}
+
+static void change_add(Mix *m, int64_t step, double *weights)
+{
+    m->changes = memory_realloc(m->changes, m->count + 1, sizeof *m->changes);
+    m->changes[m->count++] = (MixChange){step, weights};
+}
+
+/* {"step":N,"mix":{…}} */
+static int line_read(Mix *m, Span line, Error *err)
+{
+    JsonTree tree = {0};
+    int status = json_parse(&tree, m->record, line, err);
+    const JsonValue *step = status == 0 ? json_get(tree.root, "step") : NULL, *mix = status == 0 ? json_get(tree.root, "mix") : NULL;
+    if (status == 0 && (!json_is(step, JSON_INTEGER) || step->integer < 0 || (m->count && step->integer < m->changes[m->count - 1].step)))
+        status = error_set(err, "%s: no steps in their order", m->record);
+    double *weights = status == 0 ? weights_read(m->sources, mix, m->record, err) : NULL;
+    if (weights)
+        change_add(m, step->integer, weights);
+    json_free(&tree);
+    return weights ? 0 : -1;
+}
+
+int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, Error *err)
+{
+    *m = (Mix){.file = file, .record = memory_format("%s/mix.jsonl", run), .sources = sources};
+    if (access(file, R_OK) != 0)
+        return error_set(err, "%s:", file);
+    if (access(m->record, F_OK) != 0)
+        return 0;
+    Reader *r = reader_open(m->record, err);
+    if (!r)
+        return -1;
+    int64_t end = 0;
+    Span line;
+    int got, status = 0;
+    /* A last line that a kill cut off has ruled no step. */
+    while ((got = reader_line(r, &line, err)) > 0 && reader_line_ended(r) && (status = line_read(m, line, err)) == 0)
+        end += (int64_t)line.length + 1;
+    reader_close(r);
+    if (got >= 0 && status == 0 && truncate(m->record, end) != 0)
+        status = error_set(err, "%s:", m->record);
+    return got < 0 || status < 0 ? -1 : 0;
+}
+
+void mix_close(Mix *m)
+{
+    for (size_t i = 0; i < m->count; i++)
+        free(m->changes[i].weights);
+    free(m->changes);
+    free(m->record);
+    *m = (Mix){0};
+}
+
+static int record_write(const Mix *m, int64_t step, const double *weights, Error *err)
+{
+    Buffer line = {0};
+    buffer_format(&line, "{\"step\":%" PRId64 ",\"mix\":{", step);
+    for (size_t i = 0; i < m->sources->count; i++) {
+        buffer_string(&line, i ? "," : "");
+        json_write_string(&line, (Span){m->sources->items[i].name, strlen(m->sources->items[i].name)});
+        buffer_byte(&line, ':');
+        json_write_number(&line, weights[i]);
+    }
+    buffer_string(&line, "}}\n");
+    int d = open(m->record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+    off_t before = d >= 0 ? lseek(d, 0, SEEK_END) : -1;
+    int status = d >= 0 && write(d, line.data, line.length) == (ssize_t)line.length && fsync(d) == 0 ? 0 : error_set(err, "%s:", m->record);
+    if (status < 0 && before >= 0 && ftruncate(d, before) != 0)
+        error_set(err, "%s:", m->record);
+    if (d >= 0)
+        close(d);
+    buffer_free(&line);
+    return status;
+}
+
+/* The file's weights where it has changed since it was last read and they are new. */
+static double *file_look(Mix *m, Error *err)
+{
+    struct stat st;
+    if (stat(m->file, &st) != 0)
+        memset(&st, 0, sizeof st);
+    if (st.st_mtim.tv_sec == m->seen.st_mtim.tv_sec && st.st_mtim.tv_nsec == m->seen.st_mtim.tv_nsec && st.st_size == m->seen.st_size && st.st_ino == m->seen.st_ino)
+        return NULL;
+    m->seen = st;
+    JsonTree tree = {0};
+    double *weights = json_parse_file(&tree, m->file, err) == 0 ? weights_read(m->sources, tree.root, m->file, err) : NULL;
+    json_free(&tree);
+    if (!weights)
+        message_warning("%s; the mix stays as it is", err->text);
+    if (weights && m->count && memcmp(weights, m->changes[m->count - 1].weights, m->sources->count * sizeof *weights) == 0) {
+        free(weights);
+        weights = NULL;
+    }
+    return weights;
+}
+
+const MixChange *mix_next(Mix *m, int64_t step)
+{
+    if (m->done == m->count) {
+        Error err;
+        double *weights = file_look(m, &err);
+        if (weights && record_write(m, step, weights, &err) < 0) {
+            message_warning("%s; the mix stays as it is", err.text);
+            memset(&m->seen, 0, sizeof m->seen); /* tried again */
+            free(weights);
+        } else if (weights) {
+            change_add(m, step, weights);
+            message("the mix changes with step %" PRId64, step + 1);
+        }
+    }
+    return m->done < m->count && m->changes[m->done].step <= step ? &m->changes[m->done++] : NULL;
+}
