@@ -399,7 +399,7 @@ int main(int argc, char **argv)
     Error err;
     double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);
-    if (!d || answerer_open(&self.answerer, self.model, &answer, self.raw, (uint64_t)self.common.seed, d, &err) < 0) {
+    if (!d || answerer_open(&self.answerer, self.model, &answer, self.raw, (uint64_t)self.common.seed, dtype_of_option(self.common.dtype), d, &err) < 0) {
         device_close(d);
         return message_failed(&err);
     }

@@ -147,7 +147,7 @@ int eval_match(Eval *e, const char *path, Error *err)
     char *name = task_name(path);
     match_name = name;
     const char *files[] = {path, NULL};
-    int status = answerer_open(&m.answerer, e->folder, &o, !e->coder, 0, e->device, err);
+    int status = answerer_open(&m.answerer, e->folder, &o, !e->coder, 0, dtype_of_option(e->common.dtype), e->device, err);
     if (status == 0 && e->answers)
         status = (m.out = writer_open(e->answers, err)) ? 0 : -1;
     m.waiting = memory_zalloc((size_t)m.room, sizeof *m.waiting);

@@ -289,9 +289,10 @@ int main(int argc, char **argv)
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);
     status = d ? 0 : -1;
     if (status == 0 && self.model) {
-        status = answerer_open(&self.answerer, self.model, &self.answer, false, (uint64_t)self.common.seed, d, &err);
+        Dtype type = dtype_of_option(self.common.dtype);
+        status = answerer_open(&self.answerer, self.model, &self.answer, false, (uint64_t)self.common.seed, type, d, &err);
         if (status == 0)
-            status = scorer_open(&self.scorer, self.reward, self.answer.max_prompt + self.answer.max_tokens, d, &err);
+            status = scorer_open(&self.scorer, self.reward, self.answer.max_prompt + self.answer.max_tokens, type, d, &err);
     }
     self.out = status == 0 ? writer_open(self.common.output, &err) : NULL;
     if (self.out) {

@@ -239,7 +239,8 @@ static int score(const char *const *files, Error *err)
     static const char *const fields[] = {"scores", "score", NULL};
     double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, err);
-    if (!d || scorer_open(&rm.scorer, self.model_path, self.max_length, d, err) < 0 || !(rm.out = writer_open(self.common.output, err))) {
+    if (!d || scorer_open(&rm.scorer, self.model_path, self.max_length, dtype_of_option(self.common.dtype), d, err) < 0 ||
+        !(rm.out = writer_open(self.common.output, err))) {
         device_close(d);
         return -1;
     }

@@ -12,6 +12,11 @@ size_t dtype_size(Dtype t)
     return types[t].size;
 }
 
+Dtype dtype_of_option(const char *name)
+{
+    return strcmp(name, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+}
+
 const char *dtype_name(Dtype t)
 {
     return types[t].name;

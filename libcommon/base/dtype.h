@@ -9,6 +9,7 @@
 typedef enum Dtype { DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32, DTYPE_I64, DTYPE_U8 } Dtype;
 
 size_t dtype_size(Dtype t);
+Dtype dtype_of_option(const char *name); /* --dtype=f32|bf16 */
 const char *dtype_name(Dtype t); /* "F32", as safetensors spells it */
 
 float bf16_to_f32(uint16_t x);

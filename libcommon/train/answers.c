@@ -14,7 +14,8 @@ static void stop_add(GenerateOptions *g, int64_t id)
         g->stops[g->stop_count++] = (int32_t)id;
 }
 
-int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Device *d, Error *err)
+int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
+                  Error *err)
 {
     memset(a, 0, sizeof *a);
     a->raw = raw;
@@ -22,6 +23,8 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
     int status = folder ? folder_load(&a->model, folder, 0, 0, d, err) : -1;
     if (status == 0 && a->model.config.num_labels)
         status = error_set(err, "%s: a reward model does not write", folder);
+    if (status == 0)
+        status = model_compute_in(&a->model, dtype, err);
     if (status == 0 && raw) {
         a->tokenizer = tokenizer_open(folder, err);
         status = a->tokenizer ? 0 : -1;

@@ -35,7 +35,8 @@ typedef struct Answerer {
     Buffer flags;
 } Answerer;
 
-int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Device *d, Error *err);
+int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
+                  Error *err);
 void answerer_close(Answerer *a);
 /* Ids of a prompt (a string or messages); they stay until the next call. */
 int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err);

@@ -42,7 +42,7 @@ typedef struct Loop {
 int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err)
 {
     m->recompute = strcmp(o->recompute, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(o->recompute, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;
-    return model_compute_in(m, strcmp(common->dtype, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, err);
+    return model_compute_in(m, dtype_of_option(common->dtype), err);
 }
 
 bool train_finished(const char *folder)

@@ -6,7 +6,7 @@
 #include "base/memory.h"
 #include "model/folder.h"
 
-int scorer_open(Scorer *s, const char *path, int64_t max_length, Device *d, Error *err)
+int scorer_open(Scorer *s, const char *path, int64_t max_length, Dtype dtype, Device *d, Error *err)
 {
     memset(s, 0, sizeof *s);
     s->max_length = max_length;
@@ -14,6 +14,8 @@ int scorer_open(Scorer *s, const char *path, int64_t max_length, Device *d, Erro
     int status = folder ? folder_load(&s->model, folder, 0, 0, d, err) : -1;
     if (status == 0 && s->model.config.num_labels != 1)
         status = error_set(err, "%s: not a reward model", folder);
+    if (status == 0)
+        status = model_compute_in(&s->model, dtype, err);
     if (status == 0)
         status = chat_coder_open(&s->coder, folder, err);
     if (status == 0)

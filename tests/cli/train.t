@@ -63,4 +63,9 @@ ok "rejsample --pairs draws by itself" test -f "$T/p.jsonl"
 like "lmeval" "$(lmeval --model "$T/a" --max-length 64 --perplexity "$T/s" --json)" '"metric":"bits_per_byte","value":[0-9.]+'
 fails 1 "not a reward model" "a causal model is no reward model" rmtrain --score --model "$T/sft" "$T/cand.jsonl"
 fails 1 "pairs.jsonl:1: no field 'messages'" "records of the wrong kind" sft --model "$T/a" $Q -o "$T/y" "$T/pairs.jsonl"
+like "lmeval in bf16" "$(lmeval --model "$T/a" --max-length 64 --perplexity "$T/s" --json --dtype bf16)" '"metric":"bits_per_byte","value":[0-9.]+'
+answers() { generate --model "$T/sft" --max-tokens 8 --temperature 0 "$@" "$T/pairs.jsonl"; }
+is "generate in bf16 gives f32's answers, or most" "$(answers >"$T/g1"; answers --dtype bf16 >"$T/g2"; [ "$(comm -12 "$T/g1" "$T/g2" 2>/dev/null | wc -l)" -ge 30 ] && echo most)" most
+ok "rejsample in bf16" rejsample -q --model "$T/sft" --reward "$T/rm" --samples 4 --max-tokens 8 --best --dtype bf16 -o "$T/p16.jsonl" "$T/pairs.jsonl"
+ok "rmtrain --score in bf16" rmtrain --score --model "$T/rm" --dtype bf16 -o "$T/scored16.jsonl" "$T/cand.jsonl"
 done_testing
