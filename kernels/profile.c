@@ -1,8 +1,8 @@
 #include "kernels/profile.h"
 
 #include <stdlib.h>
-#include <time.h>
 #include "base/memory.h"
+#include "base/progress.h"
 #include "kernels/ops.h"
 
 /* Products are told apart by form: y = x·wᵀ, dx = dy·w, dw = dyᵀ·x. */
@@ -28,13 +28,6 @@ struct Profile {
     Line lines[ROW_COUNT];
 };
 
-static double seconds_now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static double bytes_of(Tensor x)
 {
     return x.data ? (double)(x.rows * x.cols) * (double)dtype_size(x.dtype) : 0;
@@ -49,10 +42,10 @@ static double count_of(Tensor x)
 #define TIMED(s, row, t, flops, bytes, call)                                  \
     do {                                                                      \
         struct Profile *profile_ = (s)->device->profile;                      \
-        double begin_ = seconds_now();                                        \
+        double begin_ = clock_seconds();                                        \
         profile_->own->call;                                                  \
         (s)->device->stream_wait(s, NULL);                                    \
-        book(profile_, row, t, flops, bytes, seconds_now() - begin_);         \
+        book(profile_, row, t, flops, bytes, clock_seconds() - begin_);         \
     } while (0)
 
 static void book(struct Profile *p, Row row, Dtype t, double flops, double bytes, double seconds)
@@ -217,14 +210,14 @@ static int measure_roof(struct Profile *p, Device *d, Error *err)
     for (int i = 0; i < 18 && status == 0; i++) {
         Dtype t = i % 3 == 1 ? DTYPE_BF16 : DTYPE_F32;
         size_t step = (size_t)N * N * dtype_size(t);
-        double begin = seconds_now();
+        double begin = clock_seconds();
         if (i % 3 == 2)
             d->copy(s, memory, memory + BYTES / 2, BYTES / 2, COPY_ON_DEVICE);
         else
             p->own->matmul(s, tensor_make(d, t, memory, N, N), tensor_make(d, t, memory + step, N, N), false, tensor_make(d, t, memory + 2 * step, N, N),
                            true, 1, 0);
         status = d->stream_wait(s, err);
-        double rate = (i % 3 == 2 ? (double)BYTES : 2.0 * N * N * N) / (seconds_now() - begin), *best = i % 3 == 2 ? &p->bandwidth : &p->peak[i % 3];
+        double rate = (i % 3 == 2 ? (double)BYTES : 2.0 * N * N * N) / (clock_seconds() - begin), *best = i % 3 == 2 ? &p->bandwidth : &p->peak[i % 3];
         *best = i >= 3 && rate > *best ? rate : *best;
     }
     if (s)
@@ -245,7 +238,7 @@ int profile_begin(Device *d, Error *err)
     }
     d->profile = p;
     d->ops = &timed;
-    p->begin = seconds_now();
+    p->begin = clock_seconds();
     return 0;
 }
 
@@ -262,7 +255,7 @@ void profile_end(Device *d, FILE *out)
     struct Profile *p = d->profile;
     if (!p)
         return;
-    double all = seconds_now() - p->begin;
+    double all = clock_seconds() - p->begin;
     Line sum = {0};
     fprintf(out, "roof: %.0f GFLOP/s f32, %.0f bf16, %.1f GB/s\n", p->peak[0] / 1e9, p->peak[1] / 1e9, p->bandwidth / 1e9);
     fprintf(out, "%-20s %8s %9s %6s %9s %8s %8s\n", "operation", "calls", "seconds", "%", "GFLOP/s", "GB/s", "% roof");

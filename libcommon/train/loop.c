@@ -58,14 +58,15 @@ static double measure_peak(Model *m)
 {
     enum { N = 768 };
     Device *d = m->device;
-    float *x = d->alloc(d, 3 * N * N * sizeof *x);
+    size_t size = N * N * dtype_size(m->dtype);
+    char *x = d->alloc(d, 3 * size);
     if (!x)
         return 0;
     double best = 0;
     for (int i = 0; i < 4; i++) {
         double begin = clock_seconds();
-        d->ops->matmul(m->stream, tensor_make(d, DTYPE_F32, x, N, N), tensor_make(d, DTYPE_F32, x + N * N, N, N), false,
-                       tensor_make(d, DTYPE_F32, x + 2 * N * N, N, N), true, 1, 0);
+        d->ops->matmul(m->stream, tensor_make(d, m->dtype, x, N, N), tensor_make(d, m->dtype, x + size, N, N), false,
+                       tensor_make(d, m->dtype, x + 2 * size, N, N), true, 1, 0);
         d->stream_wait(m->stream, NULL);
         double rate = 2.0 * N * N * N / (clock_seconds() - begin);
         best = rate > best && i > 0 ? rate : best;
