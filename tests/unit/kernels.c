@@ -188,6 +188,38 @@ static void test_attention(int heads, int kv_heads, int d, int window)
     free(out2.data), free(dq2.data), free(dk2.data), free(dv2.data), free(lse), free(delta), free(o), free(gq), free(gk), free(gv);
 }
 
+/* So many stacked heads that dQ has no room in scratch and grows in its own memory: against single heads, for which it lies ready. */
+static void test_attention_stacked(void)
+{
+    enum { T = 256, HEADS = 64, D = 256 };
+    int32_t begin[T], end[T];
+    for (int t = 0; t < T; t++) {
+        begin[t] = 0;
+        end[t] = t + 1;
+    }
+    const Ops *ops = devices[1]->ops;
+    Tensor q = random_tensor(T, HEADS * D), k = random_tensor(T, D), v = random_tensor(T, D), dout = random_tensor(T, HEADS * D), out = like(q), dq = like(q);
+    Tensor dk = like(k), dv = like(v), one = like(k), done = like(k);
+    Attention all = {HEADS, 1, D, 0.06f, begin, end, 1, T}, single = {1, 1, D, 0.06f, begin, end, 1, T};
+    float *lse = memory_alloc(T * HEADS, sizeof *lse), *delta = memory_alloc(T * HEADS, sizeof *delta);
+    double worst = 0;
+    ops->attention_forward(streams[1], out, lse, q, k, v, &all);
+    ops->attention_backward(streams[1], dq, dk, dv, dout, out, lse, delta, q, k, v, &all);
+    for (int h = 0; h < HEADS; h += HEADS - 1) {
+        double *want = memory_alloc(T * D, sizeof *want);
+        Tensor part = tensor_columns(q, h * D, D), dpart = tensor_columns(dout, h * D, D);
+        ops->attention_forward(streams[1], one, lse, part, k, v, &single);
+        ops->attention_backward(streams[1], done, dk, dv, dpart, one, lse, delta, part, k, v, &single);
+        for (int i = 0; i < T * D; i++)
+            want[i] = ((float *)done.data)[i];
+        worst = fmax(worst, distance(tensor_columns(dq, h * D, D), want));
+        free(want);
+    }
+    ok(worst < 2e-6, "attention, 64 heads of 256 on one key head: %.2g", worst);
+    free(q.data), free(k.data), free(v.data), free(dout.data), free(out.data), free(dq.data), free(dk.data), free(dv.data), free(one.data), free(done.data);
+    free(lse), free(delta);
+}
+
 static void test_rows(void)
 {
     enum { T = 37, N = 83 };
@@ -253,6 +285,122 @@ static void test_rows(void)
     free(x.data), free(sub.data), free(w.data), free(y.data), free(h.data), free(dy.data), free(dh.data), free(dw.data), free(gu.data), free(dgu.data);
 }
 
+/* Rounding as base/dtype.h says, to the bit: halves between two numbers, infinities, subnormals, NaN. */
+static void test_rounding(void)
+{
+    enum { N = 4099 };
+    static const uint32_t special[] = {0x3f808000, 0x3f818000, 0x3f80ffff, 0x7f7fffff, 0x7f800000, 0xff800000, 0x7f800001, 0x7fffffff,
+                                       0x00000001, 0x00008000, 0x00018000, 0x80000000, 0x807fffff, 0xbf808001};
+    Tensor x = random_tensor(1, N), y = halved(x, false);
+    memcpy(x.data, special, sizeof special);
+    devices[1]->ops->copy(streams[1], y, x);
+    int equal = 1;
+    for (int i = 0; i < N; i++)
+        equal &= ((uint16_t *)y.data)[i] == f32_to_bf16(at(x, 0, i));
+    ok(equal, "bf16 is rounded to nearest even, to the bit");
+    Tensor z = widened(y);
+    for (int i = 0; i < N; i++) {
+        float want = bf16_to_f32(((uint16_t *)y.data)[i]);
+        equal &= memcmp(&want, (float *)z.data + i, sizeof want) == 0;
+    }
+    ok(equal, "and widened again");
+    free(x.data), free(y.data), free(z.data);
+}
+
+/* How far a bf16 result is from the f32 one. */
+static double apart(Tensor half, Tensor want)
+{
+    Tensor x = widened(half);
+    double d = 0, n = 1e-30;
+    for (int64_t i = 0; i < x.rows; i++)
+        for (int64_t j = 0; j < x.cols; j++) {
+            double e = (double)at(x, i, j) - at(want, i, j);
+            d += e * e;
+            n += (double)at(want, i, j) * at(want, i, j);
+        }
+    free(x.data);
+    return sqrt(d / n);
+}
+
+/* Every operation that takes bf16 against itself in f32, from the same numbers: what is left is one rounding of the result. */
+static void test_bf16_rows(void)
+{
+    enum { T = 37, N = 84, HEADS = 6, D = 14 };
+    const Ops *ops = devices[0]->ops;
+    Tensor x = random_tensor(T, N), w = random_tensor(1, N), sub = random_tensor(T, N), dy = random_tensor(T, N), h = like(x), y = like(x), dw = like(w), dw16 = like(w);
+    Tensor sub16 = halved(sub, true), dy16 = halved(dy, true), y16 = halved(y, false), dh = like(x), dh16 = like(x), none = {0};
+    float rstd[T];
+    double worst = 0;
+    ops->rmsnorm_forward(streams[0], y, h, rstd, x, sub, w, 1e-5f);
+    ops->rmsnorm_forward(streams[0], y16, h, rstd, x, sub16, w, 1e-5f);
+    worst = fmax(worst, apart(y16, y));
+    ops->rmsnorm_backward(streams[0], dh, dw, dy, h, rstd, w, none);
+    ops->rmsnorm_backward(streams[0], dh16, dw16, dy16, h, rstd, w, none);
+    ok(worst < 3e-3 && same_bits(dh, dh16) && same_bits(dw, dw16), "rmsnorm with bf16 around it: %.2g", worst);
+
+    Tensor bias = random_tensor(1, N), db = like(bias), db16 = like(bias);
+    ops->bias_backward(streams[0], db, dy);
+    ops->bias_backward(streams[0], db16, dy16);
+    ops->bias_forward(streams[0], dy, bias);
+    ops->bias_forward(streams[0], dy16, bias);
+    worst = apart(dy16, dy);
+    ops->copy(streams[0], dy, dy16);
+    ops->add(streams[0], dy, sub, 0.7f);
+    ops->add(streams[0], dy16, sub16, 0.7f);
+    worst = fmax(worst, apart(dy16, dy));
+    ops->copy(streams[0], dy, dy16);
+    ops->scale(streams[0], dy, 1.3f);
+    ops->scale(streams[0], dy16, 1.3f);
+    worst = fmax(worst, apart(dy16, dy));
+    ops->copy(streams[0], dy, dy16);
+    int32_t positions[T];
+    for (int t = 0; t < T; t++)
+        positions[t] = (t * 5 + 3) % T;
+    Tensor cosine = random_tensor(T, D / 2), sine = random_tensor(T, D / 2);
+    ops->rope(streams[0], tensor_columns(dy, D, 4 * D), 4, D, positions, cosine.data, sine.data, true);
+    ops->rope(streams[0], tensor_columns(dy16, D, 4 * D), 4, D, positions, cosine.data, sine.data, true);
+    worst = fmax(worst, apart(dy16, dy));
+    ok(worst < 3e-3 && same_bits(db, db16), "bias, add, scale, rope: %.2g", worst);
+    ops->fill(streams[0], dy, 0.1f);
+    ops->fill(streams[0], dy16, 0.1f);
+    ok(apart(dy16, dy) < 3e-3, "fill");
+
+    Tensor gu = random_tensor(T, 2 * N), gu16 = halved(gu, true), dgu = like(gu), dgu16 = halved(dgu, false);
+    ops->swiglu_forward(streams[0], y, gu);
+    ops->swiglu_forward(streams[0], y16, gu16);
+    worst = apart(y16, y);
+    ops->swiglu_backward(streams[0], dgu, sub, gu);
+    ops->swiglu_backward(streams[0], dgu16, sub16, gu16);
+    worst = fmax(worst, apart(dgu16, dgu));
+    ok(worst < 3e-3, "swiglu: %.2g", worst);
+
+    /* Both kinds of attention: heads of their own that lie ready in f32, and stacked ones. */
+    for (int kv = HEADS; kv >= 2; kv -= 4) {
+        int32_t begin[T], end[T];
+        for (int t = 0; t < T; t++) {
+            begin[t] = t < 10 ? 0 : 10;
+            end[t] = t + 1;
+        }
+        Attention a = {HEADS, kv, D, 0.3f, begin, end, 1, T};
+        Tensor q = random_tensor(T, N), k = random_tensor(T, kv * D), v = random_tensor(T, kv * D), dout = random_tensor(T, N), out = like(q);
+        Tensor q16 = halved(q, true), k16 = halved(k, true), v16 = halved(v, true), dout16 = halved(dout, true), out16 = halved(out, false);
+        Tensor dq = like(q), dk = like(k), dv = like(v), dq16 = halved(dq, false), dk16 = halved(dk, false), dv16 = halved(dv, false);
+        float lse[HEADS * T], delta[HEADS * T];
+        ops->attention_forward(streams[0], out, lse, q, k, v, &a);
+        ops->attention_forward(streams[0], out16, lse, q16, k16, v16, &a);
+        worst = apart(out16, out);
+        ops->attention_backward(streams[0], dq, dk, dv, dout, out, lse, delta, q, k, v, &a);
+        ops->attention_backward(streams[0], dq16, dk16, dv16, dout16, out16, lse, delta, q16, k16, v16, &a);
+        worst = fmax(fmax(worst, apart(dq16, dq)), fmax(apart(dk16, dk), apart(dv16, dv)));
+        ok(worst < 6e-3, "attention, %d key heads: %.2g", kv, worst);
+        free(q.data), free(k.data), free(v.data), free(dout.data), free(out.data), free(q16.data), free(k16.data), free(v16.data), free(dout16.data);
+        free(out16.data), free(dq.data), free(dk.data), free(dv.data), free(dq16.data), free(dk16.data), free(dv16.data);
+    }
+    free(x.data), free(w.data), free(sub.data), free(dy.data), free(h.data), free(y.data), free(dw.data), free(dw16.data), free(sub16.data), free(dy16.data);
+    free(y16.data), free(dh.data), free(dh16.data), free(bias.data), free(db.data), free(db16.data), free(cosine.data), free(sine.data);
+    free(gu.data), free(gu16.data), free(dgu.data), free(dgu16.data);
+}
+
 static void test_adamw(void)
 {
     float p = 1, m = 0, v = 0, g[] = {0.5f, -0.25f, 0.125f};
@@ -283,7 +431,10 @@ int main(void)
     test_attention(4, 2, 32, 0);
     test_attention(6, 1, 16, 40);
     test_attention(2, 2, 80, 0);
+    test_attention_stacked();
     test_rows();
+    test_rounding();
+    test_bf16_rows();
     test_adamw();
     for (int i = 0; i < 2; i++) {
         streams[i]->device->stream_free(streams[i]);
