@@ -1,6 +1,6 @@
 /* C = alpha·op(A)·op(B) + beta·C after Goto and van de Geijn (2008): B is packed in panels of up to three vectors of columns, and a
- * micro-kernel multiplies a few rows of A with a panel while their part of C stays in registers. A is read where it lies as long
- * as its rows (or columns) are near one another, else packed too. Blocks of rows (and of panels, where rows are few) are dealt to
+ * micro-kernel multiplies a few rows of A with a panel while their part of C stays in registers. Both are read where they lie if
+ * their rows (or A's columns) are near one another and need no change. Blocks of rows (and of panels, where rows are few) are dealt to
  * the threads as they come; k is never split between threads, so every element is summed in the same order whatever their number.
  *
  * The micro-kernels see 32-bit words: an f32, or where the CPU multiplies bf16 a pair of bf16 that follow each other along k.
@@ -11,7 +11,7 @@
 #include <string.h>
 #include "base/cpu.h"
 
-enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, PAGE = 4096 };
+enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, NEAR_WORDS = 256 /* rows of a kilobyte */ };
 /* Words of B's panels along k, of B's block, of A's block: a panel in the first cache, the others in the second and third. */
 enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10 };
 
@@ -56,7 +56,7 @@ typedef struct Product {
     const MatmulKernel *kernel;
     Tensor c;
     View a, b;
-    bool pairs, a_direct;
+    bool pairs, a_direct, b_direct; /* direct: read where it lies */
     int64_t m, n, k, depth;      /* k elements, depth words */
     int64_t vectors, panels;     /* of the block of columns at hand */
     int64_t block_rows, block_depth, block_columns;
@@ -155,7 +155,7 @@ static void edge_store(const Product *p, const float *from, int64_t ld, void *c,
     }
 }
 
-/* Rows [row, row+m) of C against panel j. `t` has A's words and depth. */
+/* Rows [row, row+m) of C against panel j. `t` has A's words and depth; panel_b is where the block's first panel begins. */
 static void panel_rows(const Product *p, MatmulTile t, const uint32_t *panel_b, int64_t j, int64_t row, int64_t m, int64_t column,
                        int64_t columns, float beta)
 {
@@ -164,8 +164,8 @@ static void panel_rows(const Product *p, MatmulTile t, const uint32_t *panel_b, 
     size_t size = dtype_size(p->c.dtype);
     char *c = (char *)p->c.data + (size_t)(row * p->c.ld + column + at) * size;
     bool narrow = p->c.dtype == DTYPE_BF16;
-    t.b = panel_b + at * t.k;
-    t.ldb = width;
+    t.b = panel_b + (p->b_direct ? at : at * t.k);
+    t.ldb = p->b_direct ? p->b.column : width;
     t.c = c;
     t.ldc = p->c.ld;
     t.alpha = p->alpha;
@@ -206,6 +206,8 @@ static void block_rows(const Product *p, uint32_t *panel_a, const uint32_t *pane
         t.step = m;
     }
     float beta = begin == 0 ? p->beta : 1;
+    if (p->b_direct)
+        panel_b = (const uint32_t *)p->b.data + begin * p->b.column + column;
     for (int64_t j = panel; j < panel_end; j++)
         panel_rows(p, t, panel_b, j, row, m, column, columns, beta);
 }
@@ -232,7 +234,8 @@ static void plan(Product *p)
     p->block_rows = BLOCK_WORDS / p->block_depth / mr * mr;
     p->block_rows = p->block_rows < mr ? mr : least(p->block_rows, 256);
     cpu_check(p->block_columns * p->block_depth <= CPU_PANEL_B_WORDS && p->block_rows * p->block_depth <= CPU_PANEL_A_WORDS, "matmul", "inner sizes");
-    bool near = p->a.row != 1 || p->a.column * (int64_t)sizeof(float) <= PAGE / 4;
+    bool near = p->a.row != 1 || p->a.column <= NEAR_WORDS;
+    p->b_direct = p->b.dtype == DTYPE_F32 && p->b.row == 1 && p->b.column <= NEAR_WORDS && p->b.column % lanes == 0 && p->n % lanes == 0;
     p->a_direct = p->pairs ? has_whole_pairs(p->a, p->k) : p->a.dtype == DTYPE_F32 && near;
 }
 
@@ -274,16 +277,21 @@ static void product_run(Stream *s, const Product *whole)
             p->vectors = (columns + lanes - 1) / lanes;
             p->panels = (p->vectors + 2) / 3;
             int64_t groups = blocks >= 2 * threads ? 1 : least(p->panels, 4 * threads);
-            for (int64_t begin = 0; begin < p->depth; begin += p->block_depth) {
-                int64_t depth = least(p->depth - begin, p->block_depth);
+            /* Where B is read directly there is nothing to wait for: a block of rows goes through all of k at once. */
+            int64_t stretch = p->b_direct ? p->depth : p->block_depth;
+            for (int64_t begin = 0; begin < p->depth; begin += stretch) {
+                int64_t end = least(p->depth, begin + stretch);
+                if (!p->b_direct) {
 #pragma omp for schedule(static)
-                for (int64_t j = 0; j < p->panels; j++)
-                    pack_panel(p, state->panel_b, j, column, columns, begin, depth);
+                    for (int64_t j = 0; j < p->panels; j++)
+                        pack_panel(p, state->panel_b, j, column, columns, begin, end - begin);
+                }
 #pragma omp for schedule(dynamic)
                 for (int64_t u = 0; u < blocks * groups; u++) {
                     int64_t row = u / groups * rows, group = u % groups;
-                    block_rows(p, panel_a, state->panel_b, row, least(p->m - row, rows), group * p->panels / groups, (group + 1) * p->panels / groups,
-                               column, columns, begin, depth);
+                    for (int64_t k = begin; k < end; k += p->block_depth)
+                        block_rows(p, panel_a, state->panel_b, row, least(p->m - row, rows), group * p->panels / groups,
+                                   (group + 1) * p->panels / groups, column, columns, k, least(end - k, p->block_depth));
                 }
             }
         }
