@@ -97,8 +97,8 @@ check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the
 bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios against peers (TEXT=, PYTHON=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
 
-bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=)
-	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/train
+bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, WAYS=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' WAYS=$(WAYS) sh tests/bench/train
 
 bench-gpu: all $(B)/tests/bench/gpu ## measure the CUDA kernels beside a copy and cuBLASLt's product on the same GPU
 	$(Q)B=$(B) sh tests/bench/run gpu

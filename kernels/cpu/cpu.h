@@ -121,11 +121,10 @@ static inline float *cpu_target(Tensor x, int64_t t, int64_t column, float *room
 
 static inline void cpu_store(Tensor x, int64_t t, int64_t column, int64_t n, const float *from)
 {
-    float *to = f32(x) + t * x.ld + column;
     if (x.dtype == DTYPE_BF16)
         cpu_narrow_row((uint16_t *)x.data + t * x.ld + column, from, n);
-    else if (from != to)
-        __builtin_memcpy(to, from, (size_t)n * sizeof *from);
+    else if (from != f32(x) + t * x.ld + column)
+        __builtin_memcpy(f32(x) + t * x.ld + column, from, (size_t)n * sizeof *from);
 }
 
 /* The largest of `most` and x[0 … n-1], by 16 lanes: comparisons that every compiler turns into vector ones. */

@@ -106,7 +106,8 @@ static void test_matmul_bf16(void)
             int m = shapes[c][0], n = shapes[c][1], k = shapes[c][2], skip = form / 4;
             bool ta = form & 1, tb = form & 2;
             Tensor a = ta ? random_tensor(k, m + skip) : random_tensor(m, k + skip), b = tb ? random_tensor(n, k + skip) : random_tensor(k, n + skip);
-            Tensor a16 = halved(a, true), b16 = halved(b, true), want = random_tensor(m, n), got = like(want), half = halved(want, false), half2 = halved(want, false);
+            Tensor a16 = halved(a, true), b16 = halved(b, true), want = random_tensor(m, n), got = like(want);
+            Tensor half = halved(want, false), half2 = halved(want, false);
             memcpy(got.data, want.data, (size_t)(m * n) * 4);
             Tensor va = tensor_columns(a, skip, ta ? m : k), vb = tensor_columns(b, skip, tb ? k : n);
             Tensor va16 = tensor_columns(a16, skip, va.cols), vb16 = tensor_columns(b16, skip, vb.cols);
@@ -124,8 +125,8 @@ static void test_matmul_bf16(void)
                 exact[i] = ((float *)want.data)[i];
             Tensor wide = widened(half);
             narrow = fmax(narrow, distance(wide, exact));
-            free(a.data), free(b.data), free(a16.data), free(b16.data), free(want.data), free(got.data), free(half.data), free(half2.data), free(wide.data);
-            free(exact);
+            free(a.data), free(b.data), free(a16.data), free(b16.data), free(want.data), free(got.data), free(half.data), free(half2.data);
+            free(wide.data), free(exact);
         }
     ok(worst < 1e-6, "bf16 matmul in 84 forms and shapes: worst relative error %.2g", worst);
     ok(narrow < 4e-3, "with a bf16 result: %.2g", narrow);
@@ -327,7 +328,8 @@ static void test_bf16_rows(void)
 {
     enum { T = 37, N = 84, HEADS = 6, D = 14 };
     const Ops *ops = devices[0]->ops;
-    Tensor x = random_tensor(T, N), w = random_tensor(1, N), sub = random_tensor(T, N), dy = random_tensor(T, N), h = like(x), y = like(x), dw = like(w), dw16 = like(w);
+    Tensor x = random_tensor(T, N), w = random_tensor(1, N), sub = random_tensor(T, N), dy = random_tensor(T, N), h = like(x), y = like(x);
+    Tensor dw = like(w), dw16 = like(w);
     Tensor sub16 = halved(sub, true), dy16 = halved(dy, true), y16 = halved(y, false), dh = like(x), dh16 = like(x), none = {0};
     float rstd[T];
     double worst = 0;
