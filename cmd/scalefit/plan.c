@@ -216,7 +216,7 @@ int command_shape(const Settings *s, Error *err)
     if (params > 1.25 * s->params || params < 0.8 * s->params)
         message_warning("no shape of head size %" PRId64 " and vocabulary %" PRId64 " comes near %g parameters", s->head_dim, s->vocab, s->params);
     Buffer b = {0};
-    config_write(&best, &b);
+    config_write(&best, DTYPE_F32, &b);
     fwrite(b.data, 1, b.length, stdout);
     buffer_free(&b);
     return 0;

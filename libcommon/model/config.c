@@ -300,7 +300,7 @@ static void write_windows(const ModelConfig *c, Buffer *out)
     buffer_string(out, "\n  ]");
 }
 
-void config_write(const ModelConfig *c, Buffer *out)
+void config_write(const ModelConfig *c, Dtype weights, Buffer *out)
 {
     static const struct {
         const char *type, *architecture;
@@ -368,9 +368,9 @@ void config_write(const ModelConfig *c, Buffer *out)
     }
     if (f > 1)
         write_windows(c, out);
-    buffer_format(out, ",\n  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"float32\",\n  \"use_cache\": true,\n"
+    buffer_format(out, ",\n  \"tie_word_embeddings\": %s,\n  \"torch_dtype\": \"%s\",\n  \"use_cache\": true,\n"
                        "  \"vocab_size\": %" PRId64 "\n}\n",
-                  c->tie_word_embeddings ? "true" : "false", c->vocab_size);
+                  c->tie_word_embeddings ? "true" : "false", weights == DTYPE_BF16 ? "bfloat16" : "float32", c->vocab_size);
 }
 
 static int64_t layer_parameters(const ModelConfig *c)

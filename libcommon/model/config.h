@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/dtype.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "io/json.h"
@@ -40,7 +41,7 @@ int config_parse(ModelConfig *c, const JsonValue *root, const char *name, Error 
 /* Sizes that fit one another; called by config_parse, and after a tool has changed something. */
 int config_check(const ModelConfig *c, const char *name, Error *err);
 /* As transformers 4 writes it, which 5 and llama.cpp read too. */
-void config_write(const ModelConfig *c, Buffer *out);
+void config_write(const ModelConfig *c, Dtype weights, Buffer *out);
 
 /* The sliding window of a layer, 0: it sees everything before it. */
 int64_t config_window(const ModelConfig *c, int64_t layer);

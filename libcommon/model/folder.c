@@ -247,36 +247,41 @@ static int write_text(const char *folder, const char *name, Buffer *b, Error *er
     return status;
 }
 
-int folder_save(Model *m, const char *path, Error *err)
+int folder_save(Model *m, Dtype type, const char *path, Error *err)
 {
     ParameterTable *t = &m->params.table;
     if (m->device->is_host)
-        return folder_write(m, t->weights, path, err);
+        return folder_write(m, t->weights, type, path, err);
     float *host = memory_alloc(t->total, sizeof *host);
     m->device->copy(m->stream, host, t->weights, t->total * sizeof *host, COPY_TO_HOST);
     int status = m->device->stream_wait(m->stream, err);
     if (status == 0)
-        status = folder_write(m, host, path, err);
+        status = folder_write(m, host, type, path, err);
     free(host);
     return status;
 }
 
-int folder_write(const Model *m, const float *weights, const char *path, Error *err)
+int folder_write(const Model *m, const float *weights, Dtype type, const char *path, Error *err)
 {
     const ParameterTable *t = &m->params.table;
+    char *rounded = type == DTYPE_F32 ? NULL : memory_alloc(t->total, dtype_size(type));
+    if (rounded)
+        dtype_convert(rounded, type, weights, DTYPE_F32, t->total);
+    const char *data = rounded ? rounded : (const char *)weights;
     SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
-        sources[i] = (SafetensorsSource){.name = p->name, .dtype = DTYPE_F32, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]},
-                                         .data = weights + p->offset};
+        sources[i] = (SafetensorsSource){.name = p->name, .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]},
+                                         .data = data + p->offset * dtype_size(type)};
     }
     static const char *const metadata[] = {"format", "pt", NULL};
     char *file = memory_format("%s/model.safetensors", path);
     int status = safetensors_write(file, sources, t->count, metadata, err);
     free(file);
     free(sources);
+    free(rounded);
     Buffer b = {0};
-    config_write(&m->config, &b);
+    config_write(&m->config, type, &b);
     if (status == 0)
         status = write_text(path, "config.json", &b, err);
     b.length = 0;

@@ -13,9 +13,9 @@ char *folder_resolve(const char *path, Error *err);
  * implies; NaN and infinite weights are refused by name. */
 int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, Device *d, Error *err);
 
-/* Writes the model into an existing folder, with the tokenizer's files copied from m->tokenizer_folder where that is known. */
-int folder_save(Model *m, const char *path, Error *err);
-/* The same with weights that were copied to the host before: [table.total]. Touches no device, so another thread may do it. */
-int folder_write(const Model *m, const float *weights, const char *path, Error *err);
+/* Writes the model into an existing folder, its weights as F32 or rounded to BF16 or F16, with the tokenizer's files copied from m->tokenizer_folder where that is known. */
+int folder_save(Model *m, Dtype type, const char *path, Error *err);
+/* The same with f32 weights that were copied to the host before: [table.total]. Touches no device, so another thread may do it. */
+int folder_write(const Model *m, const float *weights, Dtype type, const char *path, Error *err);
 
 #endif

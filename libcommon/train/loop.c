@@ -17,7 +17,7 @@
 
 /* Options that change no number of the result: how often something is saved or said, and how many threads do it. */
 static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "keep-every",
-                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "tensorboard", NULL};
+                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", NULL};
 
 typedef struct Loop {
     OptionSet *set;
@@ -121,12 +121,12 @@ static void write_counters(Loop *l, double loss, double rate, double norm)
 }
 
 /* The weights as they are as a model of the run. */
-static int keep_model(Loop *l, const char *name, Error *err)
+static int keep_model(Loop *l, Dtype type, const char *name, Error *err)
 {
     if (!first_rank(l))
         return 0;
     char *temporary = run_temporary(&l->run, name, err);
-    int status = temporary ? folder_save(l->m, temporary, err) : -1;
+    int status = temporary ? folder_save(l->m, type, temporary, err) : -1;
     if (status == 0)
         status = run_commit_model(&l->run, temporary, name, err);
     free(temporary);
@@ -138,7 +138,7 @@ static int keep_average(Loop *l, Error *err)
 {
     float *weights = l->m->params.table.weights;
     l->m->params.table.weights = l->average.weights;
-    int status = keep_model(l, "average", err);
+    int status = keep_model(l, dtype_of_option(l->o->save_dtype), "average", err);
     l->m->params.table.weights = weights;
     return status;
 }
@@ -169,7 +169,7 @@ static int evaluate(Loop *l, Error *err)
     if (score > l->state.best) {
         l->state.best = score;
         l->state.stale = 0;
-        return keep_model(l, "best", err);
+        return keep_model(l, DTYPE_F32, "best", err);
     }
     l->state.stale++;
     return 0;
@@ -203,7 +203,7 @@ static int finish(Loop *l, Error *err)
     if (l->average.count > 0 && keep_average(l, err) < 0)
         return -1;
     char *temporary = run_temporary(&l->run, "final", err);
-    int status = temporary ? folder_save(l->m, temporary, err) : -1;
+    int status = temporary ? folder_save(l->m, dtype_of_option(l->o->save_dtype), temporary, err) : -1;
     if (status == 0)
         status = run_commit_final(&l->run, temporary, err);
     free(temporary);

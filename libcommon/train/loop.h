@@ -12,11 +12,12 @@
 typedef struct TrainOptions {
     int64_t steps, warmup, save_every, keep, keep_every, average_every, eval_every, max_skips, patience;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
-    const char *schedule, *recompute, *tensorboard;
+    const char *schedule, *recompute, *save_dtype, *tensorboard;
 } TrainOptions;
 
 #define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
-                       .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine", .recompute = "none"}
+                       .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine", .recompute = "none", \
+                       .save_dtype = "f32"}
 
 /* Options of the optimiser and the loop, for a tool's table; RATE and DECAY are its defaults as text. */
 #define TRAIN_OPTIONS(t, RATE, DECAY)                                                                                                          \
@@ -34,6 +35,7 @@ typedef struct TrainOptions {
     {"recompute", 0, OPTION_CHOICE, &(t)->recompute, "WHAT", "none, norms or layer: compute again instead of keeping (default none)", "none|norms|layer", 0, 0}, \
     {"average-every", 0, OPTION_INTEGER, &(t)->average_every, "STEPS", "steps between the weights averaged in the last decay-share, 0: none (default 0)", 0, 0, 1e12}, \
     OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
+    {"save-dtype", 0, OPTION_CHOICE, &(t)->save_dtype, "f32|bf16", "type of the final model's weights (default f32)", "f32|bf16", 0, 0}, \
     {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "steps between checkpoints, 0: none (default 1000)", 0, 0, 1e12}, \
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \
     {"keep-every", 0, OPTION_INTEGER, &(t)->keep_every, "STEPS", "steps whose multiples are kept for good, 0: none (default 0)", 0, 0, 1e12}, \

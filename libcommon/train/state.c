@@ -139,7 +139,7 @@ int state_save(const char *folder, const Model *m, const Snapshot *snapshot, Err
     char *trainer = join(folder, "trainer");
     int status = folder_create(trainer, err);
     free(trainer);
-    if (status < 0 || folder_write(m, snapshot->weights, folder, err) < 0 || moments_save(folder, m, snapshot, err) < 0 ||
+    if (status < 0 || folder_write(m, snapshot->weights, DTYPE_F32, folder, err) < 0 || moments_save(folder, m, snapshot, err) < 0 ||
         (snapshot->averaged && average_save(folder, m, snapshot->average, err) < 0))
         return -1;
     Buffer b = {0};

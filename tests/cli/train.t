@@ -22,7 +22,11 @@ near() { # near NAME A B SHARE: |a - b| <= share of b
 }
 $P --steps 60 --recompute layer -o "$T/layer"
 same "layers computed again give the same bits" "$T/a/final/model.safetensors" "$T/layer/final/model.safetensors"
-$P --steps 60 --dtype bf16 -o "$T/bf16"
+$P --steps 60 --dtype bf16 --save-dtype bf16 -o "$T/bf16"
+bytes() { wc -c <"$1/model.safetensors"; }
+ok "the final model takes half the bytes, a checkpoint all" test "$(bytes "$T/bf16/final")" -lt "$(($(bytes "$T/bf16/latest") * 6 / 10))"
+like "and says so" "$(cat "$T/bf16/final/config.json")" '"torch_dtype": "bfloat16"'
+like "and is a model" "$(lmeval --model "$T/bf16/final" --max-length 64 --perplexity "$T/s" --json)" '"metric":"bits_per_byte","value":[0-9.]+'
 near "bf16 learns like f32" "$(loss_of "$T/bf16" 60)" "$(loss_of "$T/a" 60)" 0.01
 LMPIPE_CPU=avx2 $P --steps 60 --dtype bf16 -o "$T/bf16-avx2"
 near "and the same without the CPU's bf16 instructions" "$(loss_of "$T/bf16-avx2" 60)" "$(loss_of "$T/bf16" 60)" 0.002

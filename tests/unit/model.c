@@ -116,7 +116,7 @@ static void test_family(const char *folder, const char *out, Device *d)
         return;
     if (out) {
         char *copy = memory_format("%s/%s", out, family);
-        ok(mkdir(copy, 0777) == 0 && folder_save(&m, copy, &err) == 0, "%s is written again %s", family, err.text);
+        ok(mkdir(copy, 0777) == 0 && folder_save(&m, DTYPE_F32, copy, &err) == 0, "%s is written again %s", family, err.text);
         free(copy);
     }
     Batch b;
