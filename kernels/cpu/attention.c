@@ -1,9 +1,9 @@
 /* Attention by tiles with an online softmax (FlashAttention: Dao et al. 2022, 2023): the T×T matrix never stands in memory.
  *
- * The query heads that share a key head are stacked as rows of one tile, so a tile of queries is up to ROWS rows and a tile
- * of keys is KEYS. Blocks of keys that no query of a tile may see are skipped, which is what makes documents cheap. The products
- * are the matrix product's micro-kernels. Tiles are read where they lie if the head size is a multiple of a vector, else (or where
- * heads are stacked, or bf16) copied to scratch as f32 with the head size padded to LANES. */
+ * A tile of queries is up to ROWS rows and a tile of keys is KEYS. Blocks of keys that no query of a tile may see are skipped, which
+ * is what makes documents cheap. The products are the matrix product's micro-kernels. Tiles of f32 are read where they lie if the
+ * head size is a multiple of a vector; others are copied to scratch as f32 with the head size padded to LANES, and then the query
+ * heads that share a key head are stacked as rows of one tile. */
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
@@ -36,27 +36,26 @@ static void product(const MatmulKernel *kernel, float *c, int64_t ldc, const flo
 /* What one tile works on. */
 typedef struct Shape {
     const MatmulKernel *kernel;
-    int d, padded, group; /* head size, padded to LANES; query heads a key head */
+    int d, padded, ratio; /* head size, padded to LANES; query heads a key head */
+    bool ready;           /* rows of a head can be read and written where they lie */
+    int group;            /* query heads that are stacked in a tile */
     int queries;          /* query positions in a tile: group · queries <= ROWS */
 } Shape;
 
-static Shape shape_of(const Attention *a)
+static Shape shape_of(const Attention *a, Dtype type)
 {
-    Shape s = {.kernel = cpu_matmul_kernel(), .d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .group = a->heads / a->kv_heads};
+    Shape s = {.kernel = cpu_matmul_kernel(), .d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .ratio = a->heads / a->kv_heads};
+    s.ready = type == DTYPE_F32 && s.d == s.padded;
+    s.group = s.ready ? 1 : s.ratio;
     s.queries = ROWS / s.group > 0 ? ROWS / s.group : 1;
     cpu_check(a->heads % a->kv_heads == 0 && s.group <= ROWS && s.padded <= 256, "attention", "heads");
     return s;
 }
 
-static bool lies_ready(Tensor x, Shape s)
-{
-    return x.dtype == DTYPE_F32 && s.d == s.padded;
-}
-
 /* Rows are (query, head in group): row (t − q0)·group + h is x[t, head first+h]. */
 static Rows load_queries(float *room, Tensor x, Shape s, int64_t q0, int n, int first)
 {
-    if (s.group == 1 && lies_ready(x, s))
+    if (s.ready)
         return (Rows){f32(x) + q0 * x.ld + first * s.d, x.ld};
     float *out = room;
     for (int t = 0; t < n; t++)
@@ -69,7 +68,7 @@ static Rows load_queries(float *room, Tensor x, Shape s, int64_t q0, int n, int 
 
 static Rows load_keys(float *room, Tensor x, Shape s, int64_t j0, int n, int head)
 {
-    if (lies_ready(x, s))
+    if (s.ready)
         return (Rows){f32(x) + j0 * x.ld + head * s.d, x.ld};
     for (int j = 0; j < n; j++) {
         cpu_load(room + j * s.padded, x, j0 + j, head * s.d, s.d);
@@ -78,13 +77,15 @@ static Rows load_keys(float *room, Tensor x, Shape s, int64_t j0, int n, int hea
     return (Rows){room, s.padded};
 }
 
-/* [d, KEYS], zeros behind the last key. */
-static Rows turn_keys(float *room, Rows x, Shape s, int n)
+/* [d, TURNED] of n rows, zeros behind the last. */
+enum { TURNED = KEYS };
+_Static_assert(KEYS == ROWS, "tiles of queries and of keys are turned alike");
+static Rows turn_rows(float *room, Rows x, Shape s, int n)
 {
-    if (n < KEYS)
-        memset(room, 0, (size_t)(s.d * KEYS) * sizeof *room);
-    s.kernel->transpose((uint32_t *)room, KEYS, (const uint32_t *)x.data, x.ld, n, s.d);
-    return (Rows){room, KEYS};
+    if (n < TURNED)
+        memset(room, 0, (size_t)(s.d * TURNED) * sizeof *room);
+    s.kernel->transpose((uint32_t *)room, TURNED, (const uint32_t *)x.data, x.ld, n, s.d);
+    return (Rows){room, TURNED};
 }
 
 static int clamp_key(int64_t j, int64_t j0)
@@ -92,110 +93,115 @@ static int clamp_key(int64_t j, int64_t j0)
     return j <= j0 ? 0 : j - j0 >= KEYS ? KEYS : (int)(j - j0);
 }
 
-/* Vectors of LANES that hold keys lo … hi-1; others become 0, and inside them keys that are not seen become `outside`. */
-static inline void seen_lanes(float *s, int lo, int hi, float outside, int *from, int *to)
-{
-    *from = lo / LANES * LANES;
-    *to = (hi + LANES - 1) / LANES * LANES;
-    for (int j = 0; j < *from; j++)
-        s[j] = 0;
-    for (int j = *from; j < lo; j++)
-        s[j] = outside;
-    for (int j = hi; j < *to; j++)
-        s[j] = outside;
-    for (int j = *to; j < KEYS; j++)
-        s[j] = 0;
-}
+/* The forward tile is turned: scores stand as [key][row], so that maxima and sums over keys go down the lanes and nothing is ever
+ * added up across a vector. State of a tile's rows: */
+typedef struct Softmax {
+    float most[ROWS], sum[ROWS], shrink[ROWS]; /* greatest score so far, Σ e^(score − most), what the output so far is scaled by */
+    int32_t lo[ROWS], hi[ROWS];                /* keys of the block at hand that the row sees */
+} Softmax;
 
-static inline float exp_sum(float *s, int from, int to, float most)
+static void seen_keys(Softmax *x, const Attention *a, Shape s, int64_t q0, int rows, int64_t j0)
 {
-    float lanes[LANES] = {0}, sum = 0;
-    for (int j = from; j < to; j += LANES)
-#pragma omp simd
-        for (int l = 0; l < LANES; l++) {
-            float e = cpu_exp(s[j + l] - most);
-            s[j + l] = e;
-            lanes[l] += e;
-        }
-    for (int l = 0; l < LANES; l++)
-        sum += lanes[l];
-    return sum;
-}
-
-/* Scores of a tile become e^(score − the row's maximum so far); sums and the output so far follow a maximum that grows. */
-CLONES static void softmax_tile(float *scores, float *out, int padded, float *most, float *sum, const int32_t *begin, const int32_t *end,
-                                int group, int rows, int64_t j0)
-{
-    for (int r = 0; r < rows; r++) {
-        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0), from, to;
-        float *row = scores + r * KEYS;
-        if (lo >= hi) {
-            memset(row, 0, KEYS * sizeof *row);
-            continue;
-        }
-        seen_lanes(row, lo, hi, -INFINITY, &from, &to);
-        float m = cpu_max(row + from, to - from, most[r]);
-        if (m > most[r]) {
-            float shrink = cpu_exp(most[r] - m), *o = out + r * padded;
-            sum[r] *= shrink;
-            for (int i = 0; i < padded; i++)
-                o[i] *= shrink;
-            most[r] = m;
-        }
-        sum[r] += exp_sum(row, from, to, m);
+    for (int r = 0; r < ROWS; r++) {
+        int64_t t = q0 + r / s.group;
+        x->lo[r] = r < rows ? clamp_key(a->begin[t], j0) : 0;
+        x->hi[r] = r < rows ? clamp_key(a->end[t], j0) : 0;
     }
 }
 
-CLONES static void row_scale(float *x, int n, float by)
+/* Scores [keys][ROWS] become e^(score − most); returns whether any row's maximum has grown. */
+CLONES static bool softmax_tile(float *scores, Softmax *x, int rows, int keys, bool whole)
 {
-    for (int i = 0; i < n; i++)
-        x[i] *= by;
+    bool grown = false;
+    for (int r = 0; r < rows; r += LANES) {
+        float most[LANES], sum[LANES] = {0}, *s = scores + r;
+        for (int l = 0; l < LANES; l++)
+            most[l] = x->most[r + l];
+        for (int j = 0; j < keys && !whole; j++)
+#pragma omp simd
+            for (int l = 0; l < LANES; l++)
+                s[j * ROWS + l] = (j >= x->lo[r + l]) & (j < x->hi[r + l]) ? s[j * ROWS + l] : -INFINITY;
+        for (int j = 0; j < keys; j++)
+#pragma omp simd
+            for (int l = 0; l < LANES; l++)
+                most[l] = s[j * ROWS + l] > most[l] ? s[j * ROWS + l] : most[l];
+        for (int l = 0; l < LANES; l++) {
+            grown |= most[l] > x->most[r + l];
+            /* A row that has seen nothing yet has no maximum: any will do, all its terms are 0. */
+            float old = x->most[r + l];
+            x->most[r + l] = most[l];
+            most[l] = most[l] == -INFINITY ? 0 : most[l];
+            x->shrink[r + l] = cpu_exp(old - most[l]);
+        }
+        for (int j = 0; j < keys; j++)
+#pragma omp simd
+            for (int l = 0; l < LANES; l++) {
+                float e = cpu_exp(s[j * ROWS + l] - most[l]);
+                s[j * ROWS + l] = e;
+                sum[l] += e;
+            }
+        for (int l = 0; l < LANES; l++)
+            x->sum[r + l] = x->sum[r + l] * x->shrink[r + l] + sum[l];
+    }
+    return grown;
+}
+
+CLONES static void rows_scale(float *x, int rows, int n, const float *by)
+{
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < n; i++)
+            x[r * n + i] *= by[r];
 }
 
 static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a, Shape s,
-                         int64_t q0, int n, int kv_head)
+                         int64_t q0, int n, int first_head)
 {
-    int rows = n * s.group, w = s.padded;
+    int kv_head = first_head / s.ratio, rows = n * s.group, w = s.padded, lanes_rows = (rows + LANES - 1) / LANES * LANES;
     float *room_q = scratch, *scores = room_q + ROWS * w, *tile_o = scores + ROWS * KEYS;
     float *room_k = tile_o + ROWS * w, *room_v = room_k + KEYS * w, *turned = room_v + KEYS * w;
-    float most[ROWS], sum[ROWS];
-    Rows tile_q = load_queries(room_q, q, s, q0, n, kv_head * s.group);
+    Softmax x;
+    Rows tile_q = load_queries(room_q, q, s, q0, n, first_head), q_turned = turn_rows(turned, tile_q, s, rows);
     memset(tile_o, 0, (size_t)(rows * w) * sizeof *tile_o);
-    for (int r = 0; r < rows; r++) {
-        most[r] = -INFINITY;
-        sum[r] = 0;
+    for (int r = 0; r < ROWS; r++) {
+        x.most[r] = -INFINITY;
+        x.sum[r] = 0;
     }
     int64_t first = a->begin[q0], last = a->end[q0 + n - 1];
     for (int64_t j0 = first; j0 < last; j0 += KEYS) {
         int keys = last - j0 < KEYS ? (int)(last - j0) : KEYS;
-        Rows keys_turned = turn_keys(turned, load_keys(room_k, k, s, j0, keys, kv_head), s, keys);
-        product(s.kernel, scores, KEYS, tile_q.data, tile_q.ld, 1, keys_turned, rows, KEYS, s.d, a->scale, 0);
-        softmax_tile(scores, tile_o, w, most, sum, a->begin + q0, a->end + q0, s.group, rows, j0);
-        product(s.kernel, tile_o, w, scores, KEYS, 1, load_keys(room_v, v, s, j0, keys, kv_head), rows, w, keys, 1, 1);
+        bool whole = a->begin[q0 + n - 1] <= j0 && a->end[q0] >= j0 + keys && rows == lanes_rows;
+        Rows tile_k = load_keys(room_k, k, s, j0, keys, kv_head);
+        product(s.kernel, scores, ROWS, tile_k.data, tile_k.ld, 1, q_turned, keys, lanes_rows, s.d, a->scale, 0);
+        if (!whole)
+            seen_keys(&x, a, s, q0, rows, j0);
+        if (softmax_tile(scores, &x, lanes_rows, keys, whole) && j0 > first)
+            rows_scale(tile_o, rows, w, x.shrink);
+        product(s.kernel, tile_o, w, scores, 1, ROWS, load_keys(room_v, v, s, j0, keys, kv_head), rows, w, keys, 1, 1);
     }
     for (int r = 0; r < rows; r++) {
         int64_t t = q0 + r / s.group;
-        int head = kv_head * s.group + r % s.group;
-        row_scale(tile_o + r * w, s.d, 1.0f / sum[r]);
+        int head = first_head + r % s.group;
+        float over = 1.0f / x.sum[r];
+        rows_scale(tile_o + r * w, 1, s.d, &over);
         cpu_store(out, t, head * s.d, s.d, tile_o + r * w);
-        lse[head * out.rows + t] = most[r] + logf(sum[r]);
+        lse[head * out.rows + t] = x.most[r] + logf(x.sum[r]);
     }
 }
 
 void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
 {
-    Shape s = shape_of(a);
+    Shape s = shape_of(a, q.dtype);
     cpu_check(q.rows == a->sequences * a->sequence_rows && q.cols == (int64_t)a->heads * s.d && k.cols == (int64_t)a->kv_heads * s.d,
               "attention_forward", "shapes");
     CpuState *state = cpu_state(st);
-    int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries, units = a->sequences * a->kv_heads * tiles;
+    int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries, stacks = a->heads / s.group, units = a->sequences * stacks * tiles;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(st))
     for (int64_t u = 0; u < units; u++) {
-        int64_t sequence = u / (a->kv_heads * tiles), tile = u % tiles;
-        int kv_head = (int)(u / tiles % a->kv_heads);
+        int64_t sequence = u / (stacks * tiles), tile = u % tiles;
+        int first_head = (int)(u / tiles % stacks) * s.group;
         int64_t q0 = sequence * a->sequence_rows + tile * s.queries, left = a->sequence_rows - tile * s.queries;
         forward_tile(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, q0, left < s.queries ? (int)left : s.queries,
-                     kv_head);
+                     first_head);
     }
 }
 
@@ -204,14 +210,19 @@ CLONES static void gradient_tile(float *p, float *ds, const float *lse, const fl
                                  const int32_t *end, int group, int rows, int64_t j0)
 {
     for (int r = 0; r < rows; r++) {
-        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0), from, to;
+        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0);
         int64_t at = r % group * stride + r / group;
-        float *row = p + r * KEYS, *d = ds + r * KEYS, minus = delta[at];
-        seen_lanes(row, lo < hi ? lo : KEYS, lo < hi ? hi : KEYS, -INFINITY, &from, &to);
-        exp_sum(row, from, to, lse[at]);
+        float *row = p + r * KEYS, *d = ds + r * KEYS, minus = delta[at], sum = lse[at];
+        for (int j = 0; j < lo; j++)
+            row[j] = -INFINITY;
+        for (int j = hi; j < KEYS; j++)
+            row[j] = -INFINITY;
 #pragma omp simd
-        for (int j = 0; j < KEYS; j++)
-            d[j] = row[j] * (d[j] - minus);
+        for (int j = 0; j < KEYS; j++) {
+            float e = cpu_exp(row[j] - sum);
+            row[j] = e;
+            d[j] = e * (d[j] - minus);
+        }
     }
 }
 
@@ -233,20 +244,23 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
                           Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, int64_t base, int kv_head)
 {
     const MatmulKernel *kernel = s.kernel;
-    int w = s.padded, first_head = kv_head * s.group;
+    int w = s.padded;
     float *room_q = scratch, *room_do = room_q + ROWS * w, *tile_dq = room_do + ROWS * w;
     float *p = tile_dq + ROWS * w, *ds = p + ROWS * KEYS, *room_k = ds + ROWS * KEYS, *room_v = room_k + KEYS * w;
     float *kt = room_v + KEYS * w, *vt = kt + KEYS * w, *tile_dk = vt + KEYS * w, *tile_dv = tile_dk + KEYS * w, *grown = tile_dv + KEYS * w;
     int64_t heads_rows = a->sequence_rows * s.group;
-    bool in_place = s.group == 1 && lies_ready(dq, s), grows = !in_place && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
+    bool grows = !s.ready && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
     if (grows)
         memset(grown, 0, (size_t)(heads_rows * w) * sizeof *grown);
     for (int64_t j0 = base; j0 < base + a->sequence_rows; j0 += KEYS) {
         int keys = base + a->sequence_rows - j0 < KEYS ? (int)(base + a->sequence_rows - j0) : KEYS;
         Rows tile_k = load_keys(room_k, k, s, j0, keys, kv_head);
-        Rows k_turned = turn_keys(kt, tile_k, s, keys), v_turned = turn_keys(vt, load_keys(room_v, v, s, j0, keys, kv_head), s, keys);
+        Rows k_turned = turn_rows(kt, tile_k, s, keys), v_turned = turn_rows(vt, load_keys(room_v, v, s, j0, keys, kv_head), s, keys);
         memset(tile_dk, 0, (size_t)(2 * KEYS * w) * sizeof *tile_dk);
-        for (int64_t q0 = base; q0 < base + a->sequence_rows; q0 += s.queries) {
+        int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries;
+        for (int64_t u = 0; u < tiles * (s.ratio / s.group); u++) {
+            int64_t q0 = base + u % tiles * s.queries;
+            int first_head = kv_head * s.ratio + (int)(u / tiles) * s.group;
             int n = base + a->sequence_rows - q0 < s.queries ? (int)(base + a->sequence_rows - q0) : s.queries;
             if (a->end[q0 + n - 1] <= j0 || a->begin[q0] >= j0 + keys)
                 continue;
@@ -257,7 +271,7 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
             gradient_tile(p, ds, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, s.group, rows, j0);
             product(kernel, tile_dv, w, p, 1, KEYS, tile_do, KEYS, w, rows, 1, 1);
             product(kernel, tile_dk, w, ds, 1, KEYS, tile_q, KEYS, w, rows, a->scale, 1);
-            if (in_place) {
+            if (s.ready) {
                 product(kernel, f32(dq) + q0 * dq.ld + first_head * s.d, dq.ld, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 1);
             } else if (grows) {
                 product(kernel, grown + (q0 - base) * s.group * w, w, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 1);
@@ -272,7 +286,7 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
         }
     }
     for (int64_t r = 0; grows && r < heads_rows; r++)
-        cpu_store(dq, base + r / s.group, (first_head + r % s.group) * s.d, s.d, grown + r * w);
+        cpu_store(dq, base + r / s.group, (kv_head * s.ratio + r % s.group) * s.d, s.d, grown + r * w);
 }
 
 CLONES static float row_dot(const float *a, const float *b, int n)
@@ -287,7 +301,7 @@ CLONES static float row_dot(const float *a, const float *b, int n)
 void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse, float *delta,
                             Tensor q, Tensor k, Tensor v, const Attention *a)
 {
-    Shape s = shape_of(a);
+    Shape s = shape_of(a, q.dtype);
     cpu_check(q.rows == a->sequences * a->sequence_rows && dq.cols == q.cols && dk.cols == k.cols, "attention_backward", "shapes");
     CpuState *state = cpu_state(st);
     int threads = cpu_threads(st);

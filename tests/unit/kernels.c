@@ -192,7 +192,7 @@ static void test_attention(int heads, int kv_heads, int d, int window)
 /* So many stacked heads that dQ has no room in scratch and grows in its own memory: against single heads, for which it lies ready. */
 static void test_attention_stacked(void)
 {
-    enum { T = 256, HEADS = 64, D = 256 };
+    enum { T = 256, HEADS = 64, D = 250 };
     int32_t begin[T], end[T];
     for (int t = 0; t < T; t++) {
         begin[t] = 0;
@@ -216,7 +216,7 @@ static void test_attention_stacked(void)
         worst = fmax(worst, distance(tensor_columns(dq, h * D, D), want));
         free(want);
     }
-    ok(worst < 2e-6, "attention, 64 heads of 256 on one key head: %.2g", worst);
+    ok(worst < 2e-6, "attention, 64 heads of 250 on one key head: %.2g", worst);
     free(q.data), free(k.data), free(v.data), free(dout.data), free(out.data), free(dq.data), free(dk.data), free(dv.data), free(one.data), free(done.data);
     free(lse), free(delta);
 }
