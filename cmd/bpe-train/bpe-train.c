@@ -29,7 +29,6 @@ typedef struct Train {
     Buffer *lines;       /* a line with its newline, one a thread */
     Buffer sample;       /* text to measure bytes per token on */
     size_t *sample_ends, sample_count, sample_capacity;
-
 } Train;
 
 static Train self = {.common = COMMON_DEFAULT, .vocab_size = 32000, .pattern = "llama3", .alphabet = "all"};
@@ -49,7 +48,6 @@ static const Option options[] = {
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_END(&self.common),
 };
-
 
 static int count_piece(void *context, Span piece)
 {
@@ -183,7 +181,7 @@ static int train(Train *t, const ChatTemplate *chat, OptionSet *set, Error *err)
     }
     if (status == 0)
         status = report(t, t->common.output, err);
-    StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)r.bytes_in}, {"skipped", (double)r.skipped}, {"tokens", (double)made}};
+    StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)r.text_bytes}, {"skipped", (double)r.skipped}, {"tokens", (double)made}};
     if (status == 0)
         status = stats_write(t->common.stats, items, sizeof items / sizeof *items, begin, err);
     for (int i = 0; i < threads; i++) {

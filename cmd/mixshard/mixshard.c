@@ -9,6 +9,7 @@
 #include "base/progress.h"
 #include "base/stop.h"
 #include "io/json.h"
+#include "io/stats.h"
 #include "io/stream.h"
 #include "mix.h"
 
@@ -221,12 +222,8 @@ static int mix(Mix *m, Error *err)
     }
     if (status == 0) {
         report(m, false);
-        if (common.stats) {
-            text.length = 0;
-            buffer_format(&text, "{\"tokens\": %" PRId64 ", \"documents\": %" PRId64 ", \"sources\": %zu, \"seconds\": %.3f}\n", m->tokens, entries,
-                          m->count, clock_seconds() - begun);
-            status = file_write(common.stats, text.data, text.length, err);
-        }
+        const StatsItem items[] = {{"tokens", (double)m->tokens}, {"documents", (double)entries}, {"sources", (double)m->count}};
+        status = stats_write(common.stats, items, sizeof items / sizeof *items, begun, err);
     }
     free(path);
     free(copy.tokens);

@@ -133,7 +133,7 @@ int classify_main(int argc, char **argv)
         writer_abandon(c.out);
     else
         status = writer_close(c.out, &err);
-    StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)r.bytes_in}, {"skipped", (double)r.skipped}};
+    StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)r.text_bytes}, {"skipped", (double)r.skipped}};
     if (status == 0)
         status = stats_write(c.common.stats, items, sizeof items / sizeof *items, begin, &err);
     for (int64_t i = 0; i < c.common.threads; i++)

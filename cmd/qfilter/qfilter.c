@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "base/progress.h"
 #include "base/thread.h"
 #include "classify.h"
 #include "data/document.h"
@@ -192,7 +193,7 @@ static int filter_emit(void *context, Document *d, Error *err)
     int status = 0;
     self.masked += v->pii;
     if (v->reason)
-        count_reason(v, d->text.length);
+        count_reason(v, d->raw.length + 1);
     if (v->reason && !self.tag) {
         if (self.removed) {
             buffer_format(&value, "{\"rule\":\"%s\",\"reason\":\"%s\"}", rule_names[v->rule], v->reason);
@@ -220,9 +221,9 @@ static int filter_emit(void *context, Document *d, Error *err)
         } else {
             buffer_append(&line, raw.data, raw.length);
         }
-        self.documents_out++;
-        self.bytes_out += v->rewritten ? d->out.length : d->text.length;
         status = write_line(self.out, &line, err);
+        self.documents_out++;
+        self.bytes_out += line.length;
     }
     buffer_free(&line);
     buffer_free(&value);
@@ -285,14 +286,14 @@ static int parse_sets(Error *err)
     return 0;
 }
 
-static int write_stats(const DocumentReader *r, Error *err)
+static int write_stats(const DocumentReader *r, double seconds, Error *err)
 {
     Buffer b = {0};
     buffer_format(&b, "{\"documents_in\":%" PRIu64 ",\"bytes_in\":%" PRIu64 ",\"documents_out\":%" PRIu64 ",\"bytes_out\":%" PRIu64 ",\"skipped\":%" PRIu64 ",\"pii\":%" PRIu64 ",\"removed\":{",
                   r->documents, r->bytes_in, self.documents_out, self.bytes_out, r->skipped, self.masked);
     for (size_t i = 0; i < self.reason_count; i++)
         buffer_format(&b, "%s\"%s\":{\"documents\":%" PRIu64 ",\"bytes\":%" PRIu64 "}", i ? "," : "", self.reasons[i], self.reason_documents[i], self.reason_bytes[i]);
-    buffer_string(&b, "}}\n");
+    buffer_format(&b, "},\"seconds\":%.3f}\n", seconds);
     int status = file_write(self.common.stats, b.data, b.length, err);
     buffer_free(&b);
     return status;
@@ -315,6 +316,7 @@ static int run(OptionSet *set, Error *err)
     if (!(self.out = writer_open(self.common.output, err)))
         return -1;
     DocumentReader r = {.common = &self.common, .files = set->operands, .fields = fields, .result_size = sizeof(Verdict), .work = filter_work, .emit = filter_emit};
+    double begin = clock_seconds();
     int status = document_run(&r, err);
     document_report(&r);
     if (status < 0)
@@ -327,7 +329,7 @@ static int run(OptionSet *set, Error *err)
     else
         writer_abandon(removed);
     if (status == 0 && self.common.stats)
-        status = write_stats(&r, err);
+        status = write_stats(&r, clock_seconds() - begin, err);
     message_verbose("%" PRIu64 " of %" PRIu64 " documents kept", self.documents_out, r.documents);
     return status;
 }

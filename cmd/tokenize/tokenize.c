@@ -9,6 +9,7 @@
 #include "base/thread.h"
 #include "data/document.h"
 #include "data/shard.h"
+#include "io/stats.h"
 #include "text/tokenizer.h"
 
 typedef struct Tokenize {
@@ -22,7 +23,8 @@ typedef struct Tokenize {
     Writer *out;
     ShardWriter *shard;
     const char *counted;  /* the file that --count is at */
-    uint64_t documents, bytes, tokens, all_documents, all_bytes, all_tokens;
+    uint64_t documents, bytes, tokens; /* of that file */
+    uint64_t all_bytes, all_tokens;
 } Tokenize;
 
 static Tokenize self = {.common = COMMON_DEFAULT, .eos_id = -1};
@@ -43,11 +45,29 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
+/* A document as text and as tokens, whichever was there first. */
+typedef struct Work {
+    Ids ids;      /* not of --decode, which is done with them */
+    size_t bytes; /* of the text */
+    size_t tokens;
+} Work;
+
 static int encode_work(void *context, Document *d, int thread, Error *err)
 {
     Tokenize *t = context;
-    Ids *ids = d->result;
-    return encoder_encode(t->encoders[thread], d->text, &t->special, ids, err);
+    Work *w = d->result;
+    int status = encoder_encode(t->encoders[thread], d->text, &t->special, &w->ids, err);
+    w->bytes = d->text.length;
+    w->tokens = w->ids.count;
+    return status;
+}
+
+/* Counts a document that was dealt with. */
+static void work_end(Tokenize *t, Work *w)
+{
+    t->all_bytes += w->bytes;
+    t->all_tokens += w->tokens;
+    ids_free(&w->ids);
 }
 
 static void write_id(Buffer *b, const Document *d)
@@ -62,30 +82,29 @@ static void write_id(Buffer *b, const Document *d)
 static int emit_ids(void *context, Document *d, Error *err)
 {
     Tokenize *t = context;
-    Ids *ids = d->result;
+    Work *w = d->result;
     buffer_byte(&d->out, '{');
     write_id(&d->out, d);
     buffer_string(&d->out, "\"ids\":[");
-    for (size_t i = 0; i < ids->count; i++) {
+    for (size_t i = 0; i < w->ids.count; i++) {
         char number[16];
-        int n = snprintf(number, sizeof number, i ? ",%d" : "%d", ids->data[i]);
+        int n = snprintf(number, sizeof number, i ? ",%d" : "%d", w->ids.data[i]);
         buffer_append(&d->out, number, (size_t)n);
     }
     buffer_string(&d->out, "]}\n");
-    t->all_tokens += ids->count;
-    ids_free(ids);
+    work_end(t, w);
     return writer_write(t->out, d->out.data, d->out.length, err);
 }
 
 static int emit_shard(void *context, Document *d, Error *err)
 {
     Tokenize *t = context;
-    Ids *ids = d->result;
+    Work *w = d->result;
     if (t->eos_id >= 0)
-        ids_add(ids, t->eos_id);
-    int status = ids->count ? shard_writer_add(t->shard, ids->data, (int64_t)ids->count, err) : 0;
-    t->all_tokens += ids->count;
-    ids_free(ids);
+        ids_add(&w->ids, t->eos_id);
+    w->tokens = w->ids.count;
+    int status = w->ids.count ? shard_writer_add(t->shard, w->ids.data, (int64_t)w->ids.count, err) : 0;
+    work_end(t, w);
     return status;
 }
 
@@ -106,15 +125,14 @@ static int count_write(Tokenize *t, Error *err)
 static int emit_count(void *context, Document *d, Error *err)
 {
     Tokenize *t = context;
-    Ids *ids = d->result;
+    Work *w = d->result;
     if (t->counted && strcmp(t->counted, d->file) != 0 && count_write(t, err) < 0)
         return -1;
     t->counted = d->file;
     t->documents++;
-    t->bytes += d->text.length;
-    t->tokens += ids->count;
-    t->all_tokens += ids->count;
-    ids_free(ids);
+    t->bytes += w->bytes;
+    t->tokens += w->tokens;
+    work_end(t, w);
     return 0;
 }
 
@@ -122,6 +140,7 @@ static int emit_count(void *context, Document *d, Error *err)
 static int decode_work(void *context, Document *d, int thread, Error *err)
 {
     Tokenize *t = context;
+    Work *w = d->result;
     (void)thread;
     if (d->fields[2].type != JSON_ARRAY)
         return error_set(err, "no list 'ids'");
@@ -140,6 +159,8 @@ static int decode_work(void *context, Document *d, int thread, Error *err)
     }
     if (status == 0)
         status = tokenizer_decode(t->tokenizer, ids.data, ids.count, t->skip_special, &text, err);
+    w->bytes = text.length;
+    w->tokens = ids.count;
     ids_free(&ids);
     if (status == 0 && t->common.text) {
         buffer_append(&d->out, text.data, text.length);
@@ -160,6 +181,7 @@ static int decode_work(void *context, Document *d, int thread, Error *err)
 static int emit_out(void *context, Document *d, Error *err)
 {
     Tokenize *t = context;
+    work_end(t, d->result);
     return writer_write(t->out, d->out.data, d->out.length, err);
 }
 
@@ -186,7 +208,7 @@ static int run(Tokenize *t, OptionSet *set, Error *err)
     t->encoders = memory_zalloc((size_t)threads, sizeof *t->encoders);
     for (int i = 0; i < threads; i++)
         t->encoders[i] = encoder_new(t->tokenizer);
-    DocumentReader r = {.common = &common, .files = set->operands, .context = t, .result_size = sizeof(Ids)};
+    DocumentReader r = {.common = &common, .files = set->operands, .context = t, .result_size = sizeof(Work)};
     bool shard = !t->ids && !t->count && !t->decode;
     r.work = t->decode ? decode_work : encode_work;
     r.emit = t->decode ? emit_out : t->ids ? emit_ids : t->count ? emit_count : emit_shard;
@@ -207,13 +229,9 @@ static int run(Tokenize *t, OptionSet *set, Error *err)
         status = shard ? shard_writer_close(t->shard, err) : writer_close(t->out, err);
     }
     document_report(&r);
-    if (status == 0 && t->common.stats) {
-        Buffer b = {0};
-        buffer_format(&b, "{\"documents\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"tokens\":%" PRIu64 ",\"skipped\":%" PRIu64 ",\"seconds\":%.3f}\n",
-                      r.documents, r.bytes_in, t->all_tokens, r.skipped, clock_seconds() - begin);
-        status = file_write(t->common.stats, b.data, b.length, err);
-        buffer_free(&b);
-    }
+    const StatsItem items[] = {{"documents", (double)r.documents}, {"bytes", (double)t->all_bytes}, {"tokens", (double)t->all_tokens}, {"skipped", (double)r.skipped}};
+    if (status == 0)
+        status = stats_write(t->common.stats, items, sizeof items / sizeof *items, begin, err);
     for (int i = 0; i < threads; i++)
         encoder_free(t->encoders[i]);
     free(t->encoders);

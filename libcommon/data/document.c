@@ -45,7 +45,6 @@ typedef struct Run {
     uint64_t index;
     bool skip;
     Progress *progress;
-    uint64_t bytes;
 } Run;
 
 static bool is_blank_line(Span s)
@@ -79,7 +78,6 @@ static int batch_read(void *context, void *item, Error *err)
             run->input = NULL;
             continue;
         }
-        run->bytes += line.length + 1;
         if (!run->reader->common->text && is_blank_line(line))
             continue;
         if (b->count == 0) {
@@ -248,10 +246,12 @@ static int batch_write(void *context, void *item, Error *err)
             if (status < 0 && !(b->skipped[i] && run->skip))
                 return error_set(err, "%s", b->skipped[i] ? b->reasons[i] : reason.text);
         }
-        if (!b->skipped[i])
+        if (!b->skipped[i]) {
             r->documents++;
-        else if (r->skipped++ == 0)
+            r->text_bytes += d->text.length;
+        } else if (r->skipped++ == 0) {
             r->first_skip = memory_string(b->reasons[i]);
+        }
     }
     progress_set(run->progress, r->bytes_in);
     batch_shrink(b);
@@ -287,7 +287,7 @@ int document_run(DocumentReader *r, Error *err)
         names[run.name_count++] = *f;
     run.standard = run.next_file = r->files && *r->files ? r->files : standard;
     run.skip = strcmp(r->common->on_error, "skip") == 0;
-    r->documents = r->bytes_in = r->skipped = 0;
+    r->documents = r->skipped = r->bytes_in = r->text_bytes = 0;
     free((char *)(uintptr_t)r->first_skip);
     r->first_skip = NULL;
     run.progress = progress_begin(r->common, "bytes", 0);

@@ -42,7 +42,9 @@ typedef struct DocumentReader {
     int (*emit)(void *context, Document *d, Error *err);
     void *context;
     /* Counts, filled by document_run. */
-    uint64_t documents, bytes_in, skipped;
+    uint64_t documents, skipped;
+    uint64_t bytes_in;         /* of all lines, newlines too: what the files hold */
+    uint64_t text_bytes;       /* of the documents' texts */
     const char *first_skip;    /* the first malformed record's message, for the report at the end */
 } DocumentReader;
 

@@ -18,12 +18,27 @@ is "qfilter --block-domains" "$(qfilter --block-domains pipelines/lists/domains.
 is "qfilter --pii=mask" "$(echo '{"text":"bob@x.io 10.0.0.1 8.8.8.8"}' | qfilter --pii=mask)" '{"text":"email@example.com 10.0.0.1 22.214.171.124"}'
 is "c4 removes citations" "$(echo '{"text":"See [12] the facts [edit]."}' | qfilter --rules c4 --set c4.min-num-sentences=-1)" '{"text":"See  the facts ."}'
 
+# Bytes in and out are of lines, so that a filter's books can be checked with wc.
+stat() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$T/stats"; }
+{ cat "$T/d.jsonl"; echo '{"text":"write to \"bob\":\nbob@x.io"}'; } >"$T/in.jsonl"
+for t in "dedup --exact" "qfilter --pii=mask --block-domains pipelines/lists/domains.txt"; do
+    $t --stats "$T/stats" "$T/in.jsonl" >"$T/out.jsonl"
+    is "${t%% *} --stats: bytes in and out" "$(stat bytes_in) $(stat bytes_out)" "$(wc -c <"$T/in.jsonl") $(wc -c <"$T/out.jsonl")"
+done
+like "and bytes removed" "$(cat "$T/stats")" "\"removed\":\{\"block-domains/domain\":\{\"documents\":1,\"bytes\":$(sed -n 3p "$T/d.jsonl" | wc -c)\}\},\"seconds\":[0-9]"
+
 ok "bpe-train" bpe-train -q --vocab-size 300 --chat-template -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" --ids "$T/d.jsonl" >"$T/ids"
 tokenize --tokenizer "$T/v" --decode --text "$T/ids" >"$T/back"
 is "tokenize --decode gives the text back" "$(head -n 1 "$T/back")" "The quick brown fox jumps over the lazy dog near the river bank in the early morning light"
 tokenize --tokenizer "$T/v" -j 1 --ids "$T/d.jsonl" >"$T/ids1"
 same "threads change nothing" "$T/ids" "$T/ids1"
+counted=$(tokenize --tokenizer "$T/v" --count "$T/d.jsonl" | sed 's/.*\("documents".*\)}/\1/')
+like "--count: bytes are of the texts" "$counted" '^"documents":4,"bytes":349,"tokens":[1-9]'
+for t in "--ids $T/d.jsonl" "--decode $T/ids"; do
+    tokenize --tokenizer "$T/v" --stats "$T/stats" $t >"$T/out"
+    like "${t%% *} --stats: as --count says" "$(cat "$T/stats")" "^.$counted,\"skipped\":0,\"seconds\":"
+done
 ok "tokenize -o" tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 ok "mixshard" mixshard -q x=1:"$T/s" --tokens 64 --seq-len 16 --holdout 20 -o "$T/m"
 fails 1 "runs out" "mixshard: a source that runs out is named" mixshard -q x=1:"$T/s" --tokens 1e6 --seq-len 16 -o "$T/m2"
