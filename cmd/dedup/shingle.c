@@ -11,12 +11,6 @@
 /* Scratch of more than this is given back after a document, so that one long document does not hold it for ever. */
 enum { SCRATCH_KEPT = 1 << 20 };
 
-/* Python's \w: letters, numbers, underscore; marks do not count. */
-static bool is_word(uint32_t c)
-{
-    return c == '_' || (unicode_class(c) & (UNICODE_L | UNICODE_N));
-}
-
 /* Of ASCII: the lower-cased character, or 0 where it belongs to no word. */
 static char ascii_word(unsigned char c)
 {
@@ -55,7 +49,7 @@ static size_t words_make(Shingles *s, Span text)
         unsigned class = unicode_class(c);
         int n = class & (UNICODE_UPPER | UNICODE_N) ? unicode_to_lower(c, lower) : 1;
         for (int k = 0; k < n; k++) {
-            if (is_word(lower[k])) /* Σ at the end of a word becomes ς: one letter here */
+            if (unicode_is_word(lower[k])) /* Σ at the end of a word becomes ς: one letter here */
                 at += utf8_encode(lower[k] == 0x3c2 ? 0x3c3 : lower[k], at);
             else /* also the dot of a lower-cased İ */
                 begin = at = word_end(s, &count, begin, at);

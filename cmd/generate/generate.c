@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "data/document.h"
 #include "io/stats.h"
+#include "text/utf8.h"
 #include "train/answers.h"
 
 typedef struct Generate {

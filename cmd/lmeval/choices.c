@@ -35,8 +35,7 @@ static bool blank_ends(Span s, size_t *n)
     for (*n = 1; *n < s.length && ((unsigned char)s.data[s.length - *n] & 0xc0) == 0x80; ++*n)
         ;
     size_t length;
-    uint32_t c = utf8_decode(s.data + s.length - *n, &length);
-    return (unicode_class(c) & UNICODE_SPACE) || (c >= 0x1c && c <= 0x1f);
+    return unicode_is_blank(utf8_decode(s.data + s.length - *n, &length));
 }
 
 /* Ids of context and continuation; *context_count tokens belong to the context. */

@@ -67,28 +67,6 @@ static bool has_policy(Span lower)
     return false;
 }
 
-/* Python's str.lower, for what only ASCII words are sought in. */
-static Span lower_case(Span s, Buffer *out)
-{
-    out->length = 0;
-    buffer_reserve(out, s.length * 3 + 1);
-    size_t n, length = 0;
-    for (size_t i = 0; i < s.length; i += n) {
-        unsigned char c = (unsigned char)s.data[i];
-        n = 1;
-        if (c < 0x80) {
-            out->data[length++] = (char)(c + (c >= 'A' && c <= 'Z') * 32);
-            continue;
-        }
-        uint32_t to[2];
-        int count = unicode_to_lower(utf8_decode(s.data + i, &n), to);
-        for (int k = 0; k < count; k++)
-            length += utf8_encode(to[k], out->data + length);
-    }
-    out->length = length;
-    return (Span){out->data, length};
-}
-
 typedef enum Fate { KEEP, DROP_LINE, DROP_LOREM, DROP_BRACKET } Fate;
 
 /* What becomes of one stripped line; *s loses its citations. */

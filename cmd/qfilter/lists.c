@@ -13,18 +13,6 @@ struct List {
     bool first[256]; /* bytes that entries begin with */
 };
 
-static void lower_append(Buffer *b, Span s)
-{
-    size_t n;
-    for (size_t i = 0; i < s.length; i += n) {
-        uint32_t c[2];
-        char bytes[4];
-        int m = unicode_to_lower(utf8_decode(s.data + i, &n), c);
-        for (int k = 0; k < m; k++)
-            buffer_append(b, bytes, utf8_encode(c[k], bytes));
-    }
-}
-
 /* "example.com", "0.0.0.0 example.com" as hosts files have it, "||example.com^" as filter lists; # and ! begin comments. */
 static Span domain_of(Span line)
 {
@@ -65,9 +53,7 @@ List *list_read(const char *const *files, size_t count, bool domains, Error *err
             Span s = domains ? domain_of(line) : strip(line);
             if (s.length == 0 || (!domains && *s.data == '#'))
                 continue;
-            lower.length = 0;
-            lower_append(&lower, s);
-            lineset_add(&l->set, (Span){lower.data, lower.length});
+            lineset_add(&l->set, lower_case(s, &lower));
             l->longest = lower.length > l->longest ? lower.length : l->longest;
             l->first[(unsigned char)*lower.data] = true;
         }
@@ -102,7 +88,7 @@ bool list_has_domain(const List *l, Span url)
         if (url.data[i] == ':')
             end = i;
     Buffer host = {0};
-    lower_append(&host, (Span){url.data + begin, end - begin});
+    lower_case((Span){url.data + begin, end - begin}, &host);
     bool found = false;
     for (size_t at = 0; at < host.length && !found;) {
         found = lineset_has(&l->set, (Span){host.data + at, host.length - at});
@@ -113,25 +99,20 @@ bool list_has_domain(const List *l, Span url)
     return found;
 }
 
-static bool is_word(uint32_t c)
-{
-    return c == '_' || (unicode_class(c) & (UNICODE_L | UNICODE_N));
-}
-
 bool list_has_word(const List *l, Span text)
 {
     Buffer b = {0};
-    lower_append(&b, text);
+    lower_case(text, &b);
     bool found = false, open = true; /* open: no \w stands before */
     size_t n;
     for (size_t i = 0; i < b.length && !found; i += n) {
-        bool word = is_word(utf8_decode(b.data + i, &n));
+        bool word = unicode_is_word(utf8_decode(b.data + i, &n));
         if (open && l->first[(unsigned char)b.data[i]]) {
             size_t m;
             for (size_t end = i; end < b.length && end - i < l->longest && !found;) {
                 utf8_decode(b.data + end, &m);
                 end += m;
-                found = (end >= b.length || !is_word(utf8_decode(b.data + end, &m))) && lineset_has(&l->set, (Span){b.data + i, end - i});
+                found = (end >= b.length || !unicode_is_word(utf8_decode(b.data + end, &m))) && lineset_has(&l->set, (Span){b.data + i, end - i});
             }
         }
         open = !word;

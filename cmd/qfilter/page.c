@@ -76,6 +76,27 @@ Span strip(Span s)
     return s;
 }
 
+Span lower_case(Span s, Buffer *out)
+{
+    out->length = 0;
+    buffer_reserve(out, s.length * 3 + 1);
+    size_t n, length = 0;
+    for (size_t i = 0; i < s.length; i += n) {
+        unsigned char c = (unsigned char)s.data[i];
+        n = 1;
+        if (c < 0x80) {
+            out->data[length++] = (char)(c + (c >= 'A' && c <= 'Z') * 32);
+            continue;
+        }
+        uint32_t to[2];
+        int count = unicode_to_lower(utf8_decode(s.data + i, &n), to);
+        for (int k = 0; k < count; k++)
+            length += utf8_encode(to[k], out->data + length);
+    }
+    out->length = length;
+    return (Span){out->data, length};
+}
+
 size_t find_text(Span s, const char *what)
 {
     const char *p = s.length ? memmem(s.data, s.length, what, strlen(what)) : NULL;

@@ -21,8 +21,7 @@ static bool is_word_char(Span s, size_t at)
     if (at >= s.length)
         return false;
     size_t n;
-    uint32_t c = utf8_decode(s.data + at, &n);
-    return c == '_' || (unicode_class(c) & (UNICODE_L | UNICODE_N));
+    return unicode_is_word(utf8_decode(s.data + at, &n));
 }
 
 static bool word_before(Span s, size_t at)

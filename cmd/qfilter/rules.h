@@ -60,6 +60,8 @@ const char *fineweb(const FineWeb *r, Page *p);
 /* Python's str.splitlines: the next line from *at, without its end; false at the end. */
 bool split_line(Span text, size_t *at, Span *line);
 Span strip(Span s); /* Python's str.strip */
+/* Python's str.lower but for the final sigma, in place of what out held. */
+Span lower_case(Span s, Buffer *out);
 /* First place of what in s, or length. */
 size_t find_text(Span s, const char *what);
 

@@ -35,6 +35,12 @@ static inline bool unicode_is_blank(uint32_t c)
     return c < 0x80 ? c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f) : (unicode_class(c) & UNICODE_SPACE) != 0;
 }
 
+/* \w of Python's re: letters, numbers, underscore; marks do not count. */
+static inline bool unicode_is_word(uint32_t c)
+{
+    return c == '_' || (unicode_class(c) & (UNICODE_L | UNICODE_N)) != 0;
+}
+
 /* Word_Break (UAX 29), and whether Extended_Pictographic. */
 enum {
     BREAK_OTHER, BREAK_CR, BREAK_LF, BREAK_NEWLINE, BREAK_EXTEND, BREAK_ZWJ, BREAK_REGIONAL, BREAK_FORMAT, BREAK_KATAKANA, BREAK_HEBREW, BREAK_LETTER,

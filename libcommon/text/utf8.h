@@ -1,4 +1,4 @@
-/* UTF-8, for text that is already known to be valid (readers check it once). */
+/* UTF-8. Text is valid here (readers check it once), but for what utf8_repair is given. */
 #ifndef TEXT_UTF8_H
 #define TEXT_UTF8_H
 
@@ -59,5 +59,8 @@ static inline size_t utf8_count(Span s)
         n += ((unsigned char)s.data[i] & 0xc0) != 0x80;
     return n;
 }
+
+/* Replaces invalid UTF-8 in b by U+FFFD, as Python and Rust do. */
+void utf8_repair(Buffer *b);
 
 #endif

@@ -10,12 +10,6 @@ static bool is_digit(uint32_t c)
     return unicode_class(c) & UNICODE_DIGIT;
 }
 
-/* \w of Python's re. */
-static bool is_word(uint32_t c)
-{
-    return c == '_' || (unicode_class(c) & (UNICODE_L | UNICODE_N));
-}
-
 /* Labels with a dot behind each and the last one, over all of [b, e). */
 static bool is_domain(const char *b, const char *e)
 {
@@ -102,7 +96,7 @@ bool address_is_whole(const char *b, const char *e)
     /* A scheme: two or more of \w + - . before the first colon. */
     size_t n, length = 0;
     const char *p = b;
-    for (uint32_t c; p < e && ((c = utf8_decode(p, &n)) == '+' || c == '-' || c == '.' || is_word(c)); p += n)
+    for (uint32_t c; p < e && ((c = utf8_decode(p, &n)) == '+' || c == '-' || c == '.' || unicode_is_word(c)); p += n)
         length++;
     if (length >= 2 && e - p > 3 && memcmp(p, "://", 3) == 0 && is_host_on(p + 3, e))
         return true;

@@ -42,7 +42,5 @@ void answerer_close(Answerer *a);
 int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err);
 /* Text of an answer appended to out, specials left out, bytes that are no UTF-8 replaced by U+FFFD. */
 int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err);
-/* Replaces invalid UTF-8 in b by U+FFFD. */
-void utf8_repair(Buffer *b);
 
 #endif
