@@ -29,7 +29,7 @@ static const Option options[] = {
     {"keep-first", 0, OPTION_FLAG, &self.keep_first, 0, "leave the first copy of a line that is cut", 0, 0, 0},
     {"paragraphs", 0, OPTION_FLAG, &wanted[METHOD_PARAGRAPHS], 0, "cut paragraphs that stood before, anywhere", 0, 0, 0},
     {"removed", 0, OPTION_STRING, &removed_path, "FILE", "write removed documents there, with the reason", 0, 0, 0},
-    {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_OUTPUT(&self.common),
     {"memory", 0, OPTION_SIZE, &self.common.memory, "SIZE", "memory of the tables (default: half the machine's)", 0, LEAST_MEMORY, 9e18},
     OPTION_COMMON_TMP(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/thread.h"
-#include "cmd/dpo/loss.h"
+#include "loss.h"
 #include "model/folder.h"
 #include "train/posttrain.h"
 
@@ -28,14 +28,7 @@ static const Option options[] = {
     {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, 0, 1e6},
     {"keep-endings", 0, OPTION_FLAG, &dpo.keep_endings, 0, "let the end-of-turn token count in the preference", 0, 0, 0},
     TRAIN_OPTIONS(&self.train, "1e-5", "0"),
-    OPTION_MORE_HEADING("everywhere:"),
-    OPTION_COMMON_THREADS(&self.common),
-    OPTION_COMMON_SEED(&self.common),
-    OPTION_COMMON_ON_ERROR(&self.common),
-    OPTION_COMMON_DEVICE(&self.common),
-    OPTION_COMMON_LOG(&self.common),
-    OPTION_COMMON_CONFIG(&self.common),
-    OPTION_COMMON_END(&self.common),
+    POSTTRAIN_OPTIONS_END(&self),
 };
 
 static const char *const free_options[] = {"rows", NULL};

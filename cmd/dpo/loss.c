@@ -1,18 +1,9 @@
-#include "cmd/dpo/loss.h"
+#include "loss.h"
 
 #include <math.h>
 #include <stdbool.h>
 #include <string.h>
-
-static double log_sigmoid(double x)
-{
-    return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x));
-}
-
-static double sigmoid(double x)
-{
-    return x < 0 ? exp(x) / (1 + exp(x)) : 1 / (1 + exp(-x));
-}
+#include "train/sigmoid.h"
 
 /* Losses of the difference d of the two sides alone; *slope gets the derivative. */
 static double difference_loss(const PairLoss *l, double d, double *slope)

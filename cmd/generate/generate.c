@@ -39,7 +39,7 @@ static const Option options[] = {
     {"system", 0, OPTION_STRING, &self.system, "TEXT", "system message of a chat at a terminal or of --prompt", 0, 0, 0},
     {"raw", 0, OPTION_FLAG, &self.raw, 0, "continue the prompt as it stands, without a chat template", 0, 0, 0},
     ANSWER_OPTIONS(&self.answer, "1"),
-    {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_OUTPUT(&self.common),
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),

@@ -1,5 +1,4 @@
 /* lmeval: perplexity and bits per byte, multiple choice, exact match of generated answers, needle in a haystack. */
-#include "base/thread.h"
 #include "lmeval.h"
 
 #include <inttypes.h>
@@ -10,6 +9,7 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/progress.h"
+#include "base/thread.h"
 #include "io/stats.h"
 #include "model/folder.h"
 

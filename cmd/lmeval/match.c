@@ -1,5 +1,5 @@
-/* Exact match of greedily generated answers: they end before an --until, white space at both ends is stripped, nothing else. Records may carry `task`, by
- * which scores are given too. */
+/* Exact match of greedily generated answers: they end before an --until, white space at both ends is stripped, nothing else.
+ * Records may carry `task`, by which scores are given too. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,6 +16,7 @@ typedef struct Tally {
 
 typedef struct Match {
     Eval *e;
+    char *name; /* of the task */
     Answerer answerer;
     Tally *tallies; /* [0]: all */
     size_t tally_count;
@@ -56,7 +57,7 @@ static void tally(Match *m, const char *name, bool right)
     m->tallies[i].right += right;
 }
 
-static int judge(Match *m, struct Waiting *w, const Answer *answer, const char *all, Error *err)
+static int judge(Match *m, struct Waiting *w, const Answer *answer, Error *err)
 {
     Buffer text = {0};
     if (answerer_text(&m->answerer, answer, &text, err) < 0)
@@ -67,7 +68,7 @@ static int judge(Match *m, struct Waiting *w, const Answer *answer, const char *
     }
     Span got = stripped(text.data ? text.data : "", text.length), want = stripped(w->target, strlen(w->target));
     bool right = got.length == want.length && memcmp(got.data, want.data, got.length) == 0;
-    tally(m, all, right);
+    tally(m, m->name, right);
     if (w->task)
         tally(m, w->task, right);
     int status = 0;
@@ -87,7 +88,7 @@ static int judge(Match *m, struct Waiting *w, const Answer *answer, const char *
     return status;
 }
 
-static int answer_waiting(Match *m, const char *all, Error *err)
+static int answer_waiting(Match *m, Error *err)
 {
     const int32_t **ids = memory_alloc((size_t)m->count, sizeof *ids);
     int64_t *lengths = memory_alloc((size_t)m->count, sizeof *lengths);
@@ -99,7 +100,7 @@ static int answer_waiting(Match *m, const char *all, Error *err)
     int status = generator_run(&m->answerer.generator, ids, lengths, m->count, m->done, answers, NULL, NULL, err);
     for (int64_t i = 0; i < m->count; i++) {
         if (status == 0)
-            status = judge(m, &m->waiting[i], &answers[i], all, err);
+            status = judge(m, &m->waiting[i], &answers[i], err);
         free(answers[i].tokens);
         free(m->waiting[i].ids);
         free(m->waiting[i].target);
@@ -113,8 +114,6 @@ static int answer_waiting(Match *m, const char *all, Error *err)
     free(answers);
     return status;
 }
-
-static const char *match_name; /* of the file being read; lmeval measures one after the other */
 
 static int take_record(void *context, Document *d, Error *err)
 {
@@ -137,15 +136,13 @@ static int take_record(void *context, Document *d, Error *err)
                           .task = json_is(task, JSON_STRING) ? memory_copy(task->string.data, task->string.length) : NULL};
     buffer_append(&w->record, d->raw.data, d->raw.length);
     m->read++;
-    return m->count == m->room ? answer_waiting(m, match_name, err) : 0;
+    return m->count == m->room ? answer_waiting(m, err) : 0;
 }
 
 int eval_match(Eval *e, const char *path, Error *err)
 {
-    Match m = {.e = e, .room = 32};
+    Match m = {.e = e, .name = task_name(path), .room = 32};
     AnswerOptions o = {.temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_tokens = e->max_tokens, .samples = 1, .batch = m.room, .max_prompt = e->sample_length};
-    char *name = task_name(path);
-    match_name = name;
     const char *files[] = {path, NULL};
     int status = answerer_open(&m.answerer, e->folder, &o, !e->coder, 0, dtype_of_option(e->common.dtype), e->device, err);
     if (status == 0 && e->answers)
@@ -157,7 +154,7 @@ int eval_match(Eval *e, const char *path, Error *err)
     if (status == 0)
         status = document_run(&r, err);
     if (status == 0 && m.count > 0)
-        status = answer_waiting(&m, name, err);
+        status = answer_waiting(&m, err);
     document_report(&r);
     if (status == 0 && m.tally_count == 0)
         status = error_set(err, "%s: no records", path);
@@ -168,7 +165,7 @@ int eval_match(Eval *e, const char *path, Error *err)
     for (size_t i = 0; i < m.tally_count; i++) {
         Tally *t = &m.tallies[i];
         double p = (double)t->right / (double)t->n;
-        char *label = i ? memory_format("%s/%s", name, t->name) : memory_string(name);
+        char *label = i ? memory_format("%s/%s", m.name, t->name) : memory_string(m.name);
         if (status == 0)
             result_print(e, label, "exact_match", p, t->n > 1 ? sqrt(p * (1 - p) / (double)(t->n - 1)) : NAN, t->n);
         free(label);
@@ -178,6 +175,6 @@ int eval_match(Eval *e, const char *path, Error *err)
     free(m.waiting);
     if (m.answerer.tokenizer)
         answerer_close(&m.answerer);
-    free(name);
+    free(m.name);
     return status;
 }

@@ -71,7 +71,7 @@ static struct {
 
 static const Option classify_options[] = {
     {"model", 0, OPTION_STRING, &c.model, "FILE", "fastText .bin model", 0, 0, 0},
-    {"output", 'o', OPTION_STRING, &c.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_OUTPUT(&c.common),
     OPTION_COMMON_ON_ERROR(&c.common),
     OPTION_COMMON_THREADS(&c.common),
     OPTION_COMMON_END(&c.common),

@@ -1,6 +1,6 @@
 /* FineWebQualityFilter (datatrove pipeline/filters/fineweb_quality_filter.py). */
 #include <string.h>
-#include "keys_set.h"
+#include "lineset.h"
 #include "rules.h"
 #include "text/punctuation.h"
 #include "text/utf8.h"

@@ -2,7 +2,7 @@
 #include <string.h>
 #include "io/json.h"
 #include "io/stream.h"
-#include "keys_set.h"
+#include "lineset.h"
 #include "rules.h"
 #include "text/unicode.h"
 #include "text/utf8.h"

@@ -50,7 +50,7 @@ static const Option options[] = {
     {"min-score", 0, OPTION_NUMBER, &self.min_score, "X", "(default 0.5)", 0, 0, 1},
     {"tag", 0, OPTION_FLAG, &self.tag, 0, "keep all documents and add the verdict as a field `quality`", 0, 0, 0},
     {"removed", 0, OPTION_STRING, &self.removed_path, "FILE", "write removed documents there, with rule and reason", 0, 0, 0},
-    {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_OUTPUT(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_END(&self.common),

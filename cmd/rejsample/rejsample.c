@@ -53,7 +53,7 @@ static const Option options[] = {
     {"pairs", 0, OPTION_FLAG, &self.pairs, 0, "write best and worst as a preference document", 0, 0, 0},
     {"min-margin", 0, OPTION_NUMBER, &self.min_margin, "X", "leave out prompts whose best and worst scores are closer (default 0)", 0, 0, 1e9},
     ANSWER_OPTIONS(&self.answer, "8"),
-    {"output", 'o', OPTION_STRING, &self.common.output, "FILE", "write there instead of standard output", 0, 0, 0},
+    OPTION_COMMON_OUTPUT(&self.common),
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),

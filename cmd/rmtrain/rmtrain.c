@@ -6,12 +6,13 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
-#include "base/thread.h"
 #include "base/progress.h"
+#include "base/thread.h"
 #include "data/document.h"
 #include "io/stats.h"
 #include "train/posttrain.h"
 #include "train/scoring.h"
+#include "train/sigmoid.h"
 
 static PostTrain self = POSTTRAIN_DEFAULT;
 static struct {
@@ -35,23 +36,11 @@ static const Option options[] = {
     {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates (prompt, responses) or chats instead of training", 0, 0, 0},
     {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of the squared sum of two scores, which keeps them near 0 (default 0)", 0, 0, 1e6},
     TRAIN_OPTIONS(&self.train, "1e-4", "0"),
-    OPTION_MORE_HEADING("everywhere:"),
-    OPTION_COMMON_THREADS(&self.common),
-    OPTION_COMMON_SEED(&self.common),
-    OPTION_COMMON_ON_ERROR(&self.common),
-    OPTION_COMMON_DEVICE(&self.common),
-    OPTION_COMMON_LOG(&self.common),
-    OPTION_COMMON_CONFIG(&self.common),
-    OPTION_COMMON_END(&self.common),
+    POSTTRAIN_OPTIONS_END(&self),
 };
 
 static const char *const free_options[] = {"rows", NULL};
 static const char *const extras[] = {"accuracy", NULL};
-
-static double log_sigmoid(double x)
-{
-    return x < 0 ? x - log1p(exp(x)) : -log1p(exp(-x));
-}
 
 /* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs; records weigh alike (InstructGPT,
  * trl/trainer/reward_trainer.py). Gradients are added to gradient[example]; returns the loss and counts pairs. */

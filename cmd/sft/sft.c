@@ -12,14 +12,7 @@ static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
     POSTTRAIN_VAL_OPTIONS(&self),
     TRAIN_OPTIONS(&self.train, "2e-5", "0"),
-    OPTION_MORE_HEADING("everywhere:"),
-    OPTION_COMMON_THREADS(&self.common),
-    OPTION_COMMON_SEED(&self.common),
-    OPTION_COMMON_ON_ERROR(&self.common),
-    OPTION_COMMON_DEVICE(&self.common),
-    OPTION_COMMON_LOG(&self.common),
-    OPTION_COMMON_CONFIG(&self.common),
-    OPTION_COMMON_END(&self.common),
+    POSTTRAIN_OPTIONS_END(&self),
 };
 
 static const char *const free_options[] = {"rows", NULL};

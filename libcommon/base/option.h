@@ -40,9 +40,9 @@ typedef struct Option {
 
 typedef struct OptionSet {
     const char *tool;      /* "dedup" */
-    const char *synopsis;  /* "dedup [OPTION]... [FILE]..." ; several lines allowed */
+    const char *synopsis;  /* "dedup [OPTION]… [FILE]…"; several lines allowed */
     const char *summary;   /* one sentence under the synopsis */
-    const Option *options; /* the tool's own table; common options come from option_common() below */
+    const Option *options; /* the tool's table; rows that all tools share are OPTION_COMMON_... below */
     const char *footer;    /* printed last, may be NULL */
     /* Results. */
     const char **operands; /* NULL-terminated, order of the command line */
@@ -77,7 +77,6 @@ typedef struct Common {
 #define OPTION_COMMON_OUTPUT(c)   {"output", 'o', OPTION_STRING, &(c)->output, "FILE", "write there instead of standard output", 0, 0, 0}
 #define OPTION_COMMON_THREADS(c)  {"threads", 'j', OPTION_INTEGER, &(c)->threads, "N", "threads (default: one for each CPU)", 0, 0, 4096}
 #define OPTION_COMMON_SEED(c)     {"seed", 0, OPTION_INTEGER, &(c)->seed, "N", "seed of all random choices (default 0)", 0, 0, 9.2e18}
-#define OPTION_COMMON_MEMORY(c)   {"memory", 0, OPTION_SIZE, &(c)->memory, "SIZE", "memory to stay within, such as 2G", 0, 0, 0}
 #define OPTION_COMMON_TMP(c)      {"tmp", 0, OPTION_STRING, &(c)->tmp, "DIR", "folder for temporary files (default: $TMPDIR or /tmp)", 0, 0, 0}
 #define OPTION_COMMON_TEXT(c)     {"text", 0, OPTION_FLAG, &(c)->text, 0, "input is plain text, a document a line", 0, 0, 0}
 #define OPTION_COMMON_ON_ERROR(c) {"on-error", 0, OPTION_CHOICE, &(c)->on_error, "fail|skip", "what a malformed record does (default fail)", "fail|skip", 0, 0}

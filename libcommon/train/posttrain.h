@@ -38,6 +38,17 @@ typedef struct PostTrain {
     TRAIN_OPTION_EVAL(&(p)->train),                                                                                                       \
     {"patience", 0, OPTION_INTEGER, &(p)->train.patience, "N", "stop after N evaluations without a better score, keep the best (default 0: never)", 0, 0, 1e6}
 
+/* In every table, last. */
+#define POSTTRAIN_OPTIONS_END(p)              \
+    OPTION_MORE_HEADING("everywhere:"),       \
+        OPTION_COMMON_THREADS(&(p)->common),  \
+        OPTION_COMMON_SEED(&(p)->common),     \
+        OPTION_COMMON_ON_ERROR(&(p)->common), \
+        OPTION_COMMON_DEVICE(&(p)->common),   \
+        OPTION_COMMON_LOG(&(p)->common),      \
+        OPTION_COMMON_CONFIG(&(p)->common),   \
+        OPTION_COMMON_END(&(p)->common)
+
 /* Opens everything that common and model_path name; kind says what the records are. num_labels as in folder_load. */
 int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *const *files, Error *err);
 void posttrain_close(PostTrain *p);

@@ -1,4 +1,4 @@
-#include "keys_set.h"
+#include "lineset.h"
 
 #include <stdlib.h>
 #define XXH_INLINE_ALL

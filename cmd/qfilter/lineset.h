@@ -1,6 +1,6 @@
 /* A set of strings by 128-bit hash, for one document. */
-#ifndef QFILTER_KEYS_SET_H
-#define QFILTER_KEYS_SET_H
+#ifndef QFILTER_LINESET_H
+#define QFILTER_LINESET_H
 
 #include <stdbool.h>
 #include <stdint.h>
