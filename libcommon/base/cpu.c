@@ -34,9 +34,3 @@ CpuLevel cpu_level(void)
     }
     return (CpuLevel)level;
 }
-
-const char *cpu_name(void)
-{
-    static const char *const names[] = {"scalar", "avx2", "avx512", "avx512bf16"};
-    return names[cpu_level()];
-}

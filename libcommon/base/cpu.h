@@ -6,6 +6,5 @@
 typedef enum CpuLevel { CPU_SCALAR, CPU_AVX2 /* with FMA and F16C */, CPU_AVX512 /* F, BW, DQ, VL */, CPU_AVX512_BF16 } CpuLevel;
 
 CpuLevel cpu_level(void);
-const char *cpu_name(void);
 
 #endif

@@ -26,7 +26,7 @@ void random_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4
     }
 }
 
-uint64_t random_u64(uint64_t seed, uint64_t stream, uint64_t index)
+static uint64_t random_u64(uint64_t seed, uint64_t stream, uint64_t index)
 {
     uint32_t r[4];
     random_block(seed, stream, index, r);

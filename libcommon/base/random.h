@@ -16,7 +16,6 @@ enum {
 };
 
 void random_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);
-uint64_t random_u64(uint64_t seed, uint64_t stream, uint64_t index);
 double random_uniform(uint64_t seed, uint64_t stream, uint64_t index);             /* [0, 1), 53 bits */
 uint64_t random_below(uint64_t seed, uint64_t stream, uint64_t index, uint64_t n); /* unbiased enough: 64x64->128 multiply */
 double random_normal(uint64_t seed, uint64_t stream, uint64_t index);              /* N(0,1), Box-Muller of one block */

@@ -20,7 +20,6 @@ struct Inflate {
     size_t begin, end; /* of the bytes in `input` not yet used */
     bool ended;        /* the descriptor has no more */
     bool inside;       /* a member or frame has begun and not ended */
-    long long consumed;
     z_stream zlib;
     ZSTD_DStream *zstd;
 };
@@ -41,7 +40,6 @@ static int fill(Inflate *f, Error *err)
         return error_set(err, "%s:", f->name);
     f->ended = n == 0;
     f->end += (size_t)n;
-    f->consumed += n;
     return n > 0;
 }
 
@@ -197,11 +195,6 @@ ssize_t inflate_read(Inflate *f, void *buffer, size_t n, Error *err)
         if (f->inside && f->ended && f->begin == f->end)
             return error_set(err, "%s: compressed data ends too early", f->name);
     }
-}
-
-long long inflate_consumed(const Inflate *f)
-{
-    return __atomic_load_n(&f->consumed, __ATOMIC_RELAXED);
 }
 
 int inflate_is_compressed(const Inflate *f)

@@ -12,7 +12,6 @@ typedef struct Inflate Inflate;
 Inflate *inflate_open(int descriptor, const char *name, Error *err);
 /* Up to n bytes of the plain content; 0 at the end, -1 on errors. */
 ssize_t inflate_read(Inflate *f, void *buffer, size_t n, Error *err);
-long long inflate_consumed(const Inflate *f); /* bytes read from the descriptor */
 int inflate_is_compressed(const Inflate *f);
 void inflate_close(Inflate *f);
 

@@ -95,32 +95,6 @@ void json_write_string(Buffer *b, Span s)
     buffer_byte(b, '"');
 }
 
-void json_write_ascii(Buffer *b, Span s)
-{
-    buffer_byte(b, '"');
-    for (size_t i = 0; i < s.length;) {
-        unsigned char c = (unsigned char)s.data[i];
-        if (c < 0x80) {
-            if (c >= 0x20 && c < 0x7f && c != '"' && c != '\\')
-                buffer_byte(b, (char)c);
-            else
-                write_escape(b, c);
-            i++;
-            continue;
-        }
-        size_t n = c >= 0xf0 ? 4 : c >= 0xe0 ? 3 : 2;
-        uint32_t u = c & (0xff >> (n + 1));
-        for (size_t j = 1; j < n && i + j < s.length; j++)
-            u = u << 6 | ((unsigned char)s.data[i + j] & 0x3f);
-        if (u >= 0x10000)
-            buffer_format(b, "\\u%04x\\u%04x", 0xd800 + ((u - 0x10000) >> 10), 0xdc00 + ((u - 0x10000) & 0x3ff));
-        else
-            buffer_format(b, "\\u%04x", u);
-        i += n;
-    }
-    buffer_byte(b, '"');
-}
-
 void json_write_number(Buffer *b, double x)
 {
     if (!isfinite(x)) {

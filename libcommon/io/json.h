@@ -61,9 +61,8 @@ bool json_record_find(Span line, const char *name, Span *value);
 void json_record_set(Buffer *out, Span line, const JsonField *field, const char *name, Span value);
 
 /* ---- Writing ---- */
-bool json_utf8_valid(Span text);                   /* for plain text input */
+bool json_utf8_valid(Span text);                 /* for plain text input */
 void json_write_string(Buffer *b, Span string);  /* with quotes; UTF-8 as it is, control characters escaped */
-void json_write_ascii(Buffer *b, Span string);   /* the same with \uXXXX for everything outside 0x20-0x7e (Python's json.dumps) */
 void json_write_number(Buffer *b, double x);     /* shortest that reads back; NaN and infinities become null */
 void json_write_value(Buffer *b, const JsonValue *v, int indent); /* indent < 0: one line, ", " and ": " */
 

@@ -208,11 +208,6 @@ int64_t reader_line_number(const Reader *r)
     return r->line;
 }
 
-int64_t reader_bytes(const Reader *r)
-{
-    return inflate_consumed(r->source);
-}
-
 const char *reader_name(const Reader *r)
 {
     return r->name;

@@ -1,5 +1,5 @@
-/* safetensors files: u64 N, N bytes of JSON, data. Header rules: ../shared facts are in man/lmpipe.7; checked here are
- * sizes against the file, holes, overlaps, duplicate names and shapes, before anything is allocated from them. */
+/* safetensors files: u64 N, N bytes of JSON, data. Sizes against the file, holes, overlaps, duplicate names and shapes are
+ * checked before anything is allocated from them. */
 #ifndef IO_SAFETENSORS_H
 #define IO_SAFETENSORS_H
 

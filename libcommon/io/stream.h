@@ -25,7 +25,6 @@ ssize_t reader_read(Reader *r, void *buffer, size_t n, Error *err);
 int reader_line(Reader *r, Span *line, Error *err);
 bool reader_line_ended(const Reader *r);      /* did the last line returned end in a newline? */
 int64_t reader_line_number(const Reader *r);  /* of the last line, from 1 */
-int64_t reader_bytes(const Reader *r);        /* bytes of the file consumed so far (compressed), for progress */
 const char *reader_name(const Reader *r);     /* for messages: the path, or "stdin" */
 void reader_close(Reader *r);
 

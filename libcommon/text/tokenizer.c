@@ -509,11 +509,6 @@ int32_t tokenizer_pad(const Tokenizer *t)
     return t->pad;
 }
 
-const char *tokenizer_bos_text(const Tokenizer *t)
-{
-    return t->bos_text;
-}
-
 const char *tokenizer_chat_template(const Tokenizer *t)
 {
     return t->chat_template;

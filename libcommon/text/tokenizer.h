@@ -30,7 +30,6 @@ int32_t tokenizer_eos(const Tokenizer *t);
 int32_t tokenizer_bos(const Tokenizer *t);
 int32_t tokenizer_pad(const Tokenizer *t);
 int32_t tokenizer_begins(const Tokenizer *t);                      /* put before every text by tokenizer.json's post_processor, -1: none */
-const char *tokenizer_bos_text(const Tokenizer *t);                /* NULL: none */
 const char *tokenizer_chat_template(const Tokenizer *t);           /* Jinja text, NULL: none */
 const char *tokenizer_folder(const Tokenizer *t);                  /* where its files lie, NULL for a single file */
 

@@ -152,31 +152,20 @@ static void points_compose(Points *p)
     p->count = kept;
 }
 
-static void normalise(Span text, Buffer *out, bool composed)
+void unicode_nfc(Span text, Buffer *out)
 {
-    if (composed && !__atomic_load_n(&pairs_ready, __ATOMIC_ACQUIRE))
+    if (!__atomic_load_n(&pairs_ready, __ATOMIC_ACQUIRE))
         pairs_build();
     Points p = {0};
     size_t n;
     for (size_t i = 0; i < text.length; i += n)
         decompose(&p, utf8_decode(text.data + i, &n));
-    if (composed)
-        points_compose(&p);
+    points_compose(&p);
     for (size_t i = 0; i < p.count; i++) {
         char bytes[4];
         buffer_append(out, bytes, utf8_encode(p.c[i], bytes));
     }
     free(p.c);
-}
-
-void unicode_nfc(Span text, Buffer *out)
-{
-    normalise(text, out, true);
-}
-
-void unicode_nfd(Span text, Buffer *out)
-{
-    normalise(text, out, false);
 }
 
 int unicode_nfc_may_change(Span text)

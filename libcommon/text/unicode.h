@@ -1,4 +1,4 @@
-/* Unicode 16.0: classes, lower case and normal forms. Not the C library's or PCRE2's tables, whose versions differ from
+/* Unicode 16.0: classes, lower case and normal form C. Not the C library's or PCRE2's tables, whose versions differ from
  * machine to machine and would split text differently. */
 #ifndef TEXT_UNICODE_H
 #define TEXT_UNICODE_H
@@ -56,9 +56,8 @@ static inline unsigned unicode_break(uint32_t c)
 /* Full lower case: one or two code points into out; returns how many. (Python's str.lower but for the final sigma.) */
 int unicode_to_lower(uint32_t c, uint32_t out[2]);
 
-/* Normal forms of valid UTF-8, appended to out. */
+/* Normal form C of valid UTF-8, appended to out. */
 void unicode_nfc(Span text, Buffer *out);
-void unicode_nfd(Span text, Buffer *out);
 /* May NFC change this text? A quick look; false is certain. */
 int unicode_nfc_may_change(Span text);
 

@@ -32,7 +32,7 @@ static inline unsigned english_class(uint32_t c)
 }
 
 /* words_en_special.c: chunks whose tokens stand in a list ("can't": ca, n't; "Mr."; ":-)"). */
-enum { SPECIAL_BYTES = 32, SPECIAL_TOKENS = 6 };
+enum { SPECIAL_BYTES = 32 };
 typedef struct Special {
     char text[SPECIAL_BYTES];
     uint8_t length;
