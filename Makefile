@@ -24,7 +24,7 @@ CXXFLAGS ?= $(OPTIMIZE)
 SANITIZE = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -lz -lzstd -lpcre2-8 -lxxhash -lsimdjson)
-ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -Ikernels -I. $(PACKAGE_CFLAGS) $(CPPFLAGS)
+ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -I. $(PACKAGE_CFLAGS) $(CPPFLAGS)
 ALL_CFLAGS = -std=gnu11 $(C_WARNINGS) -fopenmp -fno-math-errno -ffp-contract=off $(SANITIZE) $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 $(WARNINGS) $(SANITIZE) $(CXXFLAGS)
 # Kernels choose their instructions at run time; contraction to fused multiply-add is theirs alone.
@@ -32,7 +32,7 @@ KERNEL_CFLAGS = -O3 -ffp-contract=fast -fno-trapping-math -funroll-loops
 LIBS = $(PACKAGE_LIBS) -lstdc++ -lm -ldl -lpthread $(LDLIBS)
 
 TOOLS = dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmtrain rejsample generate lmeval
-BUILT = $(foreach t,$(TOOLS),$(if $(wildcard cmd/$t/*.c),$(B)/bin/$t))
+BUILT = $(TOOLS:%=$(B)/bin/%)
 LIBRARY_C := $(wildcard libcommon/*/*.c kernels/*.c kernels/cpu/*.c)
 LIBRARY_CC := $(wildcard libcommon/*/*.cc)
 LIBRARY_O = $(LIBRARY_C:%.c=$(B)/%.o) $(LIBRARY_CC:%.cc=$(B)/%.o)
@@ -162,7 +162,7 @@ $(B)/tests/preload/%.so: tests/preload/%.c
 
 $(B)/gpu/%.o: kernels/%.cu
 	$(call say,NVCC)
-	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Ilibcommon -Ikernels -I. -Xcompiler -fPIC,-Wall,-Wextra -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Ilibcommon -I. -Xcompiler -fPIC,-Wall,-Wextra -MMD -MP -c -o $@ $<
 
 $(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
 	$(call say,LINK)
@@ -170,14 +170,14 @@ $(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
 
 $(B)/lib/liblmpipe-nccl.so: libcommon/dist/nccl/nccl.cu libcommon/dist/comm.h libcommon/dist/internal.h kernels/cuda/cuda.h
 	$(call say,NVCC)
-	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O2 -Ilibcommon -Ikernels -I. -I$(dir $(NCCL)) -Xcompiler -fPIC,-Wall,-Wextra -shared -o $@ $< \
+	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O2 -Ilibcommon -I. -I$(dir $(NCCL)) -Xcompiler -fPIC,-Wall,-Wextra -shared -o $@ $< \
 	    $(NCCL_LIBRARY) -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
 $(B)/lib/liblmpipe-mpi.so: libcommon/dist/mpi/mpi.c libcommon/dist/comm.h libcommon/dist/internal.h
 	$(call say,CC)
 	$(Q)mkdir -p $(@D) && $(MPI_COMPILER) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -O3 -fPIC -shared -o $@ $< $(MPI_FLAGS)
 
-EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -Itests/emulation -Ilibcommon -Ikernels -I. -MMD -MP
+EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -Itests/emulation -Ilibcommon -I. -MMD -MP
 $(B)/emulated/%.o: kernels/%.cu
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(EMULATE) -c -o $@ $<

@@ -2,7 +2,6 @@
 # smoke
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/shard.sh"
-[ -x "$BIN/mixshard" ] || skip_all "mixshard is not built"
 
 # Three sources whose ids say where they are from: 1000s, 2000s, 3000s; documents of 3 to 40 tokens, the last id 0.
 source_text() { # FIRST DOCUMENTS

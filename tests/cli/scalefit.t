@@ -2,7 +2,6 @@
 # smoke
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/law.sh"
-[ -x "$BIN/scalefit" ] || skip_all "scalefit is not built"
 runs=tests/data/isoflop.tsv
 tab=$(printf '\t')
 
