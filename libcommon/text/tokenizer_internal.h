@@ -1,4 +1,4 @@
-/* What the reader of tokenizer files (tokenizer.c) and the encoder (encoder.c) share. */
+/* What the readers of tokenizer files (tokenizer_json.c, tiktoken.c), tokenizer.c and the encoder (encoder.c) share. */
 #ifndef TEXT_TOKENIZER_INTERNAL_H
 #define TEXT_TOKENIZER_INTERNAL_H
 
@@ -21,5 +21,9 @@ struct Tokenizer {
     int32_t eos, bos, pad, begins_with; /* ids or -1 */
     char *bos_text, *chat_template, *folder;
 };
+
+/* Fill an empty tokenizer from one file, compressed or not. */
+int tokenizer_read_json(Tokenizer *t, const char *path, Error *err);
+int tokenizer_read_tiktoken(Tokenizer *t, const char *path, Error *err);
 
 #endif
