@@ -90,6 +90,8 @@ rmtrain --score --model "$T/rm" --max-length 256 "$T/pairs.jsonl" 2>"$T/.err"
 for i in 1 7 12; do sed -n ${i}p "$T/k6" | rmtrain --score --model "$T/rm" --max-length 256; done >"$T/single"
 is "a score does not depend on what else is scored" "$(cat "$T/single")" "$(sed -n '1p;7p;12p' "$T/scored")"
 like "texts that were cut are told" "$(rmtrain --score --model "$T/rm" --max-length 8 "$T/k6" 2>&1 >/dev/null)" "texts were cut at 8 tokens"
+generate -q --model "$T/m" --prompt 'Is 1 even?' --samples 2 --max-tokens 3 --stats "$T/stats" >"$T/two"
+like "--stats counts --prompt too" "$(cat "$T/stats")" '^.{1}"prompts":1,"answers":2,"seconds":'
 is "one prompt after the other at standard input" "$(printf 'Is 1 even?\nIs 2 even?\n' | generate -q --model "$T/m" --text --temperature 0 --max-tokens 3 | grep -c '"finish_reason":"[a-z]*","response":"')" 2
 
 # A chat at a terminal: Ctrl-C ends an answer that would not end, /reset and Ctrl-D.
