@@ -38,8 +38,7 @@ static int64_t word_count(Span s)
     int64_t n = 1;
     bool blank = false;
     for (size_t i = 0, length; i < s.length; i += length) {
-        uint32_t c = utf8_decode(s.data + i, &length);
-        bool b = (unicode_class(c) & UNICODE_SPACE) || (c >= 0x1c && c <= 0x1f);
+        bool b = unicode_is_blank(utf8_decode(s.data + i, &length));
         n += b && !blank;
         blank = b;
     }
