@@ -1,51 +1,22 @@
 #include "data/shard.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "base/memory.h"
+#include "io/filemap.h"
 #include "io/stream.h"
 
 enum { HEADER = 34, CODE_INT32 = 4, CODE_UINT16 = 8 };
 static const char magic[9] = "MMIDIDX\0";
 
 struct ShardMapping {
-    void *index, *bin;
-    size_t index_size, bin_size;
+    FileMap index, bin;
     int32_t *length; /* aligned copies: in the file the arrays begin at byte 34 */
     int64_t *pointer;
 };
-
-static void *map_file(const char *path, size_t *size, Error *err)
-{
-    int d = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (d < 0 || fstat(d, &st) != 0) {
-        error_set(err, "%s:", path);
-        if (d >= 0)
-            close(d);
-        return NULL;
-    }
-    *size = (size_t)st.st_size;
-    void *map = S_ISREG(st.st_mode) && *size > 0 ? mmap(NULL, *size, PROT_READ, MAP_PRIVATE, d, 0) : NULL;
-    if (!S_ISREG(st.st_mode))
-        error_set(err, "%s: not a regular file", path);
-    else if (map == MAP_FAILED)
-        error_set(err, "%s:", path);
-    close(d);
-    return *size == 0 && S_ISREG(st.st_mode) ? (void *)"" : map == MAP_FAILED ? NULL : map;
-}
-
-static void unmap_file(void *map, size_t size)
-{
-    if (map && size > 0)
-        munmap(map, size);
-}
 
 static uint64_t u64_at(const unsigned char *p)
 {
@@ -57,17 +28,17 @@ static uint64_t u64_at(const unsigned char *p)
 static int index_read(Shard *s, const char *path, Error *err)
 {
     struct ShardMapping *m = s->mapping;
-    const unsigned char *p = m->index;
-    if (m->index_size < HEADER || memcmp(p, magic, 9) != 0)
+    const unsigned char *p = m->index.data;
+    if (m->index.size < HEADER || memcmp(p, magic, 9) != 0)
         return error_set(err, "%s: not a Megatron index", path);
     if (u64_at(p + 9) != 1)
         return error_set(err, "%s: index version %" PRIu64 " is not 1", path, u64_at(p + 9));
     if (p[17] != CODE_INT32 && p[17] != CODE_UINT16)
         return error_set(err, "%s: dtype code %d is neither 8 (uint16) nor 4 (int32)", path, p[17]);
     s->item_size = p[17] == CODE_UINT16 ? 2 : 4;
-    uint64_t sequences = u64_at(p + 18), documents = u64_at(p + 26), left = m->index_size - HEADER;
+    uint64_t sequences = u64_at(p + 18), documents = u64_at(p + 26), left = m->index.size - HEADER;
     if (sequences > left / 12 || documents > (left - 12 * sequences) / 8)
-        return error_set(err, "%s: claims %" PRIu64 " sequences and %" PRIu64 " documents in %zu bytes", path, sequences, documents, m->index_size);
+        return error_set(err, "%s: claims %" PRIu64 " sequences and %" PRIu64 " documents in %zu bytes", path, sequences, documents, m->index.size);
     uint64_t extra = left - 12 * sequences - 8 * documents;
     if (extra != 0 && extra != sequences)
         return error_set(err, "%s: %" PRIu64 " bytes too many", path, extra);
@@ -84,7 +55,7 @@ static int index_read(Shard *s, const char *path, Error *err)
     for (int64_t i = 0; i < s->documents; i++) {
         int64_t end;
         if (m->length[i] < 0 || m->pointer[i] < 0 || m->pointer[i] % s->item_size != 0 ||
-            __builtin_add_overflow(m->pointer[i], (int64_t)m->length[i] * s->item_size, &end) || (uint64_t)end > m->bin_size)
+            __builtin_add_overflow(m->pointer[i], (int64_t)m->length[i] * s->item_size, &end) || (uint64_t)end > m->bin.size)
             return error_set(err, "%s: document %" PRId64 " lies outside the .bin file", path, i);
         s->start[i] = s->tokens;
         s->tokens += m->length[i];
@@ -107,9 +78,9 @@ int shard_open(Shard *s, const char *prefix, Error *err)
     struct ShardMapping *m = s->mapping;
     char *index = memory_format("%s.idx", prefix), *bin = memory_format("%s.bin", prefix);
     int status = -1;
-    if ((m->index = map_file(index, &m->index_size, err)) && (m->bin = map_file(bin, &m->bin_size, err)))
+    if (filemap_open(&m->index, index, err) == 0 && filemap_open(&m->bin, bin, err) == 0)
         status = index_read(s, index, err);
-    s->data = m->bin;
+    s->data = m->bin.data;
     free(index);
     free(bin);
     if (status < 0)
@@ -120,8 +91,8 @@ int shard_open(Shard *s, const char *prefix, Error *err)
 void shard_close(Shard *s)
 {
     if (s->mapping) {
-        unmap_file(s->mapping->index, s->mapping->index_size);
-        unmap_file(s->mapping->bin, s->mapping->bin_size);
+        filemap_close(&s->mapping->index);
+        filemap_close(&s->mapping->bin);
         free(s->mapping->length);
         free(s->mapping->pointer);
         free(s->mapping);

@@ -1,20 +1,16 @@
 #include "io/safetensors.h"
 
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include "io/filemap.h"
 #include "io/stream.h"
 
 /* The reference's limit on the header (safetensors/src/tensor.rs). */
 static const uint64_t HEADER_LIMIT = 100000000;
 
 struct SafetensorsMapping {
-    void *map;
-    size_t size;
+    FileMap file;
     JsonTree header;
 };
 
@@ -75,7 +71,7 @@ static int header_read(Safetensors *s, uint64_t header_size, Error *err)
     const char *path = s->path;
     Buffer text = {0};
     buffer_reserve(&text, header_size + READER_PADDING);
-    buffer_append(&text, (char *)m->map + 8, header_size);
+    buffer_append(&text, m->file.data + 8, header_size);
     memset(text.data + header_size, 0, READER_PADDING);
     int status = json_parse(&m->header, path, (Span){text.data, header_size}, err);
     buffer_free(&text);
@@ -84,8 +80,8 @@ static int header_read(Safetensors *s, uint64_t header_size, Error *err)
     const JsonValue *root = m->header.root;
     if (!json_is(root, JSON_OBJECT))
         return error_set(err, "%s: the header is not a JSON object", path);
-    uint64_t data_size = m->size - 8 - header_size;
-    s->data = (unsigned char *)m->map + 8 + header_size;
+    uint64_t data_size = m->file.size - 8 - header_size;
+    s->data = m->file.data + 8 + header_size;
     s->entries = memory_zalloc(root->count, sizeof *s->entries);
     for (size_t i = 0; i < root->count; i++) {
         if (strcmp(root->keys[i].data, "__metadata__") == 0) {
@@ -114,32 +110,23 @@ static int header_read(Safetensors *s, uint64_t header_size, Error *err)
 int safetensors_open(Safetensors *out, const char *path, Error *err)
 {
     memset(out, 0, sizeof *out);
-    int d = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (d < 0 || fstat(d, &st) != 0) {
-        error_set(err, "%s:", path);
-        if (d >= 0)
-            close(d);
+    FileMap file;
+    if (filemap_open(&file, path, err) < 0)
+        return -1;
+    if (file.size < 8) {
+        error_set(err, "%s: not a safetensors file (%zu bytes)", path, file.size);
+        filemap_close(&file);
         return -1;
     }
-    uint64_t size = (uint64_t)st.st_size;
-    if (!S_ISREG(st.st_mode) || size < 8) {
-        close(d);
-        return error_set(err, "%s: not a safetensors file (%" PRIu64 " bytes)", path, size);
-    }
-    void *map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, d, 0);
-    close(d);
-    if (map == MAP_FAILED)
-        return error_set(err, "%s:", path);
     out->path = memory_string(path);
     out->mapping = memory_zalloc(1, sizeof *out->mapping);
-    *out->mapping = (struct SafetensorsMapping){.map = map, .size = size};
-    uint64_t header_size;
-    memcpy(&header_size, map, 8);
+    out->mapping->file = file;
+    uint64_t header_size, size = file.size;
+    memcpy(&header_size, file.data, 8);
     int status;
     if (header_size > HEADER_LIMIT || header_size > size - 8)
         status = error_set(err, "%s: the header claims %" PRIu64 " bytes of a file of %" PRIu64, path, header_size, size);
-    else if (header_size == 0 || ((char *)map)[8] != '{')
+    else if (header_size == 0 || file.data[8] != '{')
         status = error_set(err, "%s: not a safetensors file", path);
     else
         status = header_read(out, header_size, err);
@@ -159,7 +146,7 @@ const SafetensorsEntry *safetensors_find(const Safetensors *s, const char *name)
 void safetensors_close(Safetensors *s)
 {
     if (s->mapping) {
-        munmap(s->mapping->map, s->mapping->size);
+        filemap_close(&s->mapping->file);
         json_free(&s->mapping->header);
         free(s->mapping);
     }
