@@ -159,67 +159,50 @@ static bool row_wanted(const Table *t, const OptionList *wheres)
     return true;
 }
 
-static int file_table(Table *t, const char *path, const OptionList *wheres, const OptionList *renames, Error *err)
+/* How a file's lines are read, known from its first one. */
+typedef struct Layout {
+    char separator; /* 0 until then */
+    bool json, log; /* log: lines of a training, of which the final ones count */
+    size_t *order, fields; /* column of each cell */
+} Layout;
+
+static int header_read(Table *t, Layout *f, Reader *r, Span line, const OptionList *renames, Error *err)
 {
-    Reader *r = reader_open(path, err);
-    if (!r)
-        return -1;
-    JsonParser *p = json_parser_new();
-    size_t *order = NULL, fields = 0, first_row = t->row_count;
-    char separator = 0;
-    bool json = false, log = false;
-    Span line;
-    int got;
-    while ((got = reader_line(r, &line, err)) > 0) {
-        if (line.length == 0 || line.data[0] == '#')
-            continue;
-        if (!separator && !json) {
-            json = line.data[0] == '{';
-            separator = memchr(line.data, '\t', line.length) ? '\t' : ',';
-            for (size_t at = 0, end; !json && at <= line.length; at = end + 1) {
-                end = cell_end(line, at, separator);
-                char *text = cell_text(line, at, end), *name = column_name(renames, text, strlen(text));
-                order = memory_realloc(order, fields + 1, sizeof *order);
-                order[fields] = column_find(t, name, true);
-                for (size_t i = 0; i < fields && got > 0; i++)
-                    if (order[i] == order[fields])
-                        got = error_set(err, "%s:%lld: two columns are called '%s'", reader_name(r), (long long)reader_line_number(r), name);
-                fields++;
-                free(text);
-                free(name);
-            }
-            if (got < 0)
-                break;
-            if (!json)
-                continue;
-        }
-        if (json) {
-            if (json_row(t, p, r, line, renames, err) < 0) {
-                got = error_prefix(err, "%s:%lld", reader_name(r), (long long)reader_line_number(r));
-                break;
-            }
-            log |= table_text(t, t->row_count - 1, "final") || table_text(t, t->row_count - 1, "step");
-        } else {
-            row_add(t, r);
-            size_t f = 0;
-            for (size_t at = 0, end; at <= line.length; at = end + 1, f++) {
-                end = cell_end(line, at, separator);
-                if (f >= fields)
-                    continue;
-                t->cells[t->row_count - 1][order[f]] = cell_text(line, at, end);
-            }
-            if (f != fields) {
-                got = error_set(err, "%s:%lld: %zu cells, the header has %zu", reader_name(r), (long long)reader_line_number(r), f, fields);
-                break;
-            }
-        }
-        t->rows_read++;
-        if (!row_wanted(t, wheres))
-            row_drop(t);
+    f->json = line.data[0] == '{';
+    f->separator = memchr(line.data, '\t', line.length) ? '\t' : ',';
+    int status = 0;
+    for (size_t at = 0, end; !f->json && status == 0 && at <= line.length; at = end + 1) {
+        end = cell_end(line, at, f->separator);
+        char *text = cell_text(line, at, end), *name = column_name(renames, text, strlen(text));
+        f->order = memory_realloc(f->order, f->fields + 1, sizeof *f->order);
+        f->order[f->fields] = column_find(t, name, true);
+        for (size_t i = 0; i < f->fields && status == 0; i++)
+            if (f->order[i] == f->order[f->fields])
+                status = error_set(err, "%s:%lld: two columns are called '%s'", reader_name(r), (long long)reader_line_number(r), name);
+        f->fields++;
+        free(text);
+        free(name);
     }
-    /* A run's loss is valid where its schedule ended. */
-    size_t kept = first_row, read = t->row_count;
-    for (size_t i = first_row; log && i < t->row_count; i++) {
+    return status;
+}
+
+static int cells_row(Table *t, const Layout *f, Reader *r, Span line, Error *err)
+{
+    row_add(t, r);
+    size_t n = 0;
+    for (size_t at = 0, end; at <= line.length; at = end + 1, n++) {
+        end = cell_end(line, at, f->separator);
+        if (n < f->fields)
+            t->cells[t->row_count - 1][f->order[n]] = cell_text(line, at, end);
+    }
+    return n == f->fields ? 0 : error_set(err, "%zu cells, the header has %zu", n, f->fields);
+}
+
+/* A run's loss is valid where its schedule ended: of a log's rows from `first` on the final ones stay. */
+static void log_keep_final(Table *t, size_t first)
+{
+    size_t kept = first;
+    for (size_t i = first; i < t->row_count; i++) {
         const char *final = table_text(t, i, "final");
         if (final && strcmp(final, "true") == 0) {
             char **row = t->cells[kept], *place = t->places[kept];
@@ -230,11 +213,46 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
             kept++;
         }
     }
-    while (log && t->row_count > kept)
+    while (t->row_count > kept)
         row_drop(t);
-    if (got == 0 && log && kept == first_row && read > first_row)
+}
+
+static int file_table(Table *t, const char *path, const OptionList *wheres, const OptionList *renames, Error *err)
+{
+    Reader *r = reader_open(path, err);
+    if (!r)
+        return -1;
+    JsonParser *p = json_parser_new();
+    Layout f = {0};
+    size_t first_row = t->row_count;
+    Span line;
+    int got;
+    while ((got = reader_line(r, &line, err)) > 0) {
+        if (line.length == 0 || line.data[0] == '#')
+            continue;
+        if (!f.separator) {
+            if (header_read(t, &f, r, line, renames, err) < 0) {
+                got = -1;
+                break;
+            }
+            if (!f.json)
+                continue;
+        }
+        if ((f.json ? json_row(t, p, r, line, renames, err) : cells_row(t, &f, r, line, err)) < 0) {
+            got = error_prefix(err, "%s:%lld", reader_name(r), (long long)reader_line_number(r));
+            break;
+        }
+        f.log |= f.json && (table_text(t, t->row_count - 1, "final") || table_text(t, t->row_count - 1, "step"));
+        t->rows_read++;
+        if (!row_wanted(t, wheres))
+            row_drop(t);
+    }
+    size_t read = t->row_count;
+    if (f.log)
+        log_keep_final(t, first_row);
+    if (got == 0 && f.log && t->row_count == first_row && read > first_row)
         message_warning("%s: no line is final: a run that has not ended is left out", reader_name(r));
-    free(order);
+    free(f.order);
     json_parser_free(p);
     reader_close(r);
     return got < 0 ? -1 : 0;
