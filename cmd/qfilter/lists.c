@@ -1,3 +1,4 @@
+/* Lists of domains and of bad words, each a set of lower-cased strings. */
 #include <stdlib.h>
 #include <string.h>
 #include "io/json.h"

@@ -1,6 +1,7 @@
+/* A document's text as the rules look at it, and Python's ways of cutting texts. */
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <stdint.h>
 #include "rules.h"
 #include "text/unicode.h"
 #include "text/utf8.h"

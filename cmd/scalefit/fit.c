@@ -1,3 +1,4 @@
+/* Least squares by lines and parabolas, and Student's t. */
 #include <math.h>
 #include "scalefit.h"
 

@@ -96,8 +96,7 @@ typedef struct Common {
 enum { OPTIONS_RUN = 0, OPTIONS_DONE = 1 /* --help or --version was printed */, OPTIONS_USAGE = -1,
        OPTIONS_FAILED = -2 /* they could not be printed */ };
 
-/* Parses argv[1..]. Unknown, ambiguous-by-prefix or repeated-with-conflict options are usage errors; an abbreviation is
- * never accepted. -h/--help (a screen), --help=all and --version are built in. Also calls message_begin(tool, quiet, verbose). */
+/* Parses argv[1..]. Unknown options are usage errors, and an abbreviation is unknown; of an option given twice the last counts. -h/--help (a screen), --help=all and --version are built in. Also calls message_begin(tool, quiet, verbose). */
 int option_parse(OptionSet *set, int argc, char **argv, Error *err);
 /* The usual first lines of a main(): parses, prints usage errors ("tool: reason" and a hint at --help). Returns -1 to go
  * on, else the exit status (0, 1 or 2). */

@@ -1,5 +1,5 @@
-/* How far a tool is: a bar on a terminal, a plain line every 10 s elsewhere (only with --progress=always or when standard
- * error is a terminal; "auto" elsewhere prints nothing), none when quiet. Thread-safe, cheap to call often. */
+/* How far a tool is: on a terminal a line that is drawn anew; elsewhere nothing, or with --progress=always a line every 10 s; nothing
+ * when quiet. Thread-safe, cheap to call often. And the clock. */
 #ifndef BASE_PROGRESS_H
 #define BASE_PROGRESS_H
 

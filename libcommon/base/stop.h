@@ -1,4 +1,4 @@
-/* SIGTERM and SIGUSR1 ask a run to save and stop: status 75. A second SIGINT kills as usual. */
+/* SIGTERM and SIGUSR1 ask a run to save and stop: status 75. SIGINT kills as usual. */
 #ifndef BASE_STOP_H
 #define BASE_STOP_H
 

@@ -1,3 +1,4 @@
+/* Reading (stream.h): a thread of its own reads and decompresses. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>

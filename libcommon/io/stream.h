@@ -34,8 +34,8 @@ int file_read(const char *path, Buffer *out, size_t limit, Error *err);
 
 typedef struct Writer Writer;
 
-/* path NULL or "-": standard output, unless it is a terminal written through plainly. A regular file appears whole or
- * not at all: a temporary name beside it, fsync, rename at writer_close. Devices and pipes are written in place. */
+/* path NULL or "-": standard output, which is never compressed. A regular file appears whole or not at all: a temporary name
+ * beside it, fsync, rename at writer_close. Devices and pipes are written in place. */
 Writer *writer_open(const char *path, Error *err);
 /* Failures of the background thread (disk full) are returned by a later call or by close. */
 int writer_write(Writer *w, const void *data, size_t n, Error *err);

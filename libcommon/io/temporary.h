@@ -1,5 +1,5 @@
-/* Files that are not whole yet, by name: a signal that ends the process (SIGINT, SIGTERM, SIGHUP, SIGPIPE) removes them first, and
- * so does the end by lack of memory. SIGKILL can't be caught: what it leaves has ".tmp-" in its name. */
+/* Files that are not whole yet, by name: a signal that ends the process (SIGINT, SIGTERM, SIGHUP, SIGPIPE, or a limit on time or
+ * size) removes them first, and so does the end by lack of memory. SIGKILL can't be caught: what it leaves has ".tmp-" in its name. */
 #ifndef IO_TEMPORARY_H
 #define IO_TEMPORARY_H
 

@@ -1,3 +1,4 @@
+/* Writing (stream.h): a thread of its own compresses and writes; regular files are renamed into place. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>

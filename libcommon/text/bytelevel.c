@@ -1,3 +1,4 @@
+/* The characters that stand for bytes in tokenizer files. */
 #include "text/tokenizer.h"
 
 /* GPT-2's bytes_to_unicode: printable Latin-1 stands for itself, the other 68 bytes are U+0100 … in order. */
