@@ -260,11 +260,6 @@ static int concatenate(Render *r, const Value *a, const Value *b, Value *out)
     return status;
 }
 
-static bool is_number(const Value *v)
-{
-    return v->type == VALUE_INTEGER || v->type == VALUE_FLOAT || v->type == VALUE_BOOL;
-}
-
 static double number_of(const Value *v)
 {
     return v->type == VALUE_FLOAT ? v->number : (double)v->integer;
@@ -277,7 +272,7 @@ static int64_t floor_divide(int64_t a, int64_t b)
 
 static int arithmetic(Render *r, char op, bool doubled, const Value *a, const Value *b, Value *out)
 {
-    if (!is_number(a) || !is_number(b))
+    if (!value_is_number(a) || !value_is_number(b))
         return render_fail(r, "the operator '%c' between these kinds of values", op);
     bool whole = a->type != VALUE_FLOAT && b->type != VALUE_FLOAT;
     if (strchr("/%", op) && number_of(b) == 0)
@@ -300,7 +295,7 @@ static int arithmetic(Render *r, char op, bool doubled, const Value *a, const Va
 static int compare(Render *r, Span op, const Value *a, const Value *b, Value *out)
 {
     int order;
-    if (is_number(a) && is_number(b)) {
+    if (value_is_number(a) && value_is_number(b)) {
         order = number_of(a) < number_of(b) ? -1 : number_of(a) > number_of(b);
     } else if (a->type == VALUE_STRING && b->type == VALUE_STRING) {
         order = memcmp(a->data, b->data, a->count < b->count ? a->count : b->count);

@@ -1,4 +1,5 @@
-/* Between the parser, the evaluator and the values of jinja.h. */
+/* What the files behind jinja.h share: jinja_parse.c (text to syntax), jinja.c (syntax to text), jinja_value.c (values) and
+ * jinja_filter.c (filters, tests, methods). */
 #ifndef TEXT_JINJA_INTERNAL_H
 #define TEXT_JINJA_INTERNAL_H
 
@@ -88,6 +89,7 @@ typedef struct Render {
 
 int render_fail(Render *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool span_is(Span s, const char *text);
+bool span_equal(Span a, Span b);
 
 Value value_bool(bool b);
 Value value_integer(int64_t i);
@@ -95,6 +97,7 @@ Value value_text(const char *text);
 Value value_from_json(Render *r, const JsonValue *v, uint8_t origin, const uint8_t *item_origins);
 bool value_true(const Value *v);
 bool value_equal(const Value *a, const Value *b);
+bool value_is_number(const Value *v); /* a truth value is one, as in Python */
 /* Member or element; undefined where there is none. */
 Value value_member(const Value *object, Span key);
 /* Key number i of a mapping, as a string. */
@@ -102,6 +105,9 @@ Value value_key(Render *r, const Value *map, size_t i);
 void map_set(Render *r, Map *m, Span key, Value v);
 /* What {{ }} prints. */
 int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins);
+void value_print_float(Buffer *b, double x); /* as Python writes it */
+/* Appends n bytes and the origin of each (from NULL: all 0). */
+void value_append(Buffer *text, Buffer *origins, const char *data, const uint8_t *from, size_t n);
 /* A string value out of two buffers, copied. */
 Value value_string(Render *r, const Buffer *text, const Buffer *origins);
 Value value_substring(const Value *s, size_t begin, size_t end);
