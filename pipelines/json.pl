@@ -28,6 +28,7 @@ sub json_quote {
     $text =~ s/([\\"])/\\$1/g;
     $text =~ s/\n/\\n/g;
     $text =~ s/\t/\\t/g;
+    $text =~ s/\r/\\r/g;
     $text =~ s/([\x00-\x1f])/sprintf '\\u%04x', ord $1/ge;
     return "\"$text\"";
 }
