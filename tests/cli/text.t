@@ -20,10 +20,10 @@ is "c4 removes citations" "$(echo '{"text":"See [12] the facts [edit]."}' | qfil
 
 # Bytes in and out are of lines, so that a filter's books can be checked with wc.
 stat() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$T/stats"; }
-{ cat "$T/d.jsonl"; echo '{"text":"write to \"bob\":\nbob@x.io"}'; } >"$T/in.jsonl"
+{ cat "$T/d.jsonl"; printf '%s\n' '{"text":"write to \"bob\":\nbob@x.io"}'; } >"$T/in.jsonl"
 for t in "dedup --exact" "qfilter --pii=mask --block-domains pipelines/lists/domains.txt"; do
-    $t --stats "$T/stats" "$T/in.jsonl" >"$T/out.jsonl"
-    is "${t%% *} --stats: bytes in and out" "$(stat bytes_in) $(stat bytes_out)" "$(wc -c <"$T/in.jsonl") $(wc -c <"$T/out.jsonl")"
+    $t --stats "$T/stats" "$T/in.jsonl" >"$T/kept.jsonl"
+    is "${t%% *} --stats: bytes in and out" "$(stat bytes_in) $(stat bytes_out)" "$(wc -c <"$T/in.jsonl") $(wc -c <"$T/kept.jsonl")"
 done
 like "and bytes removed" "$(cat "$T/stats")" "\"removed\":\{\"block-domains/domain\":\{\"documents\":1,\"bytes\":$(sed -n 3p "$T/d.jsonl" | wc -c)\}\},\"seconds\":[0-9]"
 
