@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/message.h"
 #include "base/option.h"
@@ -54,22 +55,16 @@ static int copy_piece(ShardWriter *w, Copy *c, const Source *s, int64_t document
     return 0;
 }
 
-static int write_heldout(const Source *s, Copy *c, Error *err)
+static int write_heldout(ShardWriter *w, const Source *s, Copy *c, Error *err)
 {
-    char *prefix = memory_format("%s/heldout-%s", common.output, s->name);
-    ShardWriter *w = shard_writer_open(prefix, vocabulary, err);
     int64_t left = holdout;
-    int status = w ? 0 : -1;
+    int status = 0;
     for (size_t i = 0; i < s->held_out_count && status == 0; i++) {
         int64_t n = s->shard.length[s->held_out[i]] < left ? s->shard.length[s->held_out[i]] : left;
         status = copy_piece(w, c, s, s->held_out[i], 0, n, err);
         left -= n;
     }
-    free(prefix);
-    if (status == 0)
-        return shard_writer_close(w, err);
-    shard_writer_abandon(w);
-    return -1;
+    return status;
 }
 
 /* The source that is furthest behind its share of what the phase has so far goes next: any stretch has the proportions to
@@ -104,23 +99,82 @@ static int write_phase(Mix *m, const Phase *p, ShardWriter *w, Copy *c, Progress
     return status;
 }
 
-static int write_train(Mix *m, Copy *c, int64_t *entries, Error *err)
+static int write_train(Mix *m, ShardWriter *w, Copy *c, Error *err)
 {
-    char *prefix = memory_format("%s/train", common.output);
-    ShardWriter *w = shard_writer_open(prefix, vocabulary, err);
-    free(prefix);
-    if (!w)
-        return -1;
     Progress *progress = progress_begin(&common, "tokens", (uint64_t)m->tokens);
     int status = 0;
     for (size_t p = 0; p < m->phase_count && status == 0; p++)
         status = write_phase(m, &m->phases[p], w, c, progress, err);
     progress_end(progress);
-    *entries = shard_writer_documents(w);
-    if (status == 0)
-        return shard_writer_close(w, err);
-    shard_writer_abandon(w);
-    return -1;
+    return status;
+}
+
+/* Of source i's held-out shard, or with i = count of the mix. */
+static char *shard_prefix(const Mix *m, size_t i)
+{
+    return i < m->count ? memory_format("%s/heldout-%s", common.output, m->sources[i].name) : memory_format("%s/train", common.output);
+}
+
+/* All shards, under temporary names: shards[i] of source i (NULL where nothing is held out), then the mix. */
+static int shards_write(Mix *m, ShardWriter **shards, Error *err)
+{
+    Copy copy = {0};
+    int status = 0;
+    for (size_t i = holdout > 0 ? 0 : m->count; i <= m->count && status == 0; i++) {
+        char *prefix = shard_prefix(m, i);
+        shards[i] = shard_writer_open(prefix, vocabulary, err);
+        free(prefix);
+        status = !shards[i] ? -1 : i < m->count ? write_heldout(shards[i], &m->sources[i], &copy, err) : write_train(m, shards[i], &copy, err);
+    }
+    free(copy.tokens);
+    return status;
+}
+
+static void remove_file(const char *prefix, const char *suffix)
+{
+    char *path = memory_format("%s%s", prefix, suffix);
+    unlink(path);
+    free(path);
+}
+
+static bool is_source(const Mix *m, const char *prefix)
+{
+    char *path = memory_format("%s.idx", prefix);
+    struct stat here, there;
+    bool found = false;
+    for (size_t i = 0; i < m->count && stat(path, &here) == 0 && !found; i++) {
+        char *source = memory_format("%s.idx", m->sources[i].prefix);
+        found = stat(source, &there) == 0 && here.st_dev == there.st_dev && here.st_ino == there.st_ino;
+        free(source);
+    }
+    free(path);
+    return found;
+}
+
+/* Gives the shards their names. An older mix goes first, so that at no moment its tokens stand beside documents that were held
+ * out of other ones, nor its manifest beside new shards. */
+static int shards_name(const Mix *m, ShardWriter **shards, Error *err)
+{
+    char *manifest = memory_format("%s/manifest", common.output);
+    remove_file(manifest, ".json");
+    free(manifest);
+    for (size_t i = 0; i <= m->count; i++) {
+        char *prefix = shard_prefix(m, i);
+        bool keep = !shards[i] && is_source(m, prefix);
+        if (!keep)
+            remove_file(prefix, ".idx");
+        if (!keep && !shards[i])
+            remove_file(prefix, ".bin");
+        free(prefix);
+    }
+    int status = 0;
+    for (size_t i = 0; i <= m->count && status == 0; i++)
+        if (shards[i]) {
+            ShardWriter *w = shards[i];
+            shards[i] = NULL;
+            status = shard_writer_close(w, err);
+        }
+    return status;
 }
 
 static void key(Buffer *b, const char *before, const char *name)
@@ -206,16 +260,18 @@ static int mix(Mix *m, Error *err)
         return 0;
     }
     char *path = memory_format("%s/manifest.json", common.output);
-    Copy copy = {0};
+    ShardWriter **shards = memory_zalloc(m->count + 1, sizeof *shards);
     Buffer text = {0};
     int64_t entries = 0;
     int status = folder_create(common.output, err);
     if (status == 0)
-        unlink(path); /* an old manifest must not describe new shards */
-    for (size_t i = 0; i < m->count && status == 0 && holdout > 0; i++)
-        status = write_heldout(&m->sources[i], &copy, err);
-    if (status == 0)
-        status = write_train(m, &copy, &entries, err);
+        status = shards_write(m, shards, err);
+    if (status == 0) {
+        entries = shard_writer_documents(shards[m->count]);
+        status = shards_name(m, shards, err);
+    }
+    for (size_t i = 0; i <= m->count; i++)
+        shard_writer_abandon(shards[i]);
     if (status == 0) {
         manifest(m, entries, &text);
         status = file_write(path, text.data, text.length, err);
@@ -226,7 +282,7 @@ static int mix(Mix *m, Error *err)
         status = stats_write(common.stats, items, sizeof items / sizeof *items, begun, err);
     }
     free(path);
-    free(copy.tokens);
+    free(shards);
     buffer_free(&text);
     return status;
 }

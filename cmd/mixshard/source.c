@@ -133,6 +133,26 @@ static int source_choose(Source *s, const uint64_t *hash, int64_t tokens, Error 
     return 0;
 }
 
+/* Of the ids, whatever width the shard keeps them in: of 16 bits each where they fit. */
+static uint64_t document_hash(const Shard *s, int64_t document, uint64_t seed, Buffer *narrow)
+{
+    const unsigned char *ids = s->data + s->pointer[document];
+    size_t n = (size_t)s->length[document];
+    if (s->item_size == 2)
+        return XXH3_64bits_withSeed(ids, 2 * n, seed);
+    narrow->length = 0;
+    buffer_reserve(narrow, 2 * n);
+    for (size_t i = 0; i < n; i++) {
+        int32_t id;
+        memcpy(&id, ids + 4 * i, 4);
+        if (id < 0 || id > UINT16_MAX)
+            return XXH3_64bits_withSeed(ids, 4 * n, seed);
+        uint16_t x = (uint16_t)id;
+        memcpy(narrow->data + 2 * i, &x, 2);
+    }
+    return XXH3_64bits_withSeed(narrow->data, 2 * n, seed);
+}
+
 int mix_hold_out(Mix *m, int64_t tokens, uint64_t seed, Error *err)
 {
     if (tokens == 0)
@@ -140,11 +160,12 @@ int mix_hold_out(Mix *m, int64_t tokens, uint64_t seed, Error *err)
     int status = 0;
     size_t all = 0, capacity = 0;
     uint64_t *out = NULL, **hash = memory_zalloc(m->count, sizeof *hash);
+    Buffer narrow = {0};
     for (size_t i = 0; i < m->count && status == 0; i++) {
         Source *s = &m->sources[i];
         hash[i] = memory_alloc((size_t)s->shard.documents + 1, sizeof **hash);
         for (int64_t d = 0; d < s->shard.documents; d++)
-            hash[i][d] = XXH3_64bits_withSeed(s->shard.data + s->shard.pointer[d], (size_t)s->shard.length[d] * (size_t)s->shard.item_size, seed);
+            hash[i][d] = document_hash(&s->shard, d, seed, &narrow);
         status = source_choose(s, hash[i], tokens, err);
         out = memory_grow(out, &capacity, all + s->held_out_count, sizeof *out);
         for (size_t k = 0; k < s->held_out_count; k++)
@@ -167,5 +188,6 @@ int mix_hold_out(Mix *m, int64_t tokens, uint64_t seed, Error *err)
         free(hash[i]);
     free(hash);
     free(out);
+    buffer_free(&narrow);
     return status;
 }

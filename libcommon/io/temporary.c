@@ -12,7 +12,7 @@
 
 /* A signal handler may look at these at any time: a path never moves or is freed, and `live` is set after and cleared before it
  * changes. What belongs to the process, not to a caller, like the signals themselves. */
-enum { SLOTS = 64 };
+enum { SLOTS = 1024 };
 static struct {
     char path[PATH_MAX];
     char *target;

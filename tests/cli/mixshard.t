@@ -56,12 +56,50 @@ mixshard -q a=0.5:"$T/a" d=0.5:"$T/d" --tokens 1000 --seq-len 16 --holdout 300 -
 shard_read "$T/cross/heldout-a" | sed '$d' | sort >"$T/heldout.txt"
 is "a document held out of one source is trained on in none" "$(shard_read "$T/cross/train" | sort | comm -12 - "$T/heldout.txt" | wc -l | tr -d ' ')" 0
 
+shard_write "$T/a4" 4 <"$T/a.txt"
+mixshard -q a=0.5:"$T/a" w=0.5:"$T/a4" --tokens 1000 --seq-len 16 --holdout 300 --max-epochs 2 -o "$T/widths"
+is "nor where one shard has 16-bit and the other 32-bit ids" "$(shard_read "$T/widths/train" | sort | comm -12 - "$T/heldout.txt" | wc -l | tr -d ' ')" 0
+
 echo "70000 5 6 7 0" >"$T/wide.txt"
 shard_write "$T/wide" 4 <"$T/wide.txt"
 ok "an int32 source makes an int32 mix" mixshard -q a=0.5:"$T/a" w=0.5:"$T/wide" --tokens 10 --seq-len 4 -o "$T/w"
 is "with its ids" "$(shard_read "$T/w/train" | grep -c '^70000 5 6 7 0$')" 1
 fails 1 "document 0: .*70000" "--vocab-size is checked" mixshard -q w=1:"$T/wide" --tokens 5 --seq-len 4 --vocab-size 1000 -o "$T/v"
 is "and no shard appears" "$(ls "$T/v")" ""
+
+# Whole or not at all: the mix of a run that ends early does not appear, and an older one stays as it was.
+began() { n=0; until ls "$1"/train.bin.tmp-* >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 3000 ] || return 1; sleep 0.01; done; }
+files() { (cd "$1" && ls -A | grep -v '[.]tmp-' | xargs cksum); }
+long="mixshard -q a=0.5:$T/a b=0.5:$T/b --tokens 1e12 --seq-len 16 --max-epochs 1e12 --holdout 50 --seed 9"
+mixshard -q a=0.5:"$T/a" b=0.5:"$T/b" --tokens 1000 --seq-len 16 --holdout 50 --seed 1 -o "$T/kept"
+files "$T/kept" >"$T/kept.txt"
+for signal in KILL:137 TERM:75 USR1:75; do
+    for folder in fresh kept; do
+        $long -o "$T/$folder" 2>"$T/.err" &
+        pid=$!
+        began "$T/$folder"
+        kill -s "${signal%:*}" $pid
+        wait $pid 2>/dev/null
+        is "SIG${signal%:*} in the middle: the status, $folder folder" $? "${signal#*:}"
+        [ ${signal%:*} = KILL ] && { left=$(ls "$T/$folder" | grep -c '[.]tmp-'); [ "$left" -gt 0 ] && left=0; rm -f "$T/$folder"/*.tmp-*; } || left=$(ls "$T/$folder" | grep -c '[.]tmp-')
+        is "SIG${signal%:*} in the middle: no unfinished file, $folder folder" "$left" 0
+    done
+    is "SIG${signal%:*} in the middle: nothing appears in a fresh folder" "$(ls -A "$T/fresh")" ""
+    is "SIG${signal%:*} in the middle: an older mix stays" "$(files "$T/kept")" "$(cat "$T/kept.txt")"
+done
+printf '70000 5 6 7 0\n70000 8 9 0\n' >"$T/wider.txt"
+shard_write "$T/wider" 4 <"$T/wider.txt"
+fails 1 "70000" "an id that is too large, over an older mix" mixshard -q a=0.9:"$T/a" w=0.1:"$T/wider" --vocab-size 5000 --tokens 30 --seq-len 5 --holdout 2 -o "$T/kept"
+is "leaves that as it was" "$(files "$T/kept")" "$(cat "$T/kept.txt")"
+ok "a mix without held-out documents" mixshard -q a=0.5:"$T/a" b=0.5:"$T/b" --tokens 1000 --seq-len 16 -o "$T/kept"
+is "leaves no older ones beside it" "$(ls "$T/kept" | tr '\n' ' ')" "manifest.json train.bin train.idx "
+cp "$T/a.idx" "$T/kept/heldout-a.idx"
+cp "$T/a.bin" "$T/kept/heldout-a.bin"
+ok "a source where an older held-out shard would be" mixshard -q a=1:"$T/kept/heldout-a" --tokens 1000 --seq-len 16 -o "$T/kept"
+same "stays" "$T/a.bin" "$T/kept/heldout-a.bin"
+many=$(for i in $(seq 100); do echo "s$i=1:$T/a"; done)
+ok "a hundred sources with held-out documents" mixshard -q $many --tokens 4000 --seq-len 16 --holdout 10 -o "$T/many"
+is "have a shard each" "$(ls "$T/many" | grep -c 'heldout.*idx')" 100
 
 fails 1 "No such file" "a missing shard" mixshard a=1:"$T/none" --tokens 10 -o "$T/x"
 mkdir "$T/dir.idx"
