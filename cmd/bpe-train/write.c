@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "io/json.h"
 #include "io/stream.h"
 #include "text/tokenizer.h"
@@ -122,6 +123,11 @@ int vocabulary_write(const VocabularyFiles *v, const char *folder, Error *err)
     if (status == 0 && v->chat_template) {
         buffer_string(&b, v->chat_template);
         status = put_file(folder, "chat_template.jinja", &b, err);
+    } else if (status == 0) {
+        /* One of an older vocabulary would be taken for this one's. */
+        char *path = memory_format("%s/chat_template.jinja", folder);
+        unlink(path);
+        free(path);
     }
     b.length = 0;
     put_tokenizer(&b, v);

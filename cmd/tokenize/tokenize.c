@@ -22,7 +22,7 @@ typedef struct Tokenize {
     int32_t eos_id;
     Writer *out;
     ShardWriter *shard;
-    const char *counted;  /* the file that --count is at */
+    const char *const *counted; /* the file that --count is at, of the NULL-terminated rest */
     uint64_t documents, bytes, tokens; /* of that file */
     uint64_t all_bytes, all_tokens;
 } Tokenize;
@@ -108,27 +108,39 @@ static int emit_shard(void *context, Document *d, Error *err)
     return status;
 }
 
+static const char *counted_name(const Tokenize *t)
+{
+    return strcmp(*t->counted, "-") == 0 ? "stdin" : *t->counted;
+}
+
+/* The line of the present file; the next one begins. */
 static int count_write(Tokenize *t, Error *err)
 {
-    if (!t->counted)
-        return 0;
+    const char *name = counted_name(t);
     Buffer b = {0};
     buffer_string(&b, "{\"file\":");
-    json_write_string(&b, (Span){t->counted, strlen(t->counted)});
+    json_write_string(&b, (Span){name, strlen(name)});
     buffer_format(&b, ",\"documents\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"tokens\":%" PRIu64 "}\n", t->documents, t->bytes, t->tokens);
     int status = writer_write(t->out, b.data, b.length, err);
     buffer_free(&b);
     t->documents = t->bytes = t->tokens = 0;
+    t->counted++;
     return status;
+}
+
+/* A file given twice is two operands with one text, so pointers are compared. */
+static bool is_counted(const Tokenize *t, const Document *d)
+{
+    return !t->counted[1] || (strcmp(*t->counted, "-") == 0 ? strcmp(d->file, "stdin") == 0 : *t->counted == d->file);
 }
 
 static int emit_count(void *context, Document *d, Error *err)
 {
     Tokenize *t = context;
     Work *w = d->result;
-    if (t->counted && strcmp(t->counted, d->file) != 0 && count_write(t, err) < 0)
-        return -1;
-    t->counted = d->file;
+    while (!is_counted(t, d)) /* a file without documents has a line too */
+        if (count_write(t, err) < 0)
+            return -1;
     t->documents++;
     t->bytes += w->bytes;
     t->tokens += w->tokens;
@@ -199,7 +211,7 @@ static int find_eos(Tokenize *t, Error *err)
 
 static int run(Tokenize *t, OptionSet *set, Error *err)
 {
-    static const char *const decode_fields[] = {"ids", NULL};
+    static const char *const decode_fields[] = {"ids", NULL}, *const standard[] = {"-", NULL};
     Common common = t->common;
     if (t->decode)
         common.text = false; /* there it is the output that is text */
@@ -209,6 +221,7 @@ static int run(Tokenize *t, OptionSet *set, Error *err)
     for (int i = 0; i < threads; i++)
         t->encoders[i] = encoder_new(t->tokenizer);
     DocumentReader r = {.common = &common, .files = set->operands, .context = t, .result_size = sizeof(Work)};
+    t->counted = set->operand_count > 0 ? set->operands : standard;
     bool shard = !t->ids && !t->count && !t->decode;
     r.work = t->decode ? decode_work : encode_work;
     r.emit = t->decode ? emit_out : t->ids ? emit_ids : t->count ? emit_count : emit_shard;
@@ -220,7 +233,7 @@ static int run(Tokenize *t, OptionSet *set, Error *err)
         t->out = writer_open(t->common.output, err);
     double begin = clock_seconds();
     int status = t->shard || t->out ? document_run(&r, err) : -1;
-    if (status == 0 && t->count)
+    while (status == 0 && t->count && *t->counted)
         status = count_write(t, err);
     if (status < 0) {
         shard_writer_abandon(t->shard);

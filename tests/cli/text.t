@@ -28,6 +28,9 @@ done
 like "and bytes removed" "$(cat "$T/stats")" "\"removed\":\{\"block-domains/domain\":\{\"documents\":1,\"bytes\":$(sed -n 3p "$T/d.jsonl" | wc -c)\}\},\"seconds\":[0-9]"
 
 ok "bpe-train" bpe-train -q --vocab-size 300 --chat-template -o "$T/v" "$T/d.jsonl"
+bpe-train -q --vocab-size 300 --chat-template -o "$T/again" "$T/d.jsonl"
+bpe-train -q --vocab-size 300 -o "$T/again" "$T/d.jsonl"
+is "a vocabulary without a chat template leaves none of an older one" "$(ls "$T/again" | tr '\n' ' ')" "tokenizer.json tokenizer_config.json "
 tokenize --tokenizer "$T/v" --ids "$T/d.jsonl" >"$T/ids"
 tokenize --tokenizer "$T/v" --decode --text "$T/ids" >"$T/back"
 is "tokenize --decode gives the text back" "$(head -n 1 "$T/back")" "The quick brown fox jumps over the lazy dog near the river bank in the early morning light"
@@ -39,6 +42,10 @@ for t in "--ids $T/d.jsonl" "--decode $T/ids"; do
     tokenize --tokenizer "$T/v" --stats "$T/stats" $t >"$T/out"
     like "${t%% *} --stats: as --count says" "$(cat "$T/stats")" "^.$counted,\"skipped\":0,\"seconds\":"
 done
+: >"$T/none.jsonl"
+is "--count has a line for each file" "$(cd "$T" && tokenize --tokenizer v --count none.jsonl d.jsonl d.jsonl - none.jsonl <d.jsonl | sed 's/,"bytes.*//' | tr '\n' ' ')" \
+    '{"file":"none.jsonl","documents":0 {"file":"d.jsonl","documents":4 {"file":"d.jsonl","documents":4 {"file":"stdin","documents":4 {"file":"none.jsonl","documents":0 '
+is "its tokens are those of --ids" "$(tokenize --tokenizer "$T/v" --count "$T/d.jsonl" | sed 's/.*"tokens":\([0-9]*\)}/\1/')" "$(sed 's/.*\[//; s/\].*//' "$T/ids" | awk -F, '{ n += NF } END { print n }')"
 ok "tokenize -o" tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 ok "mixshard" mixshard -q x=1:"$T/s" --tokens 64 --seq-len 16 --holdout 20 -o "$T/m"
 fails 1 "runs out" "mixshard: a source that runs out is named" mixshard -q x=1:"$T/s" --tokens 1e6 --seq-len 16 -o "$T/m2"
