@@ -16,10 +16,10 @@ tap_failed=0
 result() { # result STATUS NAME
     tap_count=$((tap_count + 1))
     if [ "$1" -eq 0 ]; then
-        echo "ok $tap_count - $2"
+        printf 'ok %s - %s\n' "$tap_count" "$2" # echo would take a backslash for an escape
     else
         tap_failed=$((tap_failed + 1))
-        echo "not ok $tap_count - $2"
+        printf 'not ok %s - %s\n' "$tap_count" "$2"
     fi
 }
 # ok NAME COMMAND...: the command succeeds
