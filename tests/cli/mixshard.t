@@ -141,5 +141,5 @@ fails 2 "max-epochs" "epochs that are none" mixshard a=1:"$T/a" --tokens 10 --ma
 fails 2 "tokens" "no --tokens" mixshard a=1:"$T/a" -o "$T/x"
 fails 2 "-o" "no -o" mixshard a=1:"$T/a" --tokens 10
 fails 2 "unknown|no such" "an unknown option" mixshard --nonsense
-is "--dry-run writes nothing" "$(mixshard a=1:"$T/a" --tokens 10 --dry-run -o "$T/dry" 2>/dev/null; ls "$T/dry" 2>/dev/null)" ""
+is "--dry-run writes nothing" "$(mixshard a=1:"$T/a" --tokens 10 --dry-run -o "$T/dry" 2>/dev/null; echo $?; ls "$T/dry" 2>/dev/null)" 0
 done_testing
