@@ -120,7 +120,7 @@ CLONES static bool softmax_tile(float *scores, Softmax *x, int rows, int keys, b
         for (int j = 0; j < keys && !whole; j++)
 #pragma omp simd
             for (int l = 0; l < LANES; l++)
-                s[j * ROWS + l] = (j >= x->lo[r + l]) & (j < x->hi[r + l]) ? s[j * ROWS + l] : -INFINITY;
+                s[j * ROWS + l] = ((j >= x->lo[r + l]) & (j < x->hi[r + l])) ? s[j * ROWS + l] : -INFINITY;
         for (int j = 0; j < keys; j++)
 #pragma omp simd
             for (int l = 0; l < LANES; l++)
