@@ -199,9 +199,16 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
     for (int64_t u = 0; u < units; u++) {
         int64_t sequence = u / (stacks * tiles), tile = u % tiles;
         int first_head = (int)(u / tiles % stacks) * s.group;
-        int64_t q0 = sequence * a->sequence_rows + tile * s.queries, left = a->sequence_rows - tile * s.queries;
-        forward_tile(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, q0, left < s.queries ? (int)left : s.queries,
-                     first_head);
+        int64_t begin = sequence * a->sequence_rows, at = begin + tile * s.queries, end = at + s.queries;
+        if (end > begin + a->sequence_rows)
+            end = begin + a->sequence_rows;
+        /* A tile ends with its document, so that blocks of keys lie alike in it whatever is packed before it: its rows get the
+         * same bits (but under a sliding window, where a tile's first row decides). */
+        for (int64_t next; at < end; at = next) {
+            for (next = at + 1; next < end && a->begin[next] != next;)
+                next++;
+            forward_tile(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, at, (int)(next - at), first_head);
+        }
     }
 }
 
