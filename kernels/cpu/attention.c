@@ -203,9 +203,12 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
         if (end > begin + a->sequence_rows)
             end = begin + a->sequence_rows;
         /* A tile ends with its document, so that blocks of keys lie alike in it whatever is packed before it: its rows get the
-         * same bits (but under a sliding window, where a tile's first row decides). */
+         * same bits (but under a sliding window, where a tile's first row decides). Rows that see themselves alone, such as
+         * padding, share a tile. */
         for (int64_t next; at < end; at = next) {
-            for (next = at + 1; next < end && a->begin[next] != next;)
+            next = at + 1;
+            bool alone = next < end && a->begin[next] == next;
+            while (next < end && (alone ? a->begin[next] == next && (next + 1 == end || a->begin[next + 1] == next + 1) : a->begin[next] != next))
                 next++;
             forward_tile(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, at, (int)(next - at), first_head);
         }
