@@ -20,9 +20,9 @@ else
         case $how in *config*) ;; *) how="--model-config $T/c.json $how" ;; esac
         few=$(allocations 3 $how)
         ok "the counter counts" test "$few" -gt 100
-        is "40 steps allocate no more than 3 (${how##*/})" "$(allocations 40 $how)" "$few"
+        # A block a step would be 37 more; a thread of the C library's or OpenMP's may take one when it comes late.
+        ok "40 steps allocate no more than 3 (${how##*/})" test "$(allocations 40 $how)" -lt $((few + 10))
     done
-    # OpenMP's own bookkeeping may take a block or two more when threads meet in another order.
     ok "nor do they with threads" test "$(allocations 60 -j 2 --model-config "$T/c.json")" -lt $((few + 20))
 fi
 out=$($P --steps 3 --model-config "$T/c.json" --profile -o "$T/p")

@@ -95,7 +95,7 @@ like "--stats counts --prompt too" "$(cat "$T/stats")" '^.{1}"prompts":1,"answer
 is "one prompt after the other at standard input" "$(printf 'Is 1 even?\nIs 2 even?\n' | generate -q --model "$T/m" --text --temperature 0 --max-tokens 3 | grep -c '"finish_reason":"[a-z]*","response":"')" 2
 
 # A chat at a terminal: Ctrl-C ends an answer that would not end, /reset and Ctrl-D.
-if command -v script >/dev/null && command -v mkfifo >/dev/null; then
+if script -qfec true /dev/null </dev/null >/dev/null 2>&1; then
     mkfifo "$T/keys"
     appears() { for i in $(seq 200); do grep -q "$1" "$T/typed" 2>/dev/null && return; sleep 0.05; done; }
     timeout 60 script -qfec "generate --model $T/m --temperature 2 --max-tokens 200000 --max-prompt 200" "$T/typed" <"$T/keys" >/dev/null 2>&1 &
@@ -114,6 +114,6 @@ if command -v script >/dev/null && command -v mkfifo >/dev/null; then
     is "a chat ends well" $? 0
     like "after Ctrl-C it goes on" "$(tr -d '\r' <"$T/typed")" "a new conversation"
 else
-    skip "a chat at a terminal" "no script(1)"
+    skip "a chat at a terminal" "no script(1), or no terminal to be had"
 fi
 done_testing
