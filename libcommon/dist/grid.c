@@ -155,8 +155,14 @@ static int mpi_run(Grid *g, const int extent[GRID_DIMENSIONS], int (*work)(void 
         return -1;
     g->rank = g->world.rank;
     if (extents(g, extent, g->world.size, err) < 0) {
+        /* All ranks fail alike. The first says why, and none leaves before that: a launcher ends the job with the first that does. */
+        Error unused;
+        double met = 0;
+        if (g->rank == 0)
+            message_failed(err);
+        comm_sum(&g->world, &met, 1, &unused);
         g->world.ops->close(&g->world);
-        return g->rank > 0 ? STATUS_FAILED : -1; /* all ranks fail alike: the first says why */
+        return STATUS_FAILED;
     }
     return rank_run(g, work, context);
 }

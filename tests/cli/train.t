@@ -38,7 +38,12 @@ wait $pid
 is "SIGTERM saves and exits with 75" $? 75
 fails 1 "the run was started with --lr 0.003, not 0.001" "a changed option is refused by name" $P --steps 4000 --lr 1e-3 -o "$T/t"
 printf x | dd of="$T/t/latest/model.safetensors" bs=1 seek=2000 conv=notrunc 2>/dev/null
-like "a damaged checkpoint is named and the one before taken" "$($P --steps 4000 -o "$T/t" 2>&1 & sleep 1; kill $! 2>/dev/null; wait $!)" "damaged"
+$P --steps 4000 -o "$T/t" 2>"$T/damage" &
+pid=$!
+for i in $(seq 400); do grep -q damaged "$T/damage" && break; sleep 0.05; done
+kill $pid 2>/dev/null
+wait $pid
+like "a damaged checkpoint is named and the one before taken" "$(cat "$T/damage")" "damaged"
 fails 1 "the vocabulary has 100" "ids outside the vocabulary" sh -c "sed 's/\"vocab_size\": 320/\"vocab_size\": 100/; s/319/99/' $T/c.json >$T/c100.json; pretrain -q --model-config $T/c100.json --data $T/s --seq-len 64 --steps 2 -o $T/x"
 fails 1 "num_attention_heads is 0" "a configuration with no heads" sh -c "sed 's/\"num_attention_heads\": [0-9]*/\"num_attention_heads\": 0/' $T/c.json >$T/c0.json; pretrain -q --model-config $T/c0.json --data $T/s --seq-len 64 --steps 2 -o $T/x"
 
