@@ -97,13 +97,7 @@ static size_t law(const Settings *s, const Budget *b, int count, const Line *l, 
         high = fmax(high, pc[i]);
     }
     double *x = ink_array(ink, STEPS), *y = ink_array(ink, STEPS), *under = ink_array(ink, STEPS), *over = ink_array(ink, STEPS);
-    for (int k = 0; k < STEPS; k++) {
-        double z = log10(low) + (log10(high) - log10(low)) * k / (STEPS - 1), at = l->intercept + l->slope * z, half = line_interval(l, z);
-        x[k] = pow(10, z);
-        y[k] = pow(10, at);
-        under[k] = pow(10, at - half);
-        over[k] = pow(10, at + half);
-    }
+    line_band(l, low, high, STEPS, x, y, under, over);
     if (l->points > 2)
         series[n++] = (PlotSeries){"95 % of a new point", x, under, over, STEPS, PLOT_BAND, 0x21918c};
     snprintf(title, size, "%s ∝ FLOPs^%.3f", tokens ? "tokens" : "parameters", l->slope);

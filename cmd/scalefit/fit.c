@@ -68,6 +68,17 @@ double line_interval(const Line *l, double x)
     return t_quantile95(l->points - 2) * l->residual * sqrt(1 + 1.0 / l->points + (x - l->mean_x) * (x - l->mean_x) / l->sxx);
 }
 
+void line_band(const Line *l, double low, double high, int n, double *x, double *y, double *under, double *over)
+{
+    for (int k = 0; k < n; k++) {
+        double z = log10(low) + (log10(high) - log10(low)) * k / (n - 1), at = l->intercept + l->slope * z, half = line_interval(l, z);
+        x[k] = pow(10, z);
+        y[k] = pow(10, at);
+        under[k] = pow(10, at - half);
+        over[k] = pow(10, at + half);
+    }
+}
+
 void parabola_fit(const double *x, const double *y, int n, double c[3])
 {
     double mean = 0, a[3][4] = {{0}};

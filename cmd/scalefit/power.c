@@ -69,13 +69,7 @@ static int draw(const Settings *s, const Line *l, double *x, double *y, Error *e
         low = fmin(low, px[i]);
         high = fmax(high, px[i]);
     }
-    for (int k = 0; k < STEPS; k++) {
-        double z = log10(low) + (log10(high) - log10(low)) * k / (STEPS - 1), at = l->intercept + l->slope * z, half = line_interval(l, z);
-        lx[k] = pow(10, z);
-        ly[k] = pow(10, at);
-        under[k] = pow(10, at - half);
-        over[k] = pow(10, at + half);
-    }
+    line_band(l, low, high, STEPS, lx, ly, under, over);
     char *law = memory_format("%s = %.3g · %s^%.4f", s->y, pow(10, l->intercept), s->x, l->slope);
     PlotSeries series[4];
     if (l->points > 2)

@@ -34,6 +34,8 @@ void line_fit(Line *l, const double *x, const double *y, int n);
 double t_quantile95(int degrees);
 /* Half the width of the 95 % interval of the line's value at x. */
 double line_interval(const Line *l, double x);
+/* The law 10^(line of log10 x) and the interval of a new point about it, at n >= 2 places that are evenly spaced in log10 x. */
+void line_band(const Line *l, double low, double high, int n, double *x, double *y, double *under, double *over);
 /* Least squares c0 + c1·x + c2·x² (x centred by the caller's choice is not needed). */
 void parabola_fit(const double *x, const double *y, int n, double c[3]);
 
