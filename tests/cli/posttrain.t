@@ -98,7 +98,7 @@ is "one prompt after the other at standard input" "$(printf 'Is 1 even?\nIs 2 ev
 if script -qfec true /dev/null </dev/null >/dev/null 2>&1; then
     mkfifo "$T/keys"
     appears() { for i in $(seq 200); do grep -q "$1" "$T/typed" 2>/dev/null && return; sleep 0.05; done; }
-    timeout 60 script -qfec "generate --model $T/m --temperature 2 --max-tokens 200000 --max-prompt 200" "$T/typed" <"$T/keys" >/dev/null 2>&1 &
+    timeout 60 script -qfec "exec generate --model $T/m --temperature 2 --max-tokens 200000 --max-prompt 200" "$T/typed" <"$T/keys" >/dev/null 2>&1 &
     exec 3>"$T/keys"
     appears 'Ctrl-D the chat'
     printf 'Is 2 even?\n' >&3
