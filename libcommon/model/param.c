@@ -118,9 +118,27 @@ void param_close(ModelParameters *p)
 
 int param_need_gradients(ParameterTable *t, Error *err)
 {
+    size_t bytes = param_trained_total(t) * sizeof(float);
     if (!t->gradients)
-        t->gradients = t->device->alloc(t->device, t->total * sizeof(float));
-    return t->gradients ? 0 : error_set(err, "no memory for %zu bytes of gradients", t->total * sizeof(float));
+        t->gradients = t->device->alloc(t->device, bytes);
+    return t->gradients ? 0 : error_set(err, "no memory for %zu bytes of gradients", bytes);
+}
+
+void param_freeze(ParameterTable *t, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        t->items[i].trainable = false;
+    t->frozen = count < t->count ? t->items[count].offset : t->total;
+}
+
+size_t param_trained_total(const ParameterTable *t)
+{
+    return t->total - t->frozen;
+}
+
+float *param_trained(const ParameterTable *t, float *arena, const Parameter *p)
+{
+    return arena + (p->offset - t->frozen);
 }
 
 int param_need_working(ParameterTable *t, Error *err)
@@ -164,9 +182,10 @@ void param_initialise(ParameterTable *t, uint64_t seed)
     param_changed(t);
 }
 
-static Tensor stretch(const ParameterTable *t, void *arena, Dtype type, int first, int last)
+/* begin: the arena's first float among the weights. */
+static Tensor stretch(const ParameterTable *t, void *arena, size_t begin, Dtype type, int first, int last)
 {
-    char *data = (char *)arena + t->items[first].offset * dtype_size(type);
+    char *data = (char *)arena + (t->items[first].offset - begin) * dtype_size(type);
     const Parameter *a = &t->items[first];
     int64_t rows = 0, cols = a->ndim == 2 ? a->extent[1] : 1;
     for (int i = first; i <= last; i++)
@@ -177,12 +196,12 @@ static Tensor stretch(const ParameterTable *t, void *arena, Dtype type, int firs
 
 Tensor param_acquire(ParameterTable *t, int first, int last)
 {
-    return t->working && t->items[first].ndim == 2 ? stretch(t, t->working, DTYPE_BF16, first, last) : param_acquire_f32(t, first, last);
+    return t->working && t->items[first].ndim == 2 ? stretch(t, t->working, 0, DTYPE_BF16, first, last) : param_acquire_f32(t, first, last);
 }
 
 Tensor param_acquire_f32(ParameterTable *t, int first, int last)
 {
-    return stretch(t, t->weights, DTYPE_F32, first, last);
+    return stretch(t, t->weights, 0, DTYPE_F32, first, last);
 }
 
 void param_release(ParameterTable *t, int first, int last)
@@ -196,5 +215,5 @@ Tensor param_gradient(ParameterTable *t, int first, int last)
 {
     if (!t->gradients || !t->items[first].trainable)
         return (Tensor){0};
-    return stretch(t, t->gradients, DTYPE_F32, first, last);
+    return stretch(t, t->gradients, t->frozen, DTYPE_F32, first, last);
 }

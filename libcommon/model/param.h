@@ -1,6 +1,7 @@
 /* The parameter table: the only path to weights. Initialising, loading, saving, AdamW, clipping and (later) sharding and
  * LoRA walk it and nothing else. Weights, gradients and optimiser states are flat arenas in which an entry has the same
- * offset. Entries that one product uses together (q, k and v; gate and up) lie adjacent, rows behind rows. */
+ * offset; entries that are not trained lie first, and gradients, states and averages have no room for them. Entries that one
+ * product uses together (q, k and v; gate and up) lie adjacent, rows behind rows. */
 #ifndef MODEL_PARAM_H
 #define MODEL_PARAM_H
 
@@ -20,7 +21,7 @@ typedef struct Parameter {
     bool owner;                   /* this rank's replica is the one that is saved and counted in norms */
     unsigned groups;              /* bits 1 << GRID_…: gradients are summed over these */
     bool trainable, decayed;
-    size_t offset, count;         /* floats in the arenas */
+    size_t offset, count;         /* floats in the arena of weights; param_trained finds them in those of what is trained */
     double deviation;             /* initial values: N(0, deviation²), or where 0 the constant */
     float constant;
 } Parameter;
@@ -28,7 +29,8 @@ typedef struct Parameter {
 typedef struct ParameterTable {
     Parameter *items;
     size_t count;
-    size_t total;                 /* floats in an arena */
+    size_t total;                 /* floats in the arena of weights */
+    size_t frozen;                /* of them, before the first trainable entry; gradients, moments and averages begin there */
     Device *device;
     Stream *stream;
     float *weights, *gradients;   /* device memory; gradients NULL until asked for */
@@ -54,6 +56,11 @@ typedef struct ModelParameters {
 int param_open(ModelParameters *p, const ModelConfig *c, Device *d, Stream *s, Error *err);
 void param_close(ModelParameters *p);
 int param_need_gradients(ParameterTable *t, Error *err);
+/* The first `count` entries are not trained from now on; before gradients are asked for. */
+void param_freeze(ParameterTable *t, size_t count);
+/* Floats in an arena of what is trained, and where an entry's begin in one. */
+size_t param_trained_total(const ParameterTable *t);
+float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);
 
 /* From now on products read matrices as bf16; the weights stay f32. Whoever writes weights says so with param_changed, and
  * param_refresh, at the head of a pass, rounds them again. */

@@ -5,7 +5,7 @@
 #include "model/param.h"
 
 typedef struct Average {
-    float *weights; /* device arena with the weights' offsets; NULL until the first step is added */
+    float *weights; /* device arena of what is trained (param_trained); NULL until the first step is added */
     int64_t count;  /* steps in it */
 } Average;
 

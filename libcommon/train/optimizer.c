@@ -8,12 +8,13 @@ int optimizer_open(Optimizer *o, ParameterTable *t, double beta1, double beta2, 
     *o = (Optimizer){.table = t, .beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay, .clip = clip};
     if (param_need_gradients(t, err) < 0)
         return -1;
-    o->first = t->device->alloc(t->device, t->total * sizeof(float));
-    o->second = t->device->alloc(t->device, t->total * sizeof(float));
+    size_t bytes = param_trained_total(t) * sizeof(float);
+    o->first = t->device->alloc(t->device, bytes);
+    o->second = t->device->alloc(t->device, bytes);
     o->sum = t->device->alloc(t->device, sizeof(double));
     if (!o->first || !o->second || !o->sum) {
         optimizer_close(o);
-        return error_set(err, "no memory for %zu bytes of optimiser states", 2 * t->total * sizeof(float));
+        return error_set(err, "no memory for %zu bytes of optimiser states", 2 * bytes);
     }
     return 0;
 }
@@ -32,7 +33,7 @@ void optimizer_close(Optimizer *o)
 void optimizer_clear(Optimizer *o)
 {
     ParameterTable *t = o->table;
-    t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, t->gradients, 1, (int64_t)t->total), 0);
+    t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, t->gradients, 1, (int64_t)param_trained_total(t)), 0);
 }
 
 int optimizer_reduce(Optimizer *o, Grid *g, Error *err)
@@ -45,7 +46,7 @@ int optimizer_reduce(Optimizer *o, Grid *g, Error *err)
         const Parameter *last = &t->items[next - 1];
         size_t n = last->offset + last->count - p->offset;
         for (int d = 0; d < GRID_DIMENSIONS && p->trainable; d++)
-            if (p->groups & 1u << d && g->group[d].ops->sum_f32(&g->group[d], t->stream, t->gradients + p->offset, n, err) < 0)
+            if (p->groups & 1u << d && g->group[d].ops->sum_f32(&g->group[d], t->stream, param_trained(t, t->gradients, p), n, err) < 0)
                 return -1;
     }
     return 0;
@@ -59,7 +60,7 @@ int optimizer_norm(Optimizer *o, double *norm, Error *err)
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
         if (p->trainable && p->owner)
-            t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, t->gradients + p->offset, 1, (int64_t)p->count));
+            t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, param_trained(t, t->gradients, p), 1, (int64_t)p->count));
     }
     t->device->copy(t->stream, &total, o->sum, sizeof total, COPY_TO_HOST);
     if (t->device->stream_wait(t->stream, err) < 0)
@@ -79,8 +80,8 @@ void optimizer_step(Optimizer *o, double rate, double norm)
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
         if (p->trainable)
-            t->device->ops->adamw(t->stream, t->weights + p->offset, t->gradients + p->offset, o->first + p->offset, o->second + p->offset,
-                                  (int64_t)p->count, (float)rate, (float)o->beta1, (float)o->beta2, (float)o->eps,
+            t->device->ops->adamw(t->stream, t->weights + p->offset, param_trained(t, t->gradients, p), param_trained(t, o->first, p),
+                                  param_trained(t, o->second, p), (int64_t)p->count, (float)rate, (float)o->beta1, (float)o->beta2, (float)o->eps,
                                   p->decayed ? (float)o->decay : 0, (float)scale, o->steps);
     }
 }

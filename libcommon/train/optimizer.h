@@ -6,7 +6,7 @@
 
 typedef struct Optimizer {
     ParameterTable *table;
-    float *first, *second; /* device arenas with the weights' offsets: exp_avg, exp_avg_sq */
+    float *first, *second; /* device arenas of what is trained (param_trained): exp_avg, exp_avg_sq */
     double *sum;           /* device */
     double beta1, beta2, eps, decay, clip; /* clip 0: none */
     int64_t steps;         /* taken so far */

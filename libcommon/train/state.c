@@ -57,13 +57,14 @@ int snapshot_take(Snapshot *to, Model *m, const Optimizer *o, const Average *a, 
 {
     const ParameterTable *t = &m->params.table;
     float **host[] = {&to->weights, &to->first, &to->second, &to->average};
-    const float *device[] = {t->weights, o->first, o->second, a->weights};
+    const float *device[] = {t->weights + t->frozen, o->first, o->second, a->weights};
+    size_t n = param_trained_total(t);
     for (int i = 0; i < 4; i++) {
         if (!device[i])
             continue;
         if (!*host[i])
-            *host[i] = memory_alloc(t->total, sizeof(float));
-        m->device->copy(m->stream, *host[i], device[i], t->total * sizeof(float), COPY_TO_HOST);
+            *host[i] = memory_alloc(n, sizeof(float));
+        m->device->copy(m->stream, *host[i], device[i], n * sizeof(float), COPY_TO_HOST);
     }
     to->optimizer_steps = o->steps;
     to->averaged = a->count;
@@ -85,17 +86,19 @@ static int moments_save(const char *folder, const Model *m, const Snapshot *s, E
     const ParameterTable *t = &m->params.table;
     SafetensorsSource *sources = memory_zalloc(2 * t->count, sizeof *sources);
     const char **metadata = memory_zalloc(2 * t->count + 3, sizeof *metadata);
-    const float *host[2] = {s->first, s->second};
+    float *host[2] = {s->first, s->second};
     size_t n = 0, pairs = 0;
     metadata[pairs++] = "format";
     metadata[pairs++] = "pt";
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
+        if (!p->trainable)
+            continue;
         metadata[pairs++] = p->name;
         metadata[pairs++] = box_text(p);
         for (int k = 0; k < 2; k++)
             sources[n++] = (SafetensorsSource){.name = memory_format("%s.%s", k ? "exp_avg_sq" : "exp_avg", p->name), .dtype = DTYPE_F32,
-                                               .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]}, .data = host[k] + p->offset};
+                                               .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]}, .data = param_trained(t, host[k], p)};
     }
     char *path = join(folder, "trainer/optimizer.safetensors");
     int status = safetensors_write(path, sources, n, metadata, err);
@@ -109,16 +112,19 @@ static int moments_save(const char *folder, const Model *m, const Snapshot *s, E
     return status;
 }
 
-static int average_save(const char *folder, const Model *m, const float *average, Error *err)
+static int average_save(const char *folder, const Model *m, float *average, Error *err)
 {
     const ParameterTable *t = &m->params.table;
     SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
+    size_t n = 0;
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
-        sources[i] = (SafetensorsSource){.name = p->name, .dtype = DTYPE_F32, .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]}, .data = average + p->offset};
+        if (p->trainable)
+            sources[n++] = (SafetensorsSource){.name = p->name, .dtype = DTYPE_F32, .ndim = p->ndim, .shape = {p->extent[0], p->extent[1]},
+                                               .data = param_trained(t, average, p)};
     }
     char *path = join(folder, summed[AVERAGE]);
-    int status = safetensors_write(path, sources, t->count, NULL, err);
+    int status = safetensors_write(path, sources, n, NULL, err);
     free(path);
     free(sources);
     return status;
@@ -192,12 +198,14 @@ static int arena_load(const Safetensors *file, const char *prefix, Model *m, flo
     int status = 0;
     for (size_t i = 0; i < t->count && status == 0; i++) {
         const Parameter *p = &t->items[i];
+        if (!p->trainable)
+            continue;
         char *name = memory_format("%s%s", prefix, p->name);
         const SafetensorsEntry *e = safetensors_find(file, name);
         if (!e || e->dtype != DTYPE_F32 || e->end - e->begin != p->count * sizeof(float))
             status = error_set(err, "%s: '%s' is missing or of another shape", file->path, name);
         else
-            m->device->copy(m->stream, arena + p->offset, file->data + e->begin, p->count * sizeof(float), COPY_TO_DEVICE);
+            m->device->copy(m->stream, param_trained(t, arena, p), file->data + e->begin, p->count * sizeof(float), COPY_TO_DEVICE);
         free(name);
     }
     return m->device->stream_wait(m->stream, err) < 0 ? -1 : status;

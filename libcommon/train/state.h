@@ -17,7 +17,7 @@ typedef struct TrainState {
 
 /* A copy of all that a checkpoint holds, in host memory: training goes on while another thread writes it. */
 typedef struct Snapshot {
-    float *weights, *first, *second, *average; /* arenas with the table's offsets; first use allocates them */
+    float *weights, *first, *second, *average; /* arenas of what is trained (param_trained); first use allocates them */
     int64_t optimizer_steps, averaged;
     TrainState state;
 } Snapshot;
