@@ -105,7 +105,7 @@ static int reference_pass(PostTrain *p, Error *err)
     Model other = {0}, *m = &p->model;
     if (dpo.reference_path && strcmp(dpo.reference_path, p->model_path) != 0) {
         char *folder = folder_resolve(dpo.reference_path, err);
-        int status = folder ? folder_load(&other, folder, 0, 0, p->device, err) : -1;
+        int status = folder ? folder_load(&other, folder, 0, 0, NULL, p->device, err) : -1;
         free(folder);
         if (status < 0)
             return -1;

@@ -98,7 +98,7 @@ static int open_model(Eval *e, ChatCoder *coder, Error *err)
     char *folder = folder_resolve(model_path, err);
     e->folder = folder;
     e->device = folder ? device_open(e->common.device, (int)e->common.threads, err) : NULL;
-    if (!e->device || folder_load(&e->model, folder, 0, 0, e->device, err) < 0 ||
+    if (!e->device || folder_load(&e->model, folder, 0, 0, NULL, e->device, err) < 0 ||
         model_compute_in(&e->model, dtype_of_option(e->common.dtype), err) < 0)
         return -1;
     if (e->model.config.num_labels)

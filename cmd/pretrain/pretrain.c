@@ -339,13 +339,13 @@ static int load_model(const Pretrain *p, Model *m, Device *d, Error *err)
     int status;
     if (p->init) {
         char *folder = folder_resolve(p->init, err);
-        status = folder ? folder_load(m, folder, 0, 0, d, err) : -1;
+        status = folder ? folder_load(m, folder, 0, 0, NULL, d, err) : -1;
         free(folder);
     } else {
         ModelConfig c;
         status = config_read(&c, p->model_config, err);
         if (status == 0)
-            status = model_open(m, &c, d, err);
+            status = model_open(m, &c, NULL, d, err);
         if (status == 0)
             param_initialise(&m->params.table, (uint64_t)p->common.seed);
     }

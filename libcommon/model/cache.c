@@ -17,7 +17,7 @@ int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t
     c->references = memory_zalloc((size_t)c->pages, sizeof *c->references);
     for (int64_t i = 0; i < c->pages; i++)
         c->free_pages[i] = (int32_t)(c->pages - 1 - i);
-    size_t layers = (size_t)m->config.num_hidden_layers, width = (size_t)(m->config.num_key_value_heads * m->config.head_dim);
+    size_t layers = (size_t)m->config.num_hidden_layers, width = (size_t)m->shape.kv;
     size_t bytes = (size_t)c->pages * PAGE_TOKENS * width * dtype_size(m->dtype);
     c->keys = memory_zalloc(layers, sizeof *c->keys);
     c->values = memory_zalloc(layers, sizeof *c->values);
@@ -99,7 +99,7 @@ int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err)
     if (page_take(c, to, err) < 0)
         return -1;
     Model *m = c->model;
-    size_t page = (size_t)PAGE_TOKENS * (size_t)(m->config.num_key_value_heads * m->config.head_dim) * dtype_size(m->dtype);
+    size_t page = (size_t)PAGE_TOKENS * (size_t)m->shape.kv * dtype_size(m->dtype);
     size_t at = (size_t)to->pages[full] * page, old = (size_t)from->pages[full] * page;
     for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
         m->device->copy(m->stream, c->keys[i] + at, c->keys[i] + old, page, COPY_ON_DEVICE);
@@ -147,7 +147,7 @@ void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q
                        .table = c->device_table, .length = c->device_length, .table_stride = c->table_stride};
     int64_t window = config_window(f, layer);
     (void)s;
-    m->device->ops->attention_decode(m->stream, out, q, &pages, (int)f->num_attention_heads, (int)f->num_key_value_heads, (int)f->head_dim,
+    m->device->ops->attention_decode(m->stream, out, q, &pages, (int)m->shape.heads, (int)m->shape.kv_heads, (int)f->head_dim,
                                      1.0f / sqrtf((float)f->head_dim), window);
 }
 

@@ -103,6 +103,19 @@ static int shape_check(const Parameter *p, const SafetensorsEntry *e, const char
                      p->name, e->ndim, e->ndim ? e->shape[0] : 1, p->shape[0], p->ndim == 2 ? p->shape[1] : 1);
 }
 
+/* The box of p from a whole tensor in the file. */
+static void box_read(float *values, const Parameter *p, const SafetensorsEntry *e, const Safetensors *file)
+{
+    size_t size = dtype_size(e->dtype), columns = p->ndim == 2 ? (size_t)p->shape[1] : 1, width = p->ndim == 2 ? (size_t)p->extent[1] : 1;
+    const unsigned char *from = file->data + e->begin + ((size_t)p->begin[0] * columns + (p->ndim == 2 ? (size_t)p->begin[1] : 0)) * size;
+    if (width == columns) {
+        dtype_convert(values, DTYPE_F32, from, e->dtype, p->count);
+        return;
+    }
+    for (int64_t r = 0; r < p->extent[0]; r++)
+        dtype_convert(values + (size_t)r * width, DTYPE_F32, from + (size_t)r * columns * size, e->dtype, width);
+}
+
 static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *e, const Safetensors *file, Error *err)
 {
     if (e->dtype != DTYPE_F32 && e->dtype != DTYPE_BF16 && e->dtype != DTYPE_F16)
@@ -110,7 +123,7 @@ static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *
     if (shape_check(p, e, file->path, err) < 0)
         return -1;
     float *values = memory_alloc(p->count, sizeof *values);
-    dtype_convert(values, DTYPE_F32, file->data + e->begin, e->dtype, p->count);
+    box_read(values, p, e, file);
     int status = 0;
     for (size_t i = 0; i < p->count && status == 0; i++)
         if (!isfinite(values[i]))
@@ -142,22 +155,26 @@ static bool may_be_ignored(const Model *m, const char *name)
     size_t n = strlen(name);
     if (n > 8 && strcmp(name + n - 8, "inv_freq") == 0)
         return true;
-    return strcmp(name, "lm_head.weight") == 0 && (m->params.output < 0 || m->config.tie_word_embeddings);
+    return strcmp(name, "lm_head.weight") == 0 && (m->config.num_labels || m->config.tie_word_embeddings);
 }
 
 static int unknown_check(const Model *m, const Shards *s, Error *err)
 {
-    const ParameterTable *t = &m->params.table;
-    for (size_t f = 0; f < s->count; f++)
-        for (size_t i = 0; i < s->files[f].count; i++) {
+    ModelParameters whole;
+    ModelPart all = part_whole(&m->config);
+    int status = param_open(&whole, &m->config, &all, NULL, NULL, err);
+    const ParameterTable *t = &whole.table;
+    for (size_t f = 0; f < s->count && status == 0; f++)
+        for (size_t i = 0; i < s->files[f].count && status == 0; i++) {
             const char *name = s->files[f].entries[i].name;
             size_t k = 0;
             while (k < t->count && strcmp(t->items[k].name, name) != 0)
                 k++;
             if (k == t->count && !may_be_ignored(m, name))
-                return error_set(err, "%s: the tensor '%s' has no place in this model", s->files[f].path, name);
+                status = error_set(err, "%s: the tensor '%s' has no place in this model", s->files[f].path, name);
         }
-    return 0;
+    param_close(&whole);
+    return status;
 }
 
 static int weights_load(Model *m, const char *folder, bool fresh_score, uint64_t seed, Error *err)
@@ -183,7 +200,7 @@ static int weights_load(Model *m, const char *folder, bool fresh_score, uint64_t
     return status;
 }
 
-int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, Device *d, Error *err)
+int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, const ModelPart *part, Device *d, Error *err)
 {
     char *config_path = memory_format("%s/config.json", path);
     ModelConfig c;
@@ -194,7 +211,7 @@ int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, Devic
     bool fresh = num_labels == 1 && c.num_labels == 0;
     if (fresh)
         c.num_labels = 1;
-    if (model_open(m, &c, d, err) < 0)
+    if (model_open(m, &c, part, d, err) < 0)
         return error_prefix(err, "%s", path);
     if (weights_load(m, path, fresh, seed, err) < 0) {
         model_close(m);

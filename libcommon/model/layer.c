@@ -19,7 +19,7 @@ static Attention attention_of(const Slot *s, int64_t layer)
 {
     const ModelConfig *c = &s->model->config;
     bool window = config_window(c, layer) > 0;
-    return (Attention){.heads = (int)c->num_attention_heads, .kv_heads = (int)c->num_key_value_heads, .head_dim = (int)c->head_dim,
+    return (Attention){.heads = (int)s->model->shape.heads, .kv_heads = (int)s->model->shape.kv_heads, .head_dim = (int)c->head_dim,
                        .scale = 1.0f / sqrtf((float)c->head_dim), .begin = window ? s->window_begin : s->begin, .end = s->end,
                        .sequences = s->sequences, .sequence_rows = s->sequence_rows};
 }
@@ -55,9 +55,8 @@ static void linear_backward(Model *m, Tensor dx, Tensor dy, Tensor x, int first,
 
 static void rotate(Model *m, const Slot *s, Tensor qkv, bool backward)
 {
-    const ModelConfig *c = &m->config;
-    int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
-    m->device->ops->rope(m->stream, tensor_columns(qkv, 0, q + kv), (int)(c->num_attention_heads + c->num_key_value_heads), (int)c->head_dim,
+    const PartShape *p = &m->shape;
+    m->device->ops->rope(m->stream, tensor_columns(qkv, 0, p->q + p->kv), (int)(p->heads + p->kv_heads), (int)m->config.head_dim,
                          s->positions, m->cosine, m->sine, backward);
 }
 
@@ -66,7 +65,7 @@ static void qk_norm_forward(Model *m, LayerSlot *l, const LayerParameters *p, Te
 {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->device->ops;
-    int64_t widths[] = {c->num_attention_heads * c->head_dim, c->num_key_value_heads * c->head_dim}, at = 0;
+    int64_t widths[] = {m->shape.q, m->shape.kv}, at = 0;
     for (int i = 0; i < 2; i++) {
         Tensor part = tensor_columns(qkv, at, widths[i]);
         Tensor raw = tensor_make(m->device, DTYPE_F32, (float *)l->raw_qk.data + at * l->raw_qk.rows, qkv.rows, widths[i]);
@@ -84,7 +83,7 @@ static void qk_norm_backward(Model *m, LayerSlot *l, const LayerParameters *p, T
 {
     const ModelConfig *c = &m->config;
     const Ops *ops = m->device->ops;
-    int64_t widths[] = {c->num_attention_heads * c->head_dim, c->num_key_value_heads * c->head_dim}, at = 0;
+    int64_t widths[] = {m->shape.q, m->shape.kv}, at = 0;
     for (int i = 0; i < 2; i++) {
         int norm = i ? p->k_norm : p->q_norm;
         Tensor part = tensor_columns(dqkv, at, widths[i]);
@@ -119,7 +118,7 @@ static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
     const LayerParameters *p = &m->params.layers[layer];
     LayerSlot *l = &s->layers[layer];
     ParameterTable *t = &m->params.table;
-    int64_t n = s->used, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    int64_t n = s->used, q = m->shape.q, kv = m->shape.kv;
     Tensor h1 = used(l->h1, n), y1 = used(l->y1, n), qkv = used(l->qkv, n);
     Tensor attended = used(l->attended, n), branch = used(s->branch, n);
     ops->rmsnorm_forward(m->stream, y1, h1, l->r1, x, sub, param_acquire(t, p->input_norm, p->input_norm), (float)c->rms_norm_eps);
@@ -199,7 +198,7 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     const LayerParameters *p = &m->params.layers[layer];
     LayerSlot *l = &s->layers[layer];
     ParameterTable *t = &m->params.table;
-    int64_t n = s->used, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    int64_t n = s->used, q = m->shape.q, kv = m->shape.kv;
     Tensor dy = used(s->dbranch, n), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
     layer_recompute(m, s, layer);
     linear_backward(m, used(s->dactivated, n), narrowed(m, s, dh), used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);

@@ -6,15 +6,19 @@
 #include <string.h>
 #include "model/rope.h"
 
-int model_open(Model *m, const ModelConfig *c, Device *d, Error *err)
+int model_open(Model *m, const ModelConfig *c, const ModelPart *part, Device *d, Error *err)
 {
     memset(m, 0, sizeof *m);
     m->config = *c;
+    m->part = part ? *part : part_whole(c);
+    if (part_check(&m->part, c, err) < 0)
+        return -1;
+    m->shape = part_shape(&m->part, c);
     m->device = d;
     m->stream = d->stream_new(d);
     if (!m->stream)
         return error_set(err, "device %s gives no stream", d->name);
-    if (param_open(&m->params, c, d, m->stream, err) < 0 || model_rope(m, c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192, err) < 0) {
+    if (param_open(&m->params, c, &m->part, d, m->stream, err) < 0 || model_rope(m, c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192, err) < 0) {
         model_close(m);
         return -1;
     }
@@ -86,25 +90,24 @@ static void lay_cheap(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
 {
     l->y1 = cut_tensor(k, m->dtype, rows, m->config.hidden_size);
     l->y2 = cut_tensor(k, m->dtype, rows, m->config.hidden_size);
-    l->activated = cut_tensor(k, m->dtype, rows, m->config.intermediate_size);
+    l->activated = cut_tensor(k, m->dtype, rows, m->shape.intermediate);
 }
 
 static void lay_rest(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
 {
-    const ModelConfig *c = &m->config;
-    int64_t q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    const PartShape *p = &m->shape;
     size_t floats = (size_t)rows * sizeof(float);
-    l->qkv = cut_tensor(k, m->dtype, rows, q + 2 * kv);
-    l->attended = cut_tensor(k, m->dtype, rows, q);
-    l->h2 = cut_tensor(k, DTYPE_F32, rows, c->hidden_size);
-    l->gate_up = cut_tensor(k, m->dtype, rows, 2 * c->intermediate_size);
+    l->qkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
+    l->attended = cut_tensor(k, m->dtype, rows, p->q);
+    l->h2 = cut_tensor(k, DTYPE_F32, rows, m->config.hidden_size);
+    l->gate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
     l->r1 = cut(k, floats);
     l->r2 = cut(k, floats);
-    l->lse = cut(k, floats * (size_t)c->num_attention_heads);
-    if (c->qk_norm) {
-        l->raw_qk = cut_tensor(k, DTYPE_F32, rows, q + kv);
-        l->rq = cut(k, floats * (size_t)c->num_attention_heads);
-        l->rk = cut(k, floats * (size_t)c->num_key_value_heads);
+    l->lse = cut(k, floats * (size_t)p->heads);
+    if (m->config.qk_norm) {
+        l->raw_qk = cut_tensor(k, DTYPE_F32, rows, p->q + p->kv);
+        l->rq = cut(k, floats * (size_t)p->heads);
+        l->rk = cut(k, floats * (size_t)p->kv_heads);
     }
 }
 
@@ -123,7 +126,8 @@ static void lay_layer(LayerSlot *l, const LayerSlot *before, const Model *m, Rec
 static void lay_slot(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
 {
     const ModelConfig *c = &m->config;
-    int64_t h = c->hidden_size, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
+    const PartShape *p = &m->shape;
+    int64_t h = c->hidden_size;
     int64_t kept = mode == MODE_TRAIN ? c->num_hidden_layers : 1;
     for (int64_t i = 0; i < kept; i++)
         lay_layer(&s->layers[i], i ? &s->layers[i - 1] : NULL, m, m->recompute, rows, k);
@@ -140,16 +144,16 @@ static void lay_slot(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k
             s->dnarrow = cut_tensor(k, m->dtype, rows, h);
         }
         s->dbranch = cut_tensor(k, m->dtype, rows, h);
-        s->dqkv = cut_tensor(k, m->dtype, rows, q + 2 * kv);
-        s->dattended = cut_tensor(k, m->dtype, rows, q);
-        s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * c->intermediate_size);
-        s->dactivated = cut_tensor(k, m->dtype, rows, c->intermediate_size);
-        s->delta = cut(k, (size_t)(rows * c->num_attention_heads) * sizeof(float));
+        s->dqkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
+        s->dattended = cut_tensor(k, m->dtype, rows, p->q);
+        s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
+        s->dactivated = cut_tensor(k, m->dtype, rows, p->intermediate);
+        s->delta = cut(k, (size_t)(rows * p->heads) * sizeof(float));
     }
     if (!c->num_labels)
-        s->chunk = cut_tensor(k, DTYPE_F32, HEAD_CHUNK, c->vocab_size);
+        s->chunk = cut_tensor(k, DTYPE_F32, HEAD_CHUNK, p->vocab);
     if (!c->num_labels && mode == MODE_TRAIN && m->dtype != DTYPE_F32)
-        s->chunk_narrow = cut_tensor(k, m->dtype, HEAD_CHUNK, c->vocab_size);
+        s->chunk_narrow = cut_tensor(k, m->dtype, HEAD_CHUNK, p->vocab);
     float **floats[] = {&s->chunk_logprob, &s->chunk_lse, &s->chunk_dlogprob, &s->chunk_dlse};
     for (size_t i = 0; i < 4; i++)
         *floats[i] = cut(k, HEAD_CHUNK * sizeof(float));

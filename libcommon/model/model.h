@@ -15,7 +15,9 @@
 typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_NORMS, RECOMPUTE_LAYER } Recompute;
 
 typedef struct Model {
-    ModelConfig config;
+    ModelConfig config;    /* of the whole */
+    ModelPart part;        /* what this rank holds of it */
+    PartShape shape;       /* widths of layers and vocabulary on this rank */
     ModelParameters params;
     Device *device;
     Stream *stream;
@@ -26,8 +28,8 @@ typedef struct Model {
     char *tokenizer_folder; /* where the tokenizer's files lie, NULL: not known; copied when the model is saved */
 } Model;
 
-/* Allocates a model with weights 0: then param_initialise, or folder_load. */
-int model_open(Model *m, const ModelConfig *c, Device *d, Error *err);
+/* Allocates what the part (NULL: all) holds of a model, with weights 0: then param_initialise, or folder_load. */
+int model_open(Model *m, const ModelConfig *c, const ModelPart *part, Device *d, Error *err);
 void model_close(Model *m);
 /* Computes in this type from now on; slots are opened after it. */
 int model_compute_in(Model *m, Dtype t, Error *err);

@@ -12,20 +12,38 @@ enum { ALIGNMENT = 16 }; /* floats: 64 bytes */
 
 typedef struct Layout {
     ModelParameters *p;
+    const ModelPart *part;
+    PartShape shape;
     size_t capacity;
 } Layout;
 
-/* Adds an entry; `adjacent` puts it right behind the one before. Returns its place. */
-static int add(Layout *l, char *name, int64_t rows, int64_t cols, double deviation, float constant, bool adjacent)
+/* A tensor, and the stretch of it that this rank holds along the dimension in which it is split. */
+typedef struct Entry {
+    int64_t rows, cols; /* cols 0: a vector */
+    enum { WHOLE, ROWS, COLUMNS } split;
+    int64_t begin, count;
+    int replicas; /* 0: 1 where it is split, else all tensor-parallel ranks */
+    double deviation;
+    float constant;
+    bool adjacent; /* lies right behind the entry before */
+} Entry;
+
+/* Returns its place. */
+static int add(Layout *l, char *name, Entry n)
 {
     ParameterTable *t = &l->p->table;
     t->items = memory_grow(t->items, &l->capacity, t->count + 1, sizeof *t->items);
     Parameter *e = &t->items[t->count];
-    *e = (Parameter){.name = name, .ndim = cols ? 2 : 1, .shape = {rows, cols}, .extent = {rows, cols}, .split = -1, .owner = true,
-                     .groups = 1u << GRID_CP | 1u << GRID_DP,
-                     .trainable = true, .decayed = cols > 0, .deviation = deviation, .constant = constant};
-    e->count = (size_t)rows * (size_t)(cols ? cols : 1);
-    if (!adjacent)
+    int replicas = n.replicas ? n.replicas : n.split == WHOLE ? l->part->tp_size : 1;
+    *e = (Parameter){.name = name, .ndim = n.cols ? 2 : 1, .shape = {n.rows, n.cols}, .extent = {n.rows, n.cols}, .split = (int)n.split - 1,
+                     .replicas = replicas, .owner = l->part->tp_rank % replicas == 0, .groups = 1u << GRID_CP | 1u << GRID_DP,
+                     .trainable = true, .decayed = n.cols > 0, .deviation = n.deviation, .constant = n.constant};
+    if (n.split != WHOLE) {
+        e->begin[e->split] = n.begin;
+        e->extent[e->split] = n.count;
+    }
+    e->count = (size_t)e->extent[0] * (size_t)(n.cols ? e->extent[1] : 1);
+    if (!n.adjacent)
         t->total = (t->total + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     e->offset = t->total;
     t->total += e->count;
@@ -37,62 +55,98 @@ static char *layer_name(int64_t layer, const char *what)
     return memory_format("model.layers.%" PRId64 ".%s", layer, what);
 }
 
+/* Columns of q, k, v, gate and up are a rank's own, so their rows are split; o and down read them, so their columns are. */
 static void add_layer(Layout *l, const ModelConfig *c, int64_t i)
 {
     LayerParameters *p = &l->p->layers[i];
-    memset(p, -1, sizeof *p);
-    int64_t h = c->hidden_size, q = c->num_attention_heads * c->head_dim, kv = c->num_key_value_heads * c->head_dim;
-    int64_t f = c->intermediate_size;
-    double s = c->initializer_range, deep = s / sqrt(2.0 * (double)c->num_hidden_layers);
-    p->input_norm = add(l, layer_name(i, "input_layernorm.weight"), h, 0, 0, 1, false);
-    p->q = add(l, layer_name(i, "self_attn.q_proj.weight"), q, h, s, 0, false);
-    p->k = add(l, layer_name(i, "self_attn.k_proj.weight"), kv, h, s, 0, true);
-    p->v = add(l, layer_name(i, "self_attn.v_proj.weight"), kv, h, s, 0, true);
+    const PartShape *s = &l->shape;
+    double deviation = c->initializer_range, deep = deviation / sqrt(2.0 * (double)c->num_hidden_layers);
+    int64_t h = c->hidden_size, d = c->head_dim;
+    const Entry norm = {.rows = h, .constant = 1}, head_norm = {.rows = d, .constant = 1}, bias = {.rows = h};
+    Entry q = {.rows = c->num_attention_heads * d, .cols = h, .split = ROWS, .begin = s->first_head * d, .count = s->q, .deviation = deviation};
+    Entry kv = {.rows = c->num_key_value_heads * d, .cols = h, .split = ROWS, .begin = s->first_kv_head * d, .count = s->kv,
+                .replicas = s->kv_replicas, .deviation = deviation, .adjacent = true};
+    Entry gate = {.rows = c->intermediate_size, .cols = h, .split = ROWS, .begin = s->first_intermediate, .count = s->intermediate, .deviation = deviation};
+    Entry up = gate, o = q, down = gate;
+    up.adjacent = true;
+    o.split = down.split = COLUMNS;
+    o.deviation = down.deviation = deep;
+    o.cols = q.rows;
+    down.cols = gate.rows;
+    o.rows = down.rows = h;
+    p->input_norm = add(l, layer_name(i, "input_layernorm.weight"), norm);
+    p->q = add(l, layer_name(i, "self_attn.q_proj.weight"), q);
+    p->k = add(l, layer_name(i, "self_attn.k_proj.weight"), kv);
+    p->v = add(l, layer_name(i, "self_attn.v_proj.weight"), kv);
     if (c->qkv_bias) {
-        p->q_bias = add(l, layer_name(i, "self_attn.q_proj.bias"), q, 0, 0, 0, false);
-        p->k_bias = add(l, layer_name(i, "self_attn.k_proj.bias"), kv, 0, 0, 0, true);
-        p->v_bias = add(l, layer_name(i, "self_attn.v_proj.bias"), kv, 0, 0, 0, true);
+        q.cols = kv.cols = 0;
+        q.deviation = kv.deviation = 0;
+        p->q_bias = add(l, layer_name(i, "self_attn.q_proj.bias"), q);
+        p->k_bias = add(l, layer_name(i, "self_attn.k_proj.bias"), kv);
+        p->v_bias = add(l, layer_name(i, "self_attn.v_proj.bias"), kv);
     }
     if (c->qk_norm) {
-        p->q_norm = add(l, layer_name(i, "self_attn.q_norm.weight"), c->head_dim, 0, 0, 1, false);
-        p->k_norm = add(l, layer_name(i, "self_attn.k_norm.weight"), c->head_dim, 0, 0, 1, false);
+        p->q_norm = add(l, layer_name(i, "self_attn.q_norm.weight"), head_norm);
+        p->k_norm = add(l, layer_name(i, "self_attn.k_norm.weight"), head_norm);
     }
-    p->o = add(l, layer_name(i, "self_attn.o_proj.weight"), h, q, deep, 0, false);
+    p->o = add(l, layer_name(i, "self_attn.o_proj.weight"), o);
     if (c->output_bias)
-        p->o_bias = add(l, layer_name(i, "self_attn.o_proj.bias"), h, 0, 0, 0, false);
-    p->post_norm = add(l, layer_name(i, "post_attention_layernorm.weight"), h, 0, 0, 1, false);
-    p->gate = add(l, layer_name(i, "mlp.gate_proj.weight"), f, h, s, 0, false);
-    p->up = add(l, layer_name(i, "mlp.up_proj.weight"), f, h, s, 0, true);
+        p->o_bias = add(l, layer_name(i, "self_attn.o_proj.bias"), bias);
+    p->post_norm = add(l, layer_name(i, "post_attention_layernorm.weight"), norm);
+    p->gate = add(l, layer_name(i, "mlp.gate_proj.weight"), gate);
+    p->up = add(l, layer_name(i, "mlp.up_proj.weight"), up);
     if (c->mlp_bias) {
-        p->gate_bias = add(l, layer_name(i, "mlp.gate_proj.bias"), f, 0, 0, 0, false);
-        p->up_bias = add(l, layer_name(i, "mlp.up_proj.bias"), f, 0, 0, 0, true);
+        gate.cols = up.cols = 0;
+        gate.deviation = up.deviation = 0;
+        p->gate_bias = add(l, layer_name(i, "mlp.gate_proj.bias"), gate);
+        p->up_bias = add(l, layer_name(i, "mlp.up_proj.bias"), up);
     }
-    p->down = add(l, layer_name(i, "mlp.down_proj.weight"), h, f, deep, 0, false);
+    p->down = add(l, layer_name(i, "mlp.down_proj.weight"), down);
     if (c->mlp_bias)
-        p->down_bias = add(l, layer_name(i, "mlp.down_proj.bias"), h, 0, 0, 0, false);
+        p->down_bias = add(l, layer_name(i, "mlp.down_proj.bias"), bias);
 }
 
-int param_open(ModelParameters *p, const ModelConfig *c, Device *d, Stream *s, Error *err)
+/* The last norm and what follows it. Where the embedding is the output layer too, the last stage of a pipeline has a copy. */
+static void add_head(Layout *l, const ModelConfig *c, Entry table)
+{
+    ModelParameters *p = l->p;
+    p->norm = add(l, memory_string("model.norm.weight"), (Entry){.rows = c->hidden_size, .constant = 1});
+    if (c->num_labels)
+        p->score = add(l, memory_string("score.weight"), (Entry){.rows = c->num_labels, .cols = c->hidden_size, .deviation = c->initializer_range});
+    else if (!c->tie_word_embeddings)
+        p->output = add(l, memory_string("lm_head.weight"), table);
+    else if (p->embedding >= 0)
+        p->output = p->embedding;
+    else {
+        p->output = add(l, memory_string("model.embed_tokens.weight"), table);
+        p->table.items[p->output].tied = true;
+        p->table.items[p->output].owner = false;
+    }
+}
+
+int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, Device *d, Stream *s, Error *err)
 {
     memset(p, 0, sizeof *p);
-    Layout l = {.p = p};
+    Layout l = {.p = p, .part = part, .shape = part_shape(part, c)};
+    const Entry table = {.rows = c->vocab_size, .cols = c->hidden_size, .split = ROWS, .begin = l.shape.first_token, .count = l.shape.vocab,
+                         .deviation = c->initializer_range};
     p->layers = memory_alloc((size_t)c->num_hidden_layers, sizeof *p->layers);
-    p->embedding = add(&l, memory_string("model.embed_tokens.weight"), c->vocab_size, c->hidden_size, c->initializer_range, 0, false);
+    memset(p->layers, -1, (size_t)c->num_hidden_layers * sizeof *p->layers);
+    p->embedding = p->norm = p->output = p->score = -1;
+    if (part_has_embedding(part)) {
+        p->embedding = add(&l, memory_string("model.embed_tokens.weight"), table);
+        p->table.items[p->embedding].tied = c->tie_word_embeddings && !c->num_labels && !part_has_head(part);
+    }
     for (int64_t i = 0; i < c->num_hidden_layers; i++)
-        add_layer(&l, c, i);
-    p->norm = add(&l, memory_string("model.norm.weight"), c->hidden_size, 0, 0, 1, false);
-    p->output = p->score = -1;
-    if (c->num_labels)
-        p->score = add(&l, memory_string("score.weight"), c->num_labels, c->hidden_size, c->initializer_range, 0, false);
-    else if (c->tie_word_embeddings)
-        p->output = p->embedding;
-    else
-        p->output = add(&l, memory_string("lm_head.weight"), c->vocab_size, c->hidden_size, c->initializer_range, 0, false);
+        if (part_has_layer(part, i))
+            add_layer(&l, c, i);
+    if (part_has_head(part))
+        add_head(&l, c, table);
     p->table.device = d;
     p->table.stream = s;
     p->table.total = (p->table.total + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    p->table.weights = d->alloc(d, p->table.total * sizeof(float));
-    if (!p->table.weights) {
+    p->table.weights = d ? d->alloc(d, p->table.total * sizeof(float)) : NULL;
+    if (d && !p->table.weights) {
         size_t bytes = p->table.total * sizeof(float);
         param_close(p);
         return error_set(err, "no memory for %zu bytes of weights", bytes);

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include "dist/comm.h"
 #include "kernels/ops.h"
-#include "model/config.h"
+#include "model/part.h"
 
 typedef struct Parameter {
     char *name;                   /* Hugging Face's */
@@ -18,7 +18,9 @@ typedef struct Parameter {
     int64_t shape[2];             /* of the whole tensor: [out, in], or [n] */
     int64_t begin[2], extent[2];  /* the box that this rank holds */
     int split;                    /* the dimension cut over tensor-parallel ranks, -1: none */
+    int replicas;                 /* neighbouring tensor-parallel ranks that hold this box; their gradients add up to its */
     bool owner;                   /* this rank's replica is the one that is saved and counted in norms */
+    bool tied;                    /* the first and the last stage of a pipeline both hold it; their gradients add up */
     unsigned groups;              /* bits 1 << GRID_…: gradients are summed over these */
     bool trainable, decayed;
     size_t offset, count;         /* floats in the arena of weights; param_trained finds them in those of what is trained */
@@ -38,7 +40,7 @@ typedef struct ParameterTable {
     bool stale;                   /* the working copy is older than the weights */
 } ParameterTable;
 
-/* Where the parameters of a layer stand in the table; -1: the model has none. */
+/* Where the parameters of a layer stand in the table; -1: the model has none, or another rank has the layer. */
 typedef struct LayerParameters {
     int q, k, v, o, q_bias, k_bias, v_bias, o_bias, q_norm, k_norm;
     int gate, up, down, gate_bias, up_bias, down_bias, input_norm, post_norm;
@@ -46,14 +48,14 @@ typedef struct LayerParameters {
 
 typedef struct ModelParameters {
     ParameterTable table;
-    LayerParameters *layers;
-    int embedding, norm;
+    LayerParameters *layers; /* of the whole model */
+    int embedding, norm;     /* -1: another rank's, as the two below */
     int output; /* lm_head, or the embedding where tied; -1 for a reward model */
     int score;  /* of a reward model, else -1 */
 } ModelParameters;
 
-/* Lays out the table and allocates the weights (zeros). */
-int param_open(ModelParameters *p, const ModelConfig *c, Device *d, Stream *s, Error *err);
+/* Lays out what the part holds and allocates the weights (zeros); d NULL: the layout alone. */
+int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, Device *d, Stream *s, Error *err);
 void param_close(ModelParameters *p);
 int param_need_gradients(ParameterTable *t, Error *err);
 /* The first `count` entries are not trained from now on; before gradients are asked for. */

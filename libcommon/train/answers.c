@@ -21,7 +21,7 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
     memset(a, 0, sizeof *a);
     a->raw = raw;
     char *folder = folder_resolve(path, err);
-    int status = folder ? folder_load(&a->model, folder, 0, 0, d, err) : -1;
+    int status = folder ? folder_load(&a->model, folder, 0, 0, NULL, d, err) : -1;
     if (status == 0 && a->model.config.num_labels)
         status = error_set(err, "%s: a reward model does not write", folder);
     if (status == 0)

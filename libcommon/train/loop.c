@@ -180,7 +180,7 @@ static int restore_best(Loop *l, Error *err)
 {
     char *best = memory_format("%s/best", l->run.folder);
     Model kept;
-    int status = folder_load(&kept, best, 0, 0, l->m->device, err);
+    int status = folder_load(&kept, best, 0, 0, NULL, l->m->device, err);
     if (status == 0) {
         l->m->device->copy(l->m->stream, l->m->params.table.weights, kept.params.table.weights, l->m->params.table.total * sizeof(float),
                            COPY_ON_DEVICE);

@@ -55,7 +55,7 @@ int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *c
     if (status == 0)
         status = chat_coder_open(&p->coder, folder, err);
     if (status == 0)
-        status = folder_load(&p->model, folder, num_labels, (uint64_t)p->common.seed, p->device, err);
+        status = folder_load(&p->model, folder, num_labels, (uint64_t)p->common.seed, NULL, p->device, err);
     if (status == 0)
         status = train_prepare(&p->model, &p->train, &p->common, err);
     if (status == 0 && tokenizer_size(p->coder.tokenizer) > p->model.config.vocab_size)

@@ -11,7 +11,7 @@ int scorer_open(Scorer *s, const char *path, int64_t max_length, Dtype dtype, De
     memset(s, 0, sizeof *s);
     s->max_length = max_length;
     char *folder = folder_resolve(path, err);
-    int status = folder ? folder_load(&s->model, folder, 0, 0, d, err) : -1;
+    int status = folder ? folder_load(&s->model, folder, 0, 0, NULL, d, err) : -1;
     if (status == 0 && s->model.config.num_labels != 1)
         status = error_set(err, "%s: not a reward model", folder);
     if (status == 0)

@@ -254,7 +254,7 @@ static double number_of(const JsonTree *t, const char *key)
 int state_load(const char *folder, Model *m, Optimizer *o, Average *a, TrainState *s, Error *err)
 {
     Model saved;
-    if (folder_load(&saved, folder, 0, 0, m->device, err) < 0)
+    if (folder_load(&saved, folder, 0, 0, NULL, m->device, err) < 0)
         return -1;
     int status = 0;
     if (saved.params.table.total != m->params.table.total)

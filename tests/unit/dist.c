@@ -142,7 +142,7 @@ static void *run_steps(void *argument)
     Optimizer o;
     Slot slot;
     Batch b;
-    model_open(&m, &c, d, NULL);
+    model_open(&m, &c, NULL, d, NULL);
     param_initialise(&m.params.table, s->seed);
     optimizer_open(&o, &m.params.table, 0.9, 0.95, 1e-8, 0.1, 1, NULL);
     slot_new(&slot, &m, SEQUENCES * LENGTH, MODE_TRAIN, NULL);

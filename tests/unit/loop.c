@@ -58,7 +58,7 @@ static int rank_main(void *context, Grid *grid)
     Model m;
     Error err;
     Device *d = grid_device(grid, "cpu", 1, &err);
-    if (!d || model_open(&m, &c, d, &err) < 0)
+    if (!d || model_open(&m, &c, NULL, d, &err) < 0)
         return grid_failed(grid, &err);
     param_initialise(&m.params.table, 3);
     TrainTask task = {.context = &fake, .grid = grid, .accumulate = accumulate, .sequence_length = 8};
