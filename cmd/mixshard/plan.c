@@ -5,19 +5,20 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "data/source.h"
 
-static bool name_is_valid(const char *name, size_t length)
+static bool name_is_valid(Span name)
 {
-    for (size_t i = 0; i < length; i++)
-        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", name[i]))
+    for (size_t i = 0; i < name.length; i++)
+        if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.", name.data[i]))
             return false;
-    return length > 0 && length < 200 && name[0] != '.';
+    return name.length > 0 && name.length < 200 && name.data[0] != '.';
 }
 
-static int64_t source_find(const Mix *m, const char *name, size_t length)
+static int64_t source_find(const Mix *m, Span name)
 {
     for (size_t i = 0; i < m->count; i++)
-        if (strlen(m->sources[i].name) == length && memcmp(m->sources[i].name, name, length) == 0)
+        if (strlen(m->sources[i].name) == name.length && memcmp(m->sources[i].name, name.data, name.length) == 0)
             return (int64_t)i;
     return -1;
 }
@@ -32,16 +33,16 @@ static bool weight_read(const char *text, char stop, double *weight, const char 
 
 static int operand_parse(Mix *m, const char *text, Error *err)
 {
-    const char *equals = strchr(text, '='), *rest;
-    double weight;
-    if (!equals || !weight_read(equals + 1, ':', &weight, &rest) || rest[1] == '\0')
+    SourceOperand s;
+    if (source_parse(&s, text, err) < 0)
+        return -1;
+    if (!s.weighted)
         return error_set(err, "%s: not NAME=WEIGHT:PREFIX", text);
-    size_t length = (size_t)(equals - text);
-    if (!name_is_valid(text, length))
+    if (!name_is_valid(s.name))
         return error_set(err, "%s: a name has letters, digits, '_', '-' and '.' alone", text);
-    if (source_find(m, text, length) >= 0)
-        return error_set(err, "%s: the name %.*s is there twice", text, (int)length, text);
-    m->sources[m->count++] = (Source){.name = memory_copy(text, length), .prefix = rest + 1, .weight = weight, .max_epochs = 1};
+    if (source_find(m, s.name) >= 0)
+        return error_set(err, "%s: the name %.*s is there twice", text, (int)s.name.length, s.name.data);
+    m->sources[m->count++] = (Source){.name = memory_copy(s.name.data, s.name.length), .prefix = s.prefix, .weight = s.weight, .max_epochs = 1};
     return 0;
 }
 
@@ -61,24 +62,22 @@ static int weights_normalise(const Mix *m, double *weight, const char *what, Err
 static int phase_parse(const Mix *m, Phase *p, const char *text, Error *err)
 {
     const char *at;
+    Span name;
     p->weight = memory_zalloc(m->count, sizeof *p->weight);
     p->tokens = memory_zalloc(m->count, sizeof *p->tokens);
     bool *seen = memory_zalloc(m->count, sizeof *seen);
     int status = 0;
     if (!weight_read(text, ':', &p->share, &at) || !(p->share > 0) || p->share > 1)
         status = error_set(err, "--phase %s: not SHARE:NAME=WEIGHT,… with a share in (0, 1]", text);
-    while (status == 0 && *at) {
-        const char *name = at + 1, *equals = strchr(name, '='), *comma;
+    for (at += status == 0; status == 0 && *at;) {
         double weight;
-        int64_t i = equals ? source_find(m, name, (size_t)(equals - name)) : -1;
-        if (!equals)
-            status = error_set(err, "--phase %s: not SHARE:NAME=WEIGHT,…", text);
-        else if (i < 0)
-            status = error_set(err, "--phase %s: there is no source %.*s", text, (int)(equals - name), name);
+        int64_t i = -1;
+        if (source_number(&at, &name, &weight, err) < 0)
+            status = error_set(err, "--phase %s: not SHARE:NAME=WEIGHT,… with weights from 0 on", text);
+        else if ((i = source_find(m, name)) < 0)
+            status = error_set(err, "--phase %s: there is no source %.*s", text, (int)name.length, name.data);
         else if (seen[i])
             status = error_set(err, "--phase %s: %s is there twice", text, m->sources[i].name);
-        else if (!weight_read(equals + 1, (comma = strchr(equals, ',')) ? ',' : '\0', &weight, &at))
-            status = error_set(err, "--phase %s: the weight of %s is not a number from 0 on", text, m->sources[i].name);
         else {
             p->weight[i] = weight;
             seen[i] = true;
@@ -94,7 +93,7 @@ static int epochs_parse(Mix *m, const char *text, Error *err)
     double epochs;
     if (!weight_read(equals ? equals + 1 : text, '\0', &epochs, &rest) || !(epochs > 0))
         return error_set(err, "--max-epochs %s: not a positive number or NAME=NUMBER", text);
-    int64_t only = equals ? source_find(m, text, (size_t)(equals - text)) : -1;
+    int64_t only = equals ? source_find(m, (Span){text, (size_t)(equals - text)}) : -1;
     if (equals && only < 0)
         return error_set(err, "--max-epochs %s: there is no source %.*s", text, (int)(equals - text), text);
     for (size_t i = 0; i < m->count; i++)

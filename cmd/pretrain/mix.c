@@ -17,10 +17,8 @@ static double *weights_read(const Sources *sources, const JsonValue *object, con
     for (size_t i = 0; status == 0 && i < object->count; i++) {
         const char *key = object->keys[i].data;
         double weight = json_is(&object->items[i], JSON_NUMBER) ? object->items[i].number : -1;
-        size_t k = 0;
-        while (k < sources->count && strcmp(sources->items[k].name, key) != 0)
-            k++;
-        if (k == sources->count)
+        int64_t k = sources_find(sources, (Span){key, object->keys[i].length});
+        if (k < 0)
             status = error_set(err, "%s: '%s' is the name of no --data", name, key);
         else if (!(weight >= 0) || weight > 1e12)
             status = error_set(err, "%s: the weight of '%s' is no number from 0", name, key);

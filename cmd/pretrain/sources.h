@@ -2,6 +2,7 @@
 #ifndef PRETRAIN_SOURCES_H
 #define PRETRAIN_SOURCES_H
 
+#include "base/memory.h"
 #include "base/option.h"
 #include "data/shard.h"
 
@@ -18,6 +19,8 @@ typedef struct Sources {
 
 /* Opens every shard, which must hold a sample of that length, and checks its ids against the vocabulary. */
 int sources_open(Sources *s, const OptionList *list, const char *option, int64_t sequence_length, int64_t vocabulary, Error *err);
+/* The place of the source with that name, -1: none. */
+int64_t sources_find(const Sources *s, Span name);
 void sources_close(Sources *s);
 
 #endif

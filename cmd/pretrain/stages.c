@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "data/source.h"
 
 /* One "TOKENS:…" of a list: the count, and the text behind the colon. */
 static int border_parse(const char *option, const char *text, int64_t *tokens, const char **rest, Error *err)
@@ -54,17 +55,15 @@ static int phase_weights(const char *text, const char *list, const Sources *sour
 {
     memset(weights, 0, sources->count * sizeof *weights);
     while (*list) {
-        const char *equals = strchr(list, '=');
-        size_t n = equals ? (size_t)(equals - list) : 0, i = 0;
-        while (equals && i < sources->count && (strlen(sources->items[i].name) != n || memcmp(sources->items[i].name, list, n) != 0))
-            i++;
-        if (!equals || i == sources->count)
-            return error_set(err, "--phase %s: '%s' is no NAME=WEIGHT of a --data", text, list);
-        char *end;
-        weights[i] = strtod(equals + 1, &end);
-        if (end == equals + 1 || (*end && *end != ',') || !(weights[i] > 0) || weights[i] > 1e12)
-            return error_set(err, "--phase %s: the weight of %.*s must be a positive number", text, (int)n, list);
-        list = *end ? end + 1 : end;
+        const char *this = list;
+        Span name;
+        double weight;
+        if (source_number(&list, &name, &weight, err) < 0)
+            return error_set(err, "--phase %s: '%s' is no NAME=WEIGHT with a weight from 0 on", text, this);
+        int64_t i = sources_find(sources, name);
+        if (i < 0)
+            return error_set(err, "--phase %s: '%.*s' is the name of no --data", text, (int)name.length, name.data);
+        weights[i] = weight;
     }
     double sum = 0;
     for (size_t i = 0; i < sources->count; i++)

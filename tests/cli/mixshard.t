@@ -131,9 +131,9 @@ fails 1 "e: runs out" "an empty shard" mixshard e=1:"$T/empty" --tokens 10 -o "$
 fails 1 "c: --holdout" "more held out than there is" mixshard c=1:"$T/c" --tokens 10 --holdout 1e6 -o "$T/x"
 fails 1 "" "an output folder that cannot be" mixshard a=1:"$T/a" --tokens 10 -o /dev/null/x
 fails 2 "not NAME=WEIGHT:PREFIX" "an operand of another form" mixshard "$T/a" --tokens 10 -o "$T/x"
-fails 2 "not NAME=WEIGHT:PREFIX" "a negative weight" mixshard a=-1:"$T/a" --tokens 10 -o "$T/x"
+fails 2 "a=-1:.*: the weight is no number from 0" "a negative weight" mixshard a=-1:"$T/a" --tokens 10 -o "$T/x"
 fails 2 "twice" "a name twice" mixshard a=1:"$T/a" a=1:"$T/b" --tokens 10 -o "$T/x"
-fails 2 "letters" "a name with a slash" mixshard a/b=1:"$T/a" --tokens 10 -o "$T/x"
+fails 2 "letters" "a name with a sign" mixshard a+b=1:"$T/a" --tokens 10 -o "$T/x"
 fails 2 "sum to 0" "no weight at all" mixshard a=0:"$T/a" --tokens 10 -o "$T/x"
 fails 2 "no source z" "a phase of an unknown source" mixshard a=1:"$T/a" --tokens 10 --phase 0.1:z=1 -o "$T/x"
 fails 2 "more than 1" "phases of more than the whole" mixshard a=1:"$T/a" --tokens 10 --phase 0.6:a=1 --phase 0.6:a=1 -o "$T/x"
