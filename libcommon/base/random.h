@@ -10,8 +10,7 @@ enum {
     RANDOM_INIT = 1, /* + a hash of the parameter's name */
     RANDOM_SHUFFLE,
     RANDOM_SAMPLE,
-    RANDOM_SPLIT,
-    RANDOM_FIT,
+    RANDOM_FIT = 5,
     RANDOM_CLASSIFIER
 };
 

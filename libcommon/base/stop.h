@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_USAGE = 2, STATUS_STOPPED = 75 };
+enum { STATUS_DONE = 0, STATUS_FAILED = 1, STATUS_STOPPED = 75 };
 
 void stop_install(void);
 bool stop_requested(void);
