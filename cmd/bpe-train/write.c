@@ -1,5 +1,6 @@
 #include "write.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -112,10 +113,22 @@ static int put_file(const char *folder, const char *name, Buffer *b, Error *err)
     return status;
 }
 
+/* Takes a file of an older vocabulary away, and waits for the disk to know it. */
+static int take_away(const char *folder, const char *name, Error *err)
+{
+    char *path = memory_format("%s/%s", folder, name);
+    int status = unlink(path) == 0 || errno == ENOENT ? folder_sync(folder, err) : error_set(err, "%s:", path);
+    free(path);
+    return status;
+}
+
 int vocabulary_write(const VocabularyFiles *v, const char *folder, Error *err)
 {
     Buffer b = {0};
     int status = folder_create(folder, err);
+    /* Without tokenizer.json the folder is no vocabulary: a kill leaves none, never one vocabulary with another's names. */
+    if (status == 0)
+        status = take_away(folder, "tokenizer.json", err);
     put_config(&b, v);
     if (status == 0)
         status = put_file(folder, "tokenizer_config.json", &b, err);
@@ -124,10 +137,7 @@ int vocabulary_write(const VocabularyFiles *v, const char *folder, Error *err)
         buffer_string(&b, v->chat_template);
         status = put_file(folder, "chat_template.jinja", &b, err);
     } else if (status == 0) {
-        /* One of an older vocabulary would be taken for this one's. */
-        char *path = memory_format("%s/chat_template.jinja", folder);
-        unlink(path);
-        free(path);
+        status = take_away(folder, "chat_template.jinja", err); /* it would be taken for this vocabulary's */
     }
     b.length = 0;
     put_tokenizer(&b, v);
