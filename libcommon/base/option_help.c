@@ -160,6 +160,14 @@ static char *value_text(const JsonValue *v)
     return b.data;
 }
 
+/* A run's options.json also holds what was not given, such as a 0 that stands for "as many as fit" and lies outside the bounds. */
+static bool number_is_default(const Option *o, const JsonValue *v)
+{
+    if (o->type == OPTION_INTEGER || o->type == OPTION_SIZE)
+        return v->type == JSON_INTEGER && v->integer == *(const int64_t *)o->value;
+    return o->type == OPTION_NUMBER && (v->type == JSON_INTEGER || v->type == JSON_NUMBER) && v->number == *(const double *)o->value;
+}
+
 static int config_member(OptionSet *set, const char *path, const char *key, const JsonValue *v, Error *err)
 {
     const Option *o = set->options;
@@ -167,7 +175,7 @@ static int config_member(OptionSet *set, const char *path, const char *key, cons
         o++;
     if (!o->name)
         return error_set(err, "%s: unknown option '%s'", path, key);
-    if (option_given(set, o->value) || v->type == JSON_NULL)
+    if (option_given(set, o->value) || v->type == JSON_NULL || number_is_default(o, v))
         return 0;
     size_t count = v->type == JSON_ARRAY && o->type == OPTION_LIST ? v->count : 1;
     for (size_t i = 0; i < count; i++) {

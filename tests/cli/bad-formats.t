@@ -126,6 +126,9 @@ echo '{"steps": 500, "lr": 0.5, "quiet": true}' >"$T/o.json"
 ok "the command line wins over --config" $train --config "$T/o.json" --steps 2 -o "$T/c"
 like "and the merged options are kept" "$(tr -d '\n' <"$T/c/options.json")" '"lr": 0.001.*"steps": 2,|"steps": 2,.*"lr": 0.001'
 
+ok "a run's own options are such a file" $train --config "$T/c/options.json" -o "$T/c2"
+same "and give the same run" "$T/c/final/model.safetensors" "$T/c2/final/model.safetensors"
+
 # ---- malformed records, skipped ----
 skips() { # skips NAME GOOD BAD CALL…
     name=$1
