@@ -57,7 +57,7 @@ static int line_read(Mix *m, Span line, Error *err)
 int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, Error *err)
 {
     *m = (Mix){.file = file, .record = memory_format("%s/mix.jsonl", run), .sources = sources};
-    if (access(file, R_OK) != 0)
+    if (file && access(file, R_OK) != 0)
         return error_set(err, "%s:", file);
     if (access(m->record, F_OK) != 0)
         return 0;
@@ -85,7 +85,7 @@ void mix_close(Mix *m)
     *m = (Mix){0};
 }
 
-static int record_write(const Mix *m, int64_t step, const double *weights, Error *err)
+static int record_write(const Mix *m, int64_t step, const double *weights, const char *why, Error *err)
 {
     Buffer line = {0};
     buffer_format(&line, "{\"step\":%" PRId64 ",\"mix\":{", step);
@@ -95,7 +95,7 @@ static int record_write(const Mix *m, int64_t step, const double *weights, Error
         buffer_byte(&line, ':');
         json_write_number(&line, weights[i]);
     }
-    buffer_string(&line, "}}\n");
+    buffer_format(&line, "}%s}\n", why);
     int d = open(m->record, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     off_t before = d >= 0 ? lseek(d, 0, SEEK_END) : -1;
     int status = d >= 0 && write(d, line.data, line.length) == (ssize_t)line.length && fsync(d) == 0 ? 0 : error_set(err, "%s:", m->record);
@@ -128,19 +128,26 @@ static double *file_look(Mix *m, Error *err)
     return weights;
 }
 
+bool mix_change(Mix *m, int64_t step, double *weights, const char *why)
+{
+    Error err;
+    if (record_write(m, step, weights, why, &err) < 0) {
+        message_warning("%s; the mix stays as it is", err.text);
+        free(weights);
+        return false;
+    }
+    change_add(m, step, weights);
+    message("the mix changes with step %" PRId64, step + 1);
+    return true;
+}
+
 const MixChange *mix_next(Mix *m, int64_t step)
 {
-    if (m->done == m->count) {
+    if (m->file && m->done == m->count) {
         Error err;
         double *weights = file_look(m, &err);
-        if (weights && record_write(m, step, weights, &err) < 0) {
-            message_warning("%s; the mix stays as it is", err.text);
+        if (weights && !mix_change(m, step, weights, ""))
             memset(&m->seen, 0, sizeof m->seen); /* tried again */
-            free(weights);
-        } else if (weights) {
-            change_add(m, step, weights);
-            message("the mix changes with step %" PRId64, step + 1);
-        }
     }
     return m->done < m->count && m->changes[m->done].step <= step ? &m->changes[m->done++] : NULL;
 }

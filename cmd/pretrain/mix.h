@@ -1,5 +1,6 @@
-/* --mix-file: a JSON object of weights by source, which may be changed while the run goes on. Each change is written to mix.jsonl in
- * the run before the first step that it rules, so that a resumed run changes its mix at the same steps. */
+/* A mix that changes while the run goes on: by --mix-file, a JSON object of weights by source that somebody edits, or by --mix-rule,
+ * which raises what lags. Each change is written to mix.jsonl in the run before the first step that it rules, so that a resumed run
+ * changes its mix at the same steps. */
 #ifndef PRETRAIN_MIX_H
 #define PRETRAIN_MIX_H
 
@@ -12,8 +13,15 @@ typedef struct MixChange {
     double *weights;  /* [sources] */
 } MixChange;
 
+/* NAME=LOSS,…: what each held-out class should reach, and how far the mix may move. */
+typedef struct MixRule {
+    double *target;  /* [sources], NAN: none */
+    double step;     /* a raised share is multiplied by 1 + step */
+    double limit;    /* shares stay within start / limit … start·limit */
+} MixRule;
+
 typedef struct Mix {
-    const char *file;
+    const char *file; /* NULL: nobody edits */
     char *record;     /* mix.jsonl */
     const Sources *sources;
     struct stat seen; /* the file when it was last read */
@@ -27,5 +35,17 @@ void mix_close(Mix *m);
 /* The next change that rules step `step` and has not been handed out, NULL: none. Behind the recorded ones the file is looked at:
  * new weights are recorded first. A file that cannot be read or does not fit is named on standard error, and the mix stays. */
 const MixChange *mix_next(Mix *m, int64_t step);
+/* Records new weights, which it takes, for step `step` and what follows; why: further members of the record's line, or "". False, with a
+ * warning, where the record cannot be written: the mix stays. */
+bool mix_change(Mix *m, int64_t step, double *weights, const char *why);
+
+/* Each name must be that of a --data and of a --val. */
+int mix_rule_open(MixRule *r, const char *targets, double step, double limit, const Sources *sources, const Sources *held_out, Error *err);
+void mix_rule_close(MixRule *r);
+/* After an evaluation behind `step` steps: loss[source] in nats a token, NAN where none was measured. The source whose loss is
+ * furthest above its target gets a larger share, of all others' in proportion to what they have above their least; recorded as a
+ * change from step `step` on. Nothing changes where all targets are met or nothing can be given, and what a run before this one
+ * decided is not decided again. */
+void mix_rule_apply(Mix *m, const MixRule *r, int64_t step, const double *loss);
 
 #endif

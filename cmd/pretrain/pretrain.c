@@ -1,5 +1,6 @@
 /* pretrain: trains a decoder-only transformer on token shards. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +22,12 @@
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
-    const char *model_config, *init, *tokenizer, *mix_file, *watch, *plot;
+    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot;
     OptionList data, val, batch_ramp, length_ramp, phases;
-    int64_t sequence_length, batch_tokens, tokens, micro_batch, eval_tokens;
+    int64_t sequence_length, batch_tokens, tokens, steps, micro_batch, eval_tokens;
     int64_t tp, cp, pp, dp;
     int64_t longest; /* sequence of the run */
-    double z_loss, rope_theta;
+    double z_loss, rope_theta, mix_step, mix_limit;
     bool shuffle, profile;
     OptionSet set;
 } Pretrain;
@@ -40,6 +41,8 @@ typedef struct Trainer {
     Sources sources, held_out;
     Stages stages;
     Mix mix; /* the first rank's */
+    MixRule rule;
+    int64_t done; /* steps that have been computed */
     Slot slot;
     /* Of the stage that the run is in: */
     const Stage *stage;
@@ -48,7 +51,7 @@ typedef struct Trainer {
     int64_t micro_batch; /* samples a pass: no more than a rank's share of a step */
 } Trainer;
 
-static Pretrain self = {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .sequence_length = 1024, .eval_tokens = 1 << 16,
+static Pretrain self = {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .sequence_length = 1024, .eval_tokens = 1 << 16, .mix_step = 0.1, .mix_limit = 2,
                         .tp = 1, .cp = 1, .pp = 1};
 
 static const Option options[] = {
@@ -62,7 +65,7 @@ static const Option options[] = {
     {"batch-tokens", 0, OPTION_INTEGER, &self.batch_tokens, "N", "tokens a step (default: 8 samples)", 0, 1, 1e12},
     {"micro-batch", 0, OPTION_INTEGER, &self.micro_batch, "N", "samples a pass (default: as many as fit 4096 tokens)", 0, 1, 1e6},
     {"tokens", 0, OPTION_INTEGER, &self.tokens, "N", "train on so many tokens,", 0, 1, 1e18},
-    {"steps", 0, OPTION_INTEGER, &self.train.steps, "N", "or for so many steps", 0, 1, 1e12},
+    {"steps", 0, OPTION_INTEGER, &self.steps, "N", "or for so many steps", 0, 1, 1e12},
     TRAIN_OPTIONS(&self.train, "3e-4", "0.1"),
     TRAIN_OPTION_EVAL(&self.train),
     {"eval-tokens", 0, OPTION_INTEGER, &self.eval_tokens, "N", "tokens of each --val that are looked at (default 65536)", 0, 1, 1e12},
@@ -74,6 +77,9 @@ static const Option options[] = {
     {"length-ramp", 0, OPTION_LIST, &self.length_ramp, "N:T", "after N tokens samples have T (repeatable)", 0, 0, 0},
     {"phase", 0, OPTION_LIST, &self.phases, "N:MIX", "after N tokens the mix is NAME=WEIGHT,… (repeatable)", 0, 0, 0},
     {"mix-file", 0, OPTION_STRING, &self.mix_file, "FILE", "weights by source as a JSON object, read again whenever it changes", 0, 0, 0},
+    {"mix-rule", 0, OPTION_STRING, &self.mix_rule, "LIST", "NAME=LOSS,…: at evaluations raise what is furthest behind its target", 0, 0, 0},
+    {"mix-step", 0, OPTION_NUMBER, &self.mix_step, "X", "by this part of its share (default 0.1)", 0, 1e-6, 10},
+    {"mix-limit", 0, OPTION_NUMBER, &self.mix_limit, "X", "shares stay within a factor X of the first ones (default 2)", 0, 1, 1e6},
     OPTION_MORE_HEADING("looking at a log:"),
     {"watch", 0, OPTION_STRING, &self.watch, "LOG", "show the curve of a run or its log until it ends, and train nothing", 0, 0, 0},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw the runs or logs named as operands, .svg or .png", 0, 0, 0},
@@ -93,8 +99,10 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
-/* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. */
-static const char *const free_options[] = {"profile", "eval-every", "eval-tokens", "val", "tp", "cp", "pp", "dp", "micro-batch", "mix-file", NULL};
+/* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. What evaluations look at is
+ * free too, but where they rule the mix. */
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "tp", "cp", "pp", "dp", "micro-batch", "mix-file", NULL};
+enum { OF_EVALUATION = 3 };
 
 /* Samples done … done+n of `all` are one pass; passes go round the ranks, so that a sample's step is its number's, whatever the
  * grid. Returns n, 0 where the pass is another rank's. */
@@ -170,7 +178,8 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
     Trainer *t = context;
     if (t->o->profile && t->grid->rank == 0 && profile_begin(m->device, err) < 0)
         return -1;
-    if (t->o->mix_file && mix_follow(t, step, err) < 0)
+    t->done = step + 1;
+    if ((t->o->mix_file || t->o->mix_rule) && mix_follow(t, step, err) < 0)
         return -1;
     enter(t, step);
     int64_t all = t->stage->samples, first = (step - t->stage->first_step) * all, passes = 0;
@@ -241,18 +250,28 @@ static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Erro
 static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
 {
     Trainer *t = context;
-    double sum = 0, weights = 0;
+    double sum = 0, weights = 0, *by_source = memory_alloc(t->sources.count, sizeof *by_source);
+    for (size_t i = 0; i < t->sources.count; i++)
+        by_source[i] = NAN;
     for (size_t i = 0; i < t->held_out.count; i++) {
         const Source *s = &t->held_out.items[i];
         double one;
-        if (source_loss(t, m, s, &one, err) < 0)
+        if (source_loss(t, m, s, &one, err) < 0) {
+            free(by_source);
             return -1;
+        }
+        int64_t k = sources_find(&t->sources, (Span){s->name, strlen(s->name)});
+        if (k >= 0)
+            by_source[k] = one;
         char *key = memory_format("val_loss_%s", s->name);
         metrics_number(log, key, one);
         free(key);
         sum += s->weight * one;
         weights += s->weight;
     }
+    if (t->o->mix_rule && t->grid->rank == 0 && t->done < t->o->train.steps)
+        mix_rule_apply(&t->mix, &t->rule, t->done, by_source);
+    free(by_source);
     *loss = sum / weights;
     *score = -*loss;
     return 0;
@@ -271,7 +290,7 @@ static int64_t most_rows(const Pretrain *p, const Stages *s, int64_t ranks)
 
 static StagePlan plan_of(const Pretrain *p)
 {
-    return (StagePlan){.sequence_length = p->sequence_length, .batch_tokens = p->batch_tokens, .tokens = p->tokens, .steps = p->tokens ? 0 : p->train.steps,
+    return (StagePlan){.sequence_length = p->sequence_length, .batch_tokens = p->batch_tokens, .tokens = p->tokens, .steps = p->steps,
                        .batch_ramp = &p->batch_ramp, .length_ramp = &p->length_ramp, .phases = &p->phases};
 }
 
@@ -316,10 +335,14 @@ static int sizes(Pretrain *p, Error *err)
         return error_set(err, "one of --model-config and --init is needed");
     if (p->data.count == 0 && !p->common.dry_run)
         return error_set(err, "--data is needed");
-    if (!p->tokens == !p->train.steps)
+    if (!p->tokens == !p->steps)
         return error_set(err, "one of --tokens and --steps is needed");
     if (p->mix_file && p->phases.count > 0)
         return error_set(err, "--mix-file and --phase both rule the mix: give one");
+    if (p->mix_rule && (p->mix_file || p->phases.count > 0))
+        return error_set(err, "--mix-rule and --%s both rule the mix: give one", p->mix_file ? "mix-file" : "phase");
+    if (p->mix_rule && (p->val.count == 0 || p->train.eval_every == 0))
+        return error_set(err, "--mix-rule looks at evaluations: --val and --eval-every are needed");
     if (p->rope_theta > 0 && !p->init)
         return error_set(err, "--rope-theta goes with --init; a new model says it in its configuration");
     if (p->batch_tokens == 0)
@@ -373,7 +396,8 @@ static int trainer_open(Trainer *t, Error *err)
     StagePlan plan = plan_of(p);
     if (sources_open(&t->sources, &p->data, "data", p->longest, vocabulary, err) < 0 || sources_open(&t->held_out, &p->val, "val", p->longest, vocabulary, err) < 0 ||
         stages_open(&t->stages, &plan, &t->sources, err) < 0 ||
-        (p->mix_file && t->grid->rank == 0 && mix_open(&t->mix, p->mix_file, p->common.output, &t->sources, err) < 0))
+        (p->mix_rule && mix_rule_open(&t->rule, p->mix_rule, p->mix_step, p->mix_limit, &t->sources, &t->held_out, err) < 0) ||
+        ((p->mix_file || p->mix_rule) && t->grid->rank == 0 && mix_open(&t->mix, p->mix_file, p->common.output, &t->sources, err) < 0))
         return -1;
     for (size_t i = 0; i < t->stages.count; i++)
         if (ranks > t->stages.items[i].samples)
@@ -385,6 +409,7 @@ static void trainer_close(Trainer *t)
 {
     leave(t);
     mix_close(&t->mix);
+    mix_rule_close(&t->rule);
     slot_free(&t->slot);
     stages_close(&t->stages);
     sources_close(&t->sources);
@@ -411,7 +436,7 @@ static int rank_main(void *context, Grid *grid)
         status = grid_failed(grid, &err);
     } else {
         TrainTask task = {.context = &t, .grid = grid, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
-                          .free_options = free_options, .sequence_length = p->longest};
+                          .free_options = free_options + (p->mix_rule ? OF_EVALUATION : 0), .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
         profile_end(t.device, stdout);
     }

@@ -70,6 +70,37 @@ done
 is "all ranks follow" "$(losses "$T/follow2" | awk -v other="$(losses "$T/follow1")" '{ n = split(other, o, " "); for (i = 1; i <= 60; i++) { d = $i / o[i] - 1; d = d < 0 ? -d : d; if (d > most) most = d } print (n == 60 && NF == 60 && most < 1e-5 ? "equal" : "apart " most) }')" "equal"
 fails 2 "both rule the mix" "a mix file beside phases" $M --phase 0:a=1 -o "$T/x"
 
+# A rule that raises what lags: its steps are those of the evaluations, its shares stay within their bounds.
+U="$P --lr 3e-4 --min-lr 3e-4 --steps 24 --save-every 4 --keep 0 --eval-every 3 --eval-tokens 512 --data a=1:$T/a --data b=3:$T/b --val a:$T/a --val b:$T/b"
+mixes() { sed 's/.*"step":\([0-9]*\),"mix":{"a":\([0-9.]*\),"b":\([0-9.]*\)},"raised":"\(.\)".*"target":\([0-9.]*\)}/\1 \2 \3 \4 \5/' "$1/mix.jsonl"; }
+W="$U --mix-rule a=0.5,b=100 --mix-step 0.2 --mix-limit 1.5"
+ok "a run with a rule" $W -o "$T/rule"
+is "what lags is raised at each evaluation, up to its bound" "$(mixes "$T/rule" | awk '{ printf "%d %.4f %.4f %s %s, ", $1, $2, $3, $4, $5 }')" "3 0.3000 0.7000 a 0.5, 6 0.3600 0.6400 a 0.5, 9 0.3750 0.6250 a 0.5, "
+$U -o "$T/unruled"
+is "the steps before it are those of a run without" "$(losses "$T/rule" 3)" "$(losses "$T/unruled" 3)"
+ok "and not the later ones" test "$(column "$T/rule" loss 6)" != "$(column "$T/unruled" loss 6)"
+for after in 00000004 00000008 00000016; do
+    rm -rf "$T/rcut" && cp -r "$T/rule" "$T/rcut"
+    for s in "$T"/rcut/step-*; do [ "${s##*/}" \> "step-$after" ] && rm -rf "$s"; done
+    rm -rf "$T/rcut/done" "$T/rcut/final"
+    # As a kill leaves the record: whole, cut off in a line, or without what was decided later.
+    case $after in 00000004) head -c -20 "$T/rule/mix.jsonl" >"$T/rcut/mix.jsonl" ;; 00000008) head -n 2 "$T/rule/mix.jsonl" >"$T/rcut/mix.jsonl" ;; esac
+    $W -o "$T/rcut"
+    is "resumed from step $((1$after - 100000000)) it decides the same" "$(mixes "$T/rcut")" "$(mixes "$T/rule")"
+    same "and ends in the same bits" "$T/rcut/final/model.safetensors" "$T/rule/final/model.safetensors"
+done
+$U --mix-rule a=0.5,b=0.2 --mix-limit 1.5 --mix-step 0.2 --dp 2 -o "$T/both" 2>/dev/null
+ok "the one furthest behind is raised, never out of bounds" sh -c "sed 's/.*\"a\":\([0-9.]*\),.*/\1/' $T/both/mix.jsonl | awk '{ if (\$1 < 1 / 6 - 1e-9 || \$1 > 0.375 + 1e-9) bad = 1 } END { exit bad || NR == 0 }'"
+$U --mix-rule a=100,b=100 -o "$T/met"
+ok "where targets are met the mix stays" test ! -e "$T/met/mix.jsonl"
+rm -rf "$T/rcut/done"
+fails 1 "started with --eval-every 3, not 4" "a rule's evaluations are part of the run" $W --eval-every 4 -o "$T/rcut"
+fails 1 "mix-rule c=1: 'c' is the name of no --data" "a target of no source" $U --mix-rule c=1 -o "$T/x"
+fails 1 "'b' is the name of no --val" "a target that nothing measures" $P --steps 9 --data b:"$T/b" --val a:"$T/a" --eval-every 3 --mix-rule b=1 -o "$T/x"
+fails 1 "'a=x' is no NAME=LOSS" "a target that is no number" $U --mix-rule a=x -o "$T/x"
+fails 2 "eval-every are needed" "a rule without evaluations" $P --steps 9 --data "$T/a" --mix-rule a=1 -o "$T/x"
+fails 2 "mix-rule and --phase both rule the mix" "a rule beside phases" $U --mix-rule a=1 --phase 0:a=1 -o "$T/x"
+
 # Averaged weights.
 S="$P --schedule wsd --min-lr 0 --decay-share 0.5 --steps 20 --data $T/a"
 $S --average-every 20 -o "$T/one"
