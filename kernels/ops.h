@@ -27,13 +27,20 @@
 /* Which keys each query sees: query row t attends to key rows begin[t] <= j < end[t]. Causal attention inside packed
  * documents is begin[t] = first row of t's document (or t-W+1 under a sliding window), end[t] = t+1. Both are
  * non-decreasing in t within a sequence. `sequences` counts independent stretches: rows are sequence_rows each, and keys of
- * one stretch are seen by its own queries alone (units of parallel work). int32 device arrays. */
+ * one stretch are seen by its own queries alone (units of parallel work). Under context parallelism a rank has the queries of a
+ * part of each sequence and the keys of all of it: keys are key_rows a sequence. int32 device arrays. */
 typedef struct Attention {
     int heads, kv_heads, head_dim;
     float scale; /* head_dim^-1/2 */
     const int32_t *begin, *end;
     int64_t sequences, sequence_rows;
+    int64_t key_rows; /* 0: sequence_rows */
 } Attention;
+
+static inline int64_t attention_key_rows(const Attention *a)
+{
+    return a->key_rows ? a->key_rows : a->sequence_rows;
+}
 
 /* The paged cache of one layer: page p holds page_tokens rows of kv_heads*head_dim at data + p*page_tokens*row. Sequence b
  * of a batch owns pages table[b*table_stride + i] and has length[b] tokens, the newest of them already stored. */

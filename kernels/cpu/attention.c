@@ -188,11 +188,23 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
     }
 }
 
+static void check_shapes(Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, const char *operation)
+{
+    int64_t keys = a->sequences * attention_key_rows(a), width = (int64_t)a->kv_heads * s.d;
+    cpu_check(q.rows == a->sequences * a->sequence_rows && q.cols == (int64_t)a->heads * s.d, operation, "shape of queries");
+    cpu_check(k.rows == keys && k.cols == width && v.rows == keys && v.cols == width, operation, "shape of keys");
+}
+
+/* A row that sees itself alone: the first of a document, or padding. */
+static bool starts(const Attention *a, int64_t t)
+{
+    return a->begin[t] == a->end[t] - 1;
+}
+
 void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
 {
     Shape s = shape_of(a, q.dtype);
-    cpu_check(q.rows == a->sequences * a->sequence_rows && q.cols == (int64_t)a->heads * s.d && k.cols == (int64_t)a->kv_heads * s.d,
-              "attention_forward", "shapes");
+    check_shapes(q, k, v, a, s, "attention_forward");
     CpuState *state = cpu_state(st);
     int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries, stacks = a->heads / s.group, units = a->sequences * stacks * tiles;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(st))
@@ -207,8 +219,8 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
          * padding, share a tile. */
         for (int64_t next; at < end; at = next) {
             next = at + 1;
-            bool alone = next < end && a->begin[next] == next;
-            while (next < end && (alone ? a->begin[next] == next && (next + 1 == end || a->begin[next + 1] == next + 1) : a->begin[next] != next))
+            bool alone = next < end && starts(a, next);
+            while (next < end && (alone ? starts(a, next) && (next + 1 == end || starts(a, next + 1)) : !starts(a, next)))
                 next++;
             forward_tile(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, at, (int)(next - at), first_head);
         }
@@ -251,9 +263,10 @@ static void add_queries(Tensor dq, Shape s, int64_t q0, int rows, int first, con
 /* Gradients of one (sequence, key head): a tile of keys keeps dK and dV in scratch while the tiles of queries that see it
  * pass by; dQ grows in its own memory, or where that is bf16 in scratch as long as it fits. One thread does all of it, in order. */
 static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tensor dout, const float *lse, const float *delta,
-                          Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, int64_t base, int kv_head)
+                          Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, int64_t sequence, int kv_head)
 {
     const MatmulKernel *kernel = s.kernel;
+    int64_t base = sequence * a->sequence_rows, key_rows = attention_key_rows(a), first_key = sequence * key_rows;
     int w = s.padded;
     float *room_q = scratch, *room_do = room_q + ROWS * w, *tile_dq = room_do + ROWS * w;
     float *p = tile_dq + ROWS * w, *ds = p + ROWS * KEYS, *room_k = ds + ROWS * KEYS, *room_v = room_k + KEYS * w;
@@ -262,8 +275,8 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
     bool grows = !s.ready && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
     if (grows)
         memset(grown, 0, (size_t)(heads_rows * w) * sizeof *grown);
-    for (int64_t j0 = base; j0 < base + a->sequence_rows; j0 += KEYS) {
-        int keys = base + a->sequence_rows - j0 < KEYS ? (int)(base + a->sequence_rows - j0) : KEYS;
+    for (int64_t j0 = first_key; j0 < first_key + key_rows; j0 += KEYS) {
+        int keys = first_key + key_rows - j0 < KEYS ? (int)(first_key + key_rows - j0) : KEYS;
         Rows tile_k = load_keys(room_k, k, s, j0, keys, kv_head);
         Rows k_turned = turn_rows(kt, tile_k, s, keys), v_turned = turn_rows(vt, load_keys(room_v, v, s, j0, keys, kv_head), s, keys);
         memset(tile_dk, 0, (size_t)(2 * KEYS * w) * sizeof *tile_dk);
@@ -312,7 +325,8 @@ void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor 
                             Tensor q, Tensor k, Tensor v, const Attention *a)
 {
     Shape s = shape_of(a, q.dtype);
-    cpu_check(q.rows == a->sequences * a->sequence_rows && dq.cols == q.cols && dk.cols == k.cols, "attention_backward", "shapes");
+    check_shapes(q, k, v, a, s, "attention_backward");
+    check_shapes(dq, dk, dv, a, s, "attention_backward");
     CpuState *state = cpu_state(st);
     int threads = cpu_threads(st);
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -325,6 +339,5 @@ void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor 
     int64_t units = a->sequences * a->kv_heads;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int64_t u = 0; u < units; u++)
-        backward_unit(state->scratch[omp_get_thread_num()], dq, dk, dv, dout, lse, delta, q, k, v, a, s,
-                      u / a->kv_heads * a->sequence_rows, (int)(u % a->kv_heads));
+        backward_unit(state->scratch[omp_get_thread_num()], dq, dk, dv, dout, lse, delta, q, k, v, a, s, u / a->kv_heads, (int)(u % a->kv_heads));
 }

@@ -38,11 +38,13 @@ static void check(const AttentionCall *c, const char *operation)
 {
     const Attention *a = c->a;
     cuda_check(a->heads % a->kv_heads == 0 && a->head_dim <= 256, operation, "heads");
-    cuda_check(c->q.rows == a->sequences * a->sequence_rows && c->q.cols == (int64_t)a->heads * a->head_dim &&
-                   c->k.cols == (int64_t)a->kv_heads * a->head_dim && c->v.cols == c->k.cols && c->out.cols == c->q.cols,
-               operation, "shapes");
+    cuda_check(c->q.rows == a->sequences * a->sequence_rows && c->q.cols == (int64_t)a->heads * a->head_dim && c->out.cols == c->q.cols,
+               operation, "shape of queries");
+    cuda_check(c->k.rows == a->sequences * attention_key_rows(a) && c->v.rows == c->k.rows && c->k.cols == (int64_t)a->kv_heads * a->head_dim &&
+                   c->v.cols == c->k.cols,
+               operation, "shape of keys");
     cuda_check(c->k.dtype == c->q.dtype && c->v.dtype == c->q.dtype && c->out.dtype == c->q.dtype, operation, "types");
-    cuda_check(a->sequences <= 65535 && c->q.rows < INT32_MAX, operation, "more than 65535 sequences");
+    cuda_check(a->sequences <= 65535 && c->q.rows < INT32_MAX && c->k.rows < INT32_MAX, operation, "more than 65535 sequences");
 }
 
 void cuda_attention_forward(Stream *s, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
@@ -62,7 +64,7 @@ void cuda_attention_backward(Stream *s, Tensor dq, Tensor dk, Tensor dv, Tensor 
 {
     AttentionCall c = {out, q, k, v, dout, dq, dk, dv, (float *)lse, delta, a};
     check(&c, "attention_backward");
-    cuda_check(dq.cols == q.cols && dk.cols == k.cols && dv.cols == v.cols && dout.cols == q.cols, "attention_backward", "shapes");
+    cuda_check(dq.cols == q.cols && dk.cols == k.cols && dv.cols == v.cols && dk.rows == k.rows && dv.rows == v.rows && dout.cols == q.cols, "attention_backward", "shapes");
     cuda_check(dq.dtype == q.dtype && dk.dtype == q.dtype && dv.dtype == q.dtype && dout.dtype == q.dtype, "attention_backward", "types");
     if (q.rows == 0)
         return;

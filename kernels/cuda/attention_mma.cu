@@ -15,7 +15,7 @@ struct Heads {
     const int32_t *begin, *end;
     const float *lse, *delta;
     int group, d; /* query heads a key head, head size */
-    int rows, sequence_rows;
+    int rows, sequence_rows, key_rows;
     float scale;
 };
 
@@ -271,7 +271,8 @@ __global__ void __launch_bounds__(THREADS) attention_keys(bf16 *dk, int64_t lddk
     bf16 *tk = memory, *tv = tk + KEYS * ROW, *stages = tv + KEYS * ROW;
     Marks<QUERIES> *marks = (Marks<QUERIES> *)(stages + 4 * QUERIES * ROW);
     int lane = threadIdx.x % 32, row = threadIdx.x / 32 * MT * 16, g = lane / 4, t = lane % 4, kv = blockIdx.y;
-    int base = blockIdx.z * a.sequence_rows, j0 = base + (int)blockIdx.x * KEYS, end = base + a.sequence_rows, keys = least(KEYS, end - j0);
+    int base = blockIdx.z * a.sequence_rows, end = base + a.sequence_rows, j0 = blockIdx.z * a.key_rows + (int)blockIdx.x * KEYS;
+    int keys = least(KEYS, (int)(blockIdx.z + 1) * a.key_rows - j0);
     /* The tiles of queries that see a key of this tile are neighbours, since begin and end grow: from `first` to before `past`. */
     int first = 0, past = (a.sequence_rows + QUERIES - 1) / QUERIES;
     for (int high = past; first < high;) {
@@ -420,7 +421,8 @@ static Heads heads_of(const AttentionCall *c)
 {
     const Attention *a = c->a;
     return {(const bf16 *)c->q.data, (const bf16 *)c->k.data, (const bf16 *)c->v.data, (const bf16 *)c->dout.data, c->q.ld, c->k.ld, c->v.ld,
-            c->dout.ld, a->begin, a->end, c->lse, c->delta, a->heads / a->kv_heads, a->head_dim, (int)c->q.rows, (int)a->sequence_rows, a->scale};
+            c->dout.ld, a->begin, a->end, c->lse, c->delta, a->heads / a->kv_heads, a->head_dim, (int)c->q.rows, (int)a->sequence_rows,
+            (int)attention_key_rows(a), a->scale};
 }
 
 template <int D> static void forward(Stream *s, const AttentionCall *c)
@@ -444,7 +446,7 @@ template <int D> static void backward(Stream *s, const AttentionCall *c)
     size_t queries_bytes = (size_t)(2 * QUERIES + 4 * KQ) * (D + PAD) * sizeof(bf16);
     auto keys = attention_keys<D, MK, QK>;
     need_shared(s, keys, keys_bytes);
-    LAUNCH(keys, dim3(blocks_of(a->sequence_rows, KEYS).x, (unsigned)a->kv_heads, (unsigned)a->sequences), dim3(THREADS), keys_bytes,
+    LAUNCH(keys, dim3(blocks_of(attention_key_rows(a), KEYS).x, (unsigned)a->kv_heads, (unsigned)a->sequences), dim3(THREADS), keys_bytes,
            cuda_stream(s)->stream, (bf16 *)c->dk.data, c->dk.ld, (bf16 *)c->dv.data, c->dv.ld, heads_of(c));
     cuda_launched(s, "attention_backward");
     auto queries = attention_queries<D, MQ, KQ>;

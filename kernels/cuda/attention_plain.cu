@@ -135,7 +135,7 @@ template <typename T> struct Heads {
     const int32_t *begin, *end;
     const float *lse, *delta;
     int group, d; /* query heads a key head, head size */
-    int64_t rows, sequence_rows;
+    int64_t rows, sequence_rows, key_rows;
     float scale;
 };
 
@@ -225,8 +225,8 @@ __global__ void __launch_bounds__(THREADS) attention_plain_keys(T *dk, int64_t l
     int width = padded(a.d), x = threadIdx.x % 16, y = threadIdx.x / 16, kv = blockIdx.y;
     float *tk = memory, *tv = tk + TILE * (width + 4), *tq = tv + TILE * (width + 4), *to = tq + TILE * (width + 4), *tp = to + TILE * (width + 4);
     int64_t base = blockIdx.z * a.sequence_rows, j0 = blockIdx.x * (int64_t)TILE;
-    int keys = tile_rows(a.sequence_rows, j0, TILE);
-    j0 += base;
+    int keys = tile_rows(a.key_rows, j0, TILE);
+    j0 += blockIdx.z * a.key_rows;
     tile_load<T, TILE, N>(tk, a.k + (int64_t)kv * a.d, a.ldk, j0, keys, a.d, width);
     tile_load<T, TILE, N>(tv, a.v + (int64_t)kv * a.d, a.ldv, j0, keys, a.d, width);
     float gk[MICRO][CHUNKS * 4], gv[MICRO][CHUNKS * 4];
@@ -335,7 +335,7 @@ template <typename T> static Heads<T> heads_of(const AttentionCall *c)
 {
     const Attention *a = c->a;
     return {(const T *)c->q.data, (const T *)c->k.data, (const T *)c->v.data, (const T *)c->dout.data, c->q.ld, c->k.ld, c->v.ld, c->dout.ld,
-            a->begin, a->end, c->lse, c->delta, a->heads / a->kv_heads, a->head_dim, c->q.rows, a->sequence_rows, a->scale};
+            a->begin, a->end, c->lse, c->delta, a->heads / a->kv_heads, a->head_dim, c->q.rows, a->sequence_rows, attention_key_rows(a), a->scale};
 }
 
 template <typename T, int TILE, int CHUNKS, int N> static void forward(Stream *s, const AttentionCall *c)
@@ -353,10 +353,10 @@ template <typename T, int TILE, int CHUNKS, int N> static void backward(Stream *
 {
     const Attention *a = c->a;
     size_t width = (size_t)(a->head_dim + 7) / 8 * 8 + 4, bytes = (4 * TILE * width + TILE * (TILE + 4)) * sizeof(float);
-    unsigned tiles = blocks_of(a->sequence_rows, TILE).x;
+    unsigned tiles = blocks_of(a->sequence_rows, TILE).x, key_tiles = blocks_of(attention_key_rows(a), TILE).x;
     auto keys = attention_plain_keys<T, TILE, CHUNKS, N>;
     need_shared(s, keys, bytes);
-    LAUNCH(keys, dim3(tiles, (unsigned)a->kv_heads, (unsigned)a->sequences), dim3(THREADS), bytes, cuda_stream(s)->stream, (T *)c->dk.data, c->dk.ld,
+    LAUNCH(keys, dim3(key_tiles, (unsigned)a->kv_heads, (unsigned)a->sequences), dim3(THREADS), bytes, cuda_stream(s)->stream, (T *)c->dk.data, c->dk.ld,
            (T *)c->dv.data, c->dv.ld, heads_of<T>(c));
     cuda_launched(s, "attention_backward");
     auto queries = attention_plain_queries<T, TILE, CHUNKS, N>;

@@ -8,7 +8,7 @@ void batch_new(Batch *b, int64_t sequences, int64_t sequence_rows)
 {
     memset(b, 0, sizeof *b);
     b->sequences = sequences;
-    b->sequence_rows = sequence_rows;
+    b->sequence_rows = b->key_rows = sequence_rows;
     b->rows = sequences * sequence_rows;
     size_t n = (size_t)b->rows;
     b->tokens = memory_alloc(n, sizeof *b->tokens);
@@ -66,6 +66,47 @@ void batch_place(Batch *b, int64_t first, const int32_t *tokens, const int32_t *
     b->tokens_used += n;
     b->documents = memory_grow(b->documents, &b->document_capacity, b->document_count + 1, sizeof *b->documents);
     b->documents[b->document_count++] = (BatchDocument){first, n, group, rank, source};
+}
+
+/* Row `i` of what a rank has of one sequence of `rows` stands there in it. */
+static int64_t dealt_place(int64_t i, int64_t rows, int rank, int ranks)
+{
+    int64_t chunk = rows / (2 * ranks);
+    return i < chunk ? rank * chunk + i : (2 * ranks - 1 - rank) * chunk + i - chunk;
+}
+
+void batch_deal(Batch *to, const Batch *from, int rank, int ranks)
+{
+    int64_t share = from->sequence_rows / ranks;
+    to->sequences = from->sequences;
+    to->sequence_rows = share;
+    to->key_rows = from->key_rows;
+    to->rows = from->rows / ranks;
+    to->document_count = 0;
+    to->sample = from->sample;
+    to->weight = 0;
+    to->tokens_used = 0;
+    for (int64_t row = 0; row < to->rows; row++) {
+        int64_t i = row / share * from->sequence_rows + dealt_place(row % share, from->sequence_rows, rank, ranks);
+        to->tokens[row] = from->tokens[i];
+        to->labels[row] = from->labels[i];
+        to->weights[row] = from->weights[i];
+        to->positions[row] = from->positions[i];
+        to->begin[row] = from->begin[i];
+        to->end[row] = from->end[i];
+        to->weight += to->weights[row];
+    }
+}
+
+void batch_orders(int64_t sequences, int64_t sequence_rows, int ranks, int32_t *dealt, int32_t *whole)
+{
+    int64_t share = sequence_rows / ranks;
+    for (int64_t j = 0; j < sequences * sequence_rows; j++) {
+        int64_t rank = j / (sequences * share), row = j % (sequences * share);
+        int64_t i = row / share * sequence_rows + dealt_place(row % share, sequence_rows, (int)rank, ranks);
+        whole[j] = (int32_t)i;
+        dealt[i] = (int32_t)j;
+    }
 }
 
 typedef struct PackItem {

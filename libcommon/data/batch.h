@@ -20,6 +20,7 @@ typedef struct BatchDocument {
 
 typedef struct Batch {
     int64_t sequences, sequence_rows, rows; /* rows = sequences · sequence_rows */
+    int64_t key_rows;    /* of a sequence that begin and end count: all of it, of which the batch has a part (batch_deal) or all */
     int32_t *tokens;     /* [rows]; padding rows hold token 0, no label, and see only themselves */
     int32_t *labels;     /* [rows] the next token, or -1 */
     float *weights;      /* [rows] of the label's term in the loss; 0 where there is none */
@@ -41,6 +42,14 @@ void batch_free(Batch *b);
  * the next token, none for the last. The rows must lie inside one sequence. tokens and labels may be the rows themselves. */
 void batch_place(Batch *b, int64_t first, const int32_t *tokens, const int32_t *labels, const float *weights, int64_t n,
                  int32_t group, int32_t rank, int64_t source);
+
+/* Context parallelism: the part of a batch that rank `rank` of `ranks` has. Of 2·ranks equal chunks of each sequence those are the
+ * rank-th and its mirror image, which have as much to see together as any other rank's (Llama 3). `to` has room for rows/ranks;
+ * sequence_rows is a multiple of 2·ranks. begin and end stay rows of the whole; documents and tokens_used are left out. */
+void batch_deal(Batch *to, const Batch *from, int rank, int ranks);
+/* What all ranks have, one rank's rows behind another's, against the order of the whole: row i of the whole is row dealt[i], and row
+ * j of the ranks' is row whole[j]. Both [sequences · sequence_rows], sequence_rows of the whole. */
+void batch_orders(int64_t sequences, int64_t sequence_rows, int ranks, int32_t *dealt, int32_t *whole);
 
 /* Best-fit decreasing: where items of the given lengths go in bins of `room`. bin[i] and offset[i] are filled for each
  * item; returns the number of bins. An item longer than the room gets a bin of its own and is the caller's to cut. Items

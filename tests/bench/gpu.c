@@ -260,7 +260,7 @@ static void attention(Dtype t, int64_t length, int d)
     device->copy(stream, begin, values, (size_t)T * 4, COPY_TO_DEVICE);
     device->copy(stream, end, values + T, (size_t)T * 4, COPY_TO_DEVICE);
     finish();
-    Attention a = {heads, kv, d, 1 / sqrtf((float)d), begin, end, sequences, length};
+    Attention a = {heads, kv, d, 1 / sqrtf((float)d), begin, end, sequences, length, 0};
     float *lse = x[4].data, *delta = lse + heads * T;
     Tensor qx = tensor_columns(x[0], 0, q), kx = tensor_columns(x[0], q, w), vx = tensor_columns(x[0], q + w, w);
     double seconds, flops = 2.0 * (double)(T * length) * (double)q; /* causal: half of 4·T·length·width */

@@ -83,7 +83,7 @@ static void attention(Dtype t, int rows, int heads, int kv_heads, int d)
         begin[(size_t)i] = i / 50 * 50;
         end[(size_t)i] = i + 1;
     }
-    Attention a = {heads, kv_heads, d, 1 / sqrtf((float)d), integers(begin), integers(end), 1, rows};
+    Attention a = {heads, kv_heads, d, 1 / sqrtf((float)d), integers(begin), integers(end), 1, rows, 0};
     device->ops->attention_forward(stream, out, f32(lse), q, k, v, &a);
     device->ops->attention_backward(stream, dq, dk, dv, dout, out, f32(lse), f32(lse) + heads * rows, q, k, v, &a);
 }

@@ -1,11 +1,24 @@
 /* smoke: the CUDA kernels of attention against the CPU ones: f32 arithmetic, mma.sync of bf16, decoding from pages. */
 #include "tests/unit/twin.h"
 
-/* A shape: sequences of `rows` tokens, query heads, key heads, head size. */
+/* A shape: sequences of `rows` tokens, query heads, key heads, head size; of `ranks` > 1 the queries are the second's under context
+ * parallelism: chunks 1 and 2·ranks−2 of 2·ranks of each sequence. */
 typedef struct Shape {
     int64_t sequences, rows;
-    int heads, kv_heads, d;
+    int heads, kv_heads, d, ranks;
 } Shape;
+
+static int64_t queries_of(Shape s)
+{
+    return s.ranks > 1 ? s.rows / s.ranks : s.rows;
+}
+
+/* Where query i of a sequence stands in it. */
+static int64_t place_of(Shape s, int64_t i)
+{
+    int64_t chunk = s.rows / (2 * s.ranks);
+    return s.ranks <= 1 ? i : i < chunk ? chunk + i : (2 * s.ranks - 3) * chunk + i;
+}
 
 /* What queries see: everything before them in their sequence, in documents of 1 to 90 tokens, or a window of 37. */
 typedef enum Mask { CAUSAL, DOCUMENTS, WINDOW } Mask;
@@ -13,18 +26,21 @@ typedef enum Mask { CAUSAL, DOCUMENTS, WINDOW } Mask;
 static void mask_fill(Integers begin, Integers end, Shape s, Mask mask)
 {
     uint64_t draws = 0;
-    for (int64_t sequence = 0; sequence < s.sequences; sequence++)
-        for (int64_t i = 0, document = 0, left = 0; i < s.rows; i++, left--) {
+    for (int64_t sequence = 0, t = 0; sequence < s.sequences; sequence++)
+        for (int64_t i = 0, document = 0, left = 0, query = 0; i < s.rows; i++, left--) {
             if (mask == DOCUMENTS && left <= 0) {
                 document = i;
                 left = 1 + (int64_t)random_below(5, 1, draws++, 90);
             }
-            int64_t first = mask == WINDOW && i >= 37 ? i - 36 : document, t = sequence * s.rows + i;
+            if (query == queries_of(s) || place_of(s, query) != i)
+                continue;
+            int64_t first = mask == WINDOW && i >= 37 ? i - 36 : document;
             begin.here[t] = (int32_t)(sequence * s.rows + first);
-            end.here[t] = (int32_t)t + 1;
+            end.here[t++] = (int32_t)(sequence * s.rows + i) + 1;
+            query++;
         }
-    integers_send(begin, s.sequences * s.rows);
-    integers_send(end, s.sequences * s.rows);
+    integers_send(begin, s.sequences * queries_of(s));
+    integers_send(end, s.sequences * queries_of(s));
 }
 
 /* Worst relative differences of out and lse, and of dq, dk, dv; `same` is whether a second run gave the same bits. */
@@ -35,18 +51,18 @@ typedef struct Worst {
 
 static void compare(Dtype t, Shape s, Mask mask, int64_t pad, Worst *worst)
 {
-    int64_t rows = s.sequences * s.rows, q = s.heads * s.d, kv = s.kv_heads * s.d;
-    Twin qkv = twin_typed(t, rows, q + 2 * kv, q + 2 * kv + pad), dqkv = twin_typed(t, rows, q + 2 * kv, q + 2 * kv + pad);
+    int64_t keys = s.sequences * s.rows, rows = s.sequences * queries_of(s), q = s.heads * s.d, kv = s.kv_heads * s.d;
+    Twin qkv = twin_typed(t, keys, q + 2 * kv, q + 2 * kv + pad), dqkv = twin_typed(t, keys, q + 2 * kv, q + 2 * kv + pad);
     Twin out = twin_typed(t, rows, q, q), dout = twin_typed(t, rows, q, q), lse = twin(s.heads, rows, rows), delta = twin(s.heads, rows, rows);
-    Twin again = twin_typed(t, rows, q + 2 * kv, q + 2 * kv + pad), out2 = twin_typed(t, rows, q, q);
+    Twin again = twin_typed(t, keys, q + 2 * kv, q + 2 * kv + pad), out2 = twin_typed(t, rows, q, q);
     Integers begin = integers(rows), end = integers(rows);
     mask_fill(begin, end, s, mask);
     memcpy(again.here.data, dqkv.here.data, twin_bytes(again.here)), twin_send(again); /* with what lies between the rows */
-    Attention here = {s.heads, s.kv_heads, s.d, 1 / sqrtf((float)s.d), begin.here, end.here, s.sequences, s.rows}, there = here;
+    Attention here = {s.heads, s.kv_heads, s.d, 1 / sqrtf((float)s.d), begin.here, end.here, s.sequences, queries_of(s), s.rows}, there = here;
     there.begin = begin.there, there.end = end.there;
-    Twin x[] = {twin_columns(qkv, 0, q), twin_columns(qkv, q, kv), twin_columns(qkv, q + kv, kv)};
-    Twin d[] = {twin_columns(dqkv, 0, q), twin_columns(dqkv, q, kv), twin_columns(dqkv, q + kv, kv)};
-    Twin e[] = {twin_columns(again, 0, q), twin_columns(again, q, kv), twin_columns(again, q + kv, kv)};
+    Twin x[] = {twin_rows(twin_columns(qkv, 0, q), rows), twin_columns(qkv, q, kv), twin_columns(qkv, q + kv, kv)};
+    Twin d[] = {twin_rows(twin_columns(dqkv, 0, q), rows), twin_columns(dqkv, q, kv), twin_columns(dqkv, q + kv, kv)};
+    Twin e[] = {twin_rows(twin_columns(again, 0, q), rows), twin_columns(again, q, kv), twin_columns(again, q + kv, kv)};
     cpu->ops->attention_forward(host, out.here, lse.here.data, x[0].here, x[1].here, x[2].here, &here);
     gpu->ops->attention_forward(stream, out.there, lse.there.data, x[0].there, x[1].there, x[2].there, &there);
     worst->forward = worse(worse(difference(out), difference(lse)), worst->forward);
@@ -69,9 +85,10 @@ static void compare(Dtype t, Shape s, Mask mask, int64_t pad, Worst *worst)
 
 static void test_attention(const char *on)
 {
-    static const Shape small[] = {{2, 40, 4, 2, 8},   {1, 70, 2, 1, 16},  {1, 150, 3, 3, 32}, {2, 65, 4, 1, 48}, {1, 130, 2, 2, 64},
-                                  {1, 100, 2, 1, 80}, {1, 90, 1, 1, 96},  {2, 70, 2, 1, 128}, {1, 45, 1, 1, 160}, {1, 33, 2, 2, 20}, {1, 20, 2, 1, 7}};
-    static const Shape big[] = {{2, 1000, 8, 2, 64}, {1, 2048, 4, 4, 128}, {3, 700, 6, 2, 96}, {1, 1500, 4, 1, 80}};
+    static const Shape small[] = {{2, 40, 4, 2, 8, 1},   {1, 70, 2, 1, 16, 1},  {1, 150, 3, 3, 32, 1}, {2, 65, 4, 1, 48, 1}, {1, 130, 2, 2, 64, 1},
+                                  {1, 100, 2, 1, 80, 1}, {1, 90, 1, 1, 96, 1},  {2, 70, 2, 1, 128, 1}, {1, 45, 1, 1, 160, 1}, {1, 33, 2, 2, 20, 1}, {1, 20, 2, 1, 7, 1},
+                                  {2, 160, 4, 2, 32, 2}, {1, 240, 2, 1, 20, 2}, {2, 96, 2, 1, 64, 4}, {1, 320, 3, 1, 80, 2}};
+    static const Shape big[] = {{2, 1000, 8, 2, 64, 1}, {1, 2048, 4, 4, 128, 1}, {3, 700, 6, 2, 96, 1}, {1, 1500, 4, 1, 80, 1}, {1, 4096, 4, 2, 128, 4}};
     for (int bf16 = 0; bf16 < 2; bf16++) {
         Dtype t = bf16 ? DTYPE_BF16 : DTYPE_F32;
         Worst worst = {0, 0, true};
@@ -95,7 +112,7 @@ static void test_attention(const char *on)
 static void test_decode(const char *on)
 {
     enum { PAGE = 64, BATCH = 5 };
-    static const Shape shapes[] = {{BATCH, 300, 4, 2, 16}, {BATCH, 600, 8, 1, 64}, {BATCH, 90, 3, 3, 80}, {BATCH, 130, 12, 1, 128}, {BATCH, 70, 2, 1, 7}};
+    static const Shape shapes[] = {{BATCH, 300, 4, 2, 16, 1}, {BATCH, 600, 8, 1, 64, 1}, {BATCH, 90, 3, 3, 80, 1}, {BATCH, 130, 12, 1, 128, 1}, {BATCH, 70, 2, 1, 7, 1}};
     for (int bf16 = 0; bf16 < 4; bf16++) {
         Dtype t = bf16 & 1 ? DTYPE_BF16 : DTYPE_F32, c = bf16 & 2 ? DTYPE_BF16 : DTYPE_F32;
         double worst = 0;

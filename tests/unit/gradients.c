@@ -183,7 +183,7 @@ static void test_attention(void)
         first_of[t] = t < 5 ? 0 : t < 6 ? 5 : t - 6 > 6 ? t - 6 : 6; /* documents of 5, 1 and 6 rows */
         end_of[t] = t + 1;
     }
-    Attention a = {HEADS, KV, D, (float)(1 / sqrt(D)), first_of, end_of, 1, T};
+    Attention a = {HEADS, KV, D, (float)(1 / sqrt(D)), first_of, end_of, 1, T, 0};
     Tensor q = input(in[0], T, HEADS * D), k = input(in[1], T, KV * D), v = input(in[2], T, KV * D), dout = input(weight, T, HEADS * D);
     Tensor out = tensor(T, HEADS * D), dq = tensor(T, HEADS * D), dk = tensor(T, KV * D), dv = tensor(T, KV * D);
     float lse[HEADS * T], delta[HEADS * T];

@@ -144,7 +144,7 @@ static void test_attention(int heads, int kv_heads, int d, int window)
         begin[t] = window && t - window + 1 > document ? t - window + 1 : document;
         end[t] = t + 1;
     }
-    Attention a = {heads, kv_heads, d, 1.0f / sqrtf((float)d), begin, end, SEQUENCES, LENGTH};
+    Attention a = {heads, kv_heads, d, 1.0f / sqrtf((float)d), begin, end, SEQUENCES, LENGTH, 0};
     Tensor q = random_tensor(ROWS, heads * d), k = random_tensor(ROWS, kv_heads * d), v = random_tensor(ROWS, kv_heads * d);
     Tensor dout = random_tensor(ROWS, heads * d), out = like(q), dq = like(q), dk = like(k), dv = like(v);
     float *lse = memory_alloc(ROWS * heads, sizeof *lse), *delta = memory_alloc(ROWS * heads, sizeof *delta);
@@ -201,7 +201,7 @@ static void test_attention_stacked(void)
     const Ops *ops = devices[1]->ops;
     Tensor q = random_tensor(T, HEADS * D), k = random_tensor(T, D), v = random_tensor(T, D), dout = random_tensor(T, HEADS * D), out = like(q), dq = like(q);
     Tensor dk = like(k), dv = like(v), one = like(k), done = like(k);
-    Attention all = {HEADS, 1, D, 0.06f, begin, end, 1, T}, single = {1, 1, D, 0.06f, begin, end, 1, T};
+    Attention all = {HEADS, 1, D, 0.06f, begin, end, 1, T, 0}, single = {1, 1, D, 0.06f, begin, end, 1, T, 0};
     float *lse = memory_alloc(T * HEADS, sizeof *lse), *delta = memory_alloc(T * HEADS, sizeof *delta);
     double worst = 0;
     ops->attention_forward(streams[1], out, lse, q, k, v, &all);
@@ -383,7 +383,7 @@ static void test_bf16_rows(void)
             begin[t] = t < 10 ? 0 : 10;
             end[t] = t + 1;
         }
-        Attention a = {HEADS, kv, D, 0.3f, begin, end, 1, T};
+        Attention a = {HEADS, kv, D, 0.3f, begin, end, 1, T, 0};
         Tensor q = random_tensor(T, N), k = random_tensor(T, kv * D), v = random_tensor(T, kv * D), dout = random_tensor(T, N), out = like(q);
         Tensor q16 = halved(q, true), k16 = halved(k, true), v16 = halved(v, true), dout16 = halved(dout, true), out16 = halved(out, false);
         Tensor dq = like(q), dk = like(k), dv = like(v), dq16 = halved(dq, false), dk16 = halved(dk, false), dv16 = halved(dv, false);

@@ -71,6 +71,11 @@ static inline Twin twin_columns(Twin t, int64_t begin, int64_t cols)
     return (Twin){tensor_columns(t.here, begin, cols), tensor_columns(t.there, begin, cols)};
 }
 
+static inline Twin twin_rows(Twin t, int64_t rows)
+{
+    return (Twin){tensor_rows(t.here, 0, rows), tensor_rows(t.there, 0, rows)};
+}
+
 /* ‖there − here‖/‖here‖ over the tensor and what lies between its rows, which must be untouched. */
 static double difference(Twin t)
 {
