@@ -150,7 +150,7 @@ static int mix_follow(Trainer *t, int64_t step, Error *err)
             values[1] = (double)change->step;
             memcpy(values + 2, change->weights, n * sizeof *values);
         }
-        status = comm_broadcast(&t->grid->world, values, (n + 2) * sizeof *values, 0, err);
+        status = comm_broadcast_host(&t->grid->world, values, (n + 2) * sizeof *values, 0, err);
         if (status == 0 && values[0] > 0) {
             leave(t);
             stages_mix(&t->stages, (int64_t)values[1], values + 2, &t->sources);
@@ -195,7 +195,7 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
         weight += t->batch.weight;
         passes++;
     }
-    if (comm_sum(&t->grid->world, &weight, 1, err) < 0)
+    if (comm_sum_host(&t->grid->world, &weight, 1, err) < 0)
         return -1;
     HeadSums sums = {0};
     for (int64_t done = 0; done < all; done += t->micro_batch) {
@@ -240,7 +240,7 @@ static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Erro
         sums[1] += t->batch.weight;
     }
     free(logprob);
-    if (status < 0 || comm_sum(&t->grid->world, sums, 2, err) < 0)
+    if (status < 0 || comm_sum_host(&t->grid->world, sums, 2, err) < 0)
         return -1;
     *loss = sums[0] / sums[1];
     return 0;
@@ -464,6 +464,10 @@ int main(int argc, char **argv)
     if (self.common.output && train_finished(self.common.output)) {
         message("%s: this run has finished", self.common.output);
         return 0;
+    }
+    if (self.tp > 1 || self.cp > 1 || self.pp > 1) {
+        error_set(&err, "--tp %" PRId64 " --cp %" PRId64 " --pp %" PRId64 ": this version splits a job along --dp alone", self.tp, self.cp, self.pp);
+        return message_failed(&err);
     }
     const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};
     status = grid_run(extent, rank_main, &self, &err);

@@ -4,24 +4,10 @@
 #include <string.h>
 #include "base/memory.h"
 
-static int one_gather(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+const char *comm_kind_name(CommKind k)
 {
-    (void)c, (void)err;
-    memcpy(all, mine, bytes);
-    return 0;
-}
-
-static int one_sum_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
-{
-    (void)c, (void)s, (void)data, (void)n, (void)err;
-    return 0;
-}
-
-static int one_split(Comm *c, int colour, Comm *out, Error *err)
-{
-    (void)c, (void)colour, (void)err;
-    comm_one(out);
-    return 0;
+    static const char *const names[COMM_KINDS] = {"host gather", "all-gather", "reduce-scatter", "sum", "max", "send", "receive"};
+    return names[k];
 }
 
 static bool one_failing(Comm *c)
@@ -37,16 +23,119 @@ static void one_nothing(Comm *c)
 
 void comm_one(Comm *c)
 {
-    static const CommOps ops = {"one rank", one_gather, one_sum_f32, one_split, one_failing, one_nothing, one_nothing};
-    *c = (Comm){.size = 1, .ops = &ops};
+    static const CommOps ops = {.name = "one rank", .failing = one_failing, .abandon = one_nothing, .close = one_nothing};
+    *c = (Comm){.size = 1, .name = "alone", .ops = &ops};
 }
 
-int comm_sum(Comm *c, double *values, size_t n, Error *err)
+void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count)
+{
+    size_t each = (n + (size_t)size - 1) / (size_t)size, at = each * (size_t)rank;
+    *begin = at < n ? at : n;
+    *count = n - *begin < each ? n - *begin : each;
+}
+
+static void count(Comm *c, CommKind kind, size_t bytes)
+{
+    c->count[kind].calls++;
+    c->count[kind].bytes += (int64_t)bytes;
+}
+
+/* What a rank sends of a sum: the others' shares of its elements, and its share's sums to each of them. */
+static size_t sum_bytes(const Comm *c, size_t n, size_t size)
+{
+    size_t begin, mine;
+    comm_share(n, c->size, c->rank, &begin, &mine);
+    return (n - mine + (size_t)(c->size - 1) * mine) * size;
+}
+
+int comm_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t bytes_each, Error *err)
+{
+    if (c->size == 1 && bytes_each > 0 && mine != all && s)
+        s->device->copy(s, all, mine, bytes_each, COPY_ON_DEVICE);
+    else if (c->size == 1 && mine != all)
+        memcpy(all, mine, bytes_each);
+    if (c->size == 1 || bytes_each == 0)
+        return 0;
+    count(c, COMM_ALL_GATHER, (size_t)(c->size - 1) * bytes_each);
+    return c->ops->all_gather(c, s, mine, all, bytes_each, err);
+}
+
+int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
+{
+    if (c->size == 1)
+        return comm_all_gather(c, s, all, mine, n_each * dtype_size(t), err);
+    if (n_each == 0)
+        return 0;
+    count(c, COMM_REDUCE_SCATTER, (size_t)(c->size - 1) * n_each * dtype_size(t));
+    return c->ops->reduce_scatter(c, s, t, all, mine, n_each, err);
+}
+
+int comm_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
+{
+    if (c->size == 1 || n == 0)
+        return 0;
+    count(c, COMM_SUM, sum_bytes(c, n, dtype_size(t)));
+    return c->ops->sum(c, s, t, data, n, err);
+}
+
+int comm_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
+{
+    if (c->size == 1 || n == 0)
+        return 0;
+    count(c, COMM_MAX, sum_bytes(c, n, sizeof *data));
+    return c->ops->max_f32(c, s, data, n, err);
+}
+
+static int check_peer(const Comm *c, int peer, const char *what, Error *err)
+{
+    if (peer >= 0 && peer < c->size && peer != c->rank)
+        return 0;
+    return error_set(err, "%s: rank %d of %d cannot %s rank %d", c->name, c->rank, c->size, what, peer);
+}
+
+int comm_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int tag, CommRequest *r, Error *err)
+{
+    *r = (CommRequest){.kind = COMM_SEND, .peer = to, .tag = tag};
+    if (check_peer(c, to, "send to", err) < 0)
+        return -1;
+    count(c, COMM_SEND, bytes);
+    return c->ops->send(c, s, data, bytes, to, tag, &r->handle, err);
+}
+
+int comm_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, CommRequest *r, Error *err)
+{
+    *r = (CommRequest){.kind = COMM_RECV, .peer = from, .tag = tag};
+    if (check_peer(c, from, "receive from", err) < 0)
+        return -1;
+    count(c, COMM_RECV, bytes);
+    return c->ops->recv(c, s, data, bytes, from, tag, &r->handle, err);
+}
+
+int comm_wait(Comm *c, Stream *s, CommRequest *r, Error *err)
+{
+    if (!r->handle)
+        return 0;
+    uintptr_t handle = r->handle;
+    r->handle = 0;
+    return c->ops->wait(c, s, handle, err);
+}
+
+int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+{
+    if (c->size == 1) {
+        memcpy(all, mine, bytes);
+        return 0;
+    }
+    count(c, COMM_HOST, (size_t)(c->size - 1) * bytes);
+    return c->ops->gather_host(c, mine, all, bytes, err);
+}
+
+int comm_sum_host(Comm *c, double *values, size_t n, Error *err)
 {
     if (c->size == 1)
         return 0;
     double *all = memory_alloc((size_t)c->size * n, sizeof *all);
-    int status = c->ops->gather(c, values, all, n * sizeof *all, err);
+    int status = comm_gather_host(c, values, all, n * sizeof *all, err);
     for (size_t i = 0; i < n && status == 0; i++) {
         values[i] = all[i];
         for (int r = 1; r < c->size; r++)
@@ -56,14 +145,28 @@ int comm_sum(Comm *c, double *values, size_t n, Error *err)
     return status;
 }
 
-int comm_broadcast(Comm *c, void *data, size_t bytes, int root, Error *err)
+int comm_broadcast_host(Comm *c, void *data, size_t bytes, int root, Error *err)
 {
     if (c->size == 1)
         return 0;
     char *all = memory_alloc((size_t)c->size * bytes, 1);
-    int status = c->ops->gather(c, data, all, bytes, err);
+    int status = comm_gather_host(c, data, all, bytes, err);
     if (status == 0)
         memcpy(data, all + (size_t)root * bytes, bytes);
     free(all);
     return status;
+}
+
+int comm_split(Comm *c, int colour, const char *name, Comm *out, Error *err)
+{
+    comm_one(out);
+    int status = c->size > 1 ? c->ops->split(c, colour, out, err) : 0;
+    out->name = name;
+    return status;
+}
+
+void comm_close(Comm *c)
+{
+    c->ops->close(c);
+    comm_one(c);
 }

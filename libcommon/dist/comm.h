@@ -4,7 +4,7 @@
  *   one rank            collectives are the identity
  *   threads (threads.c) ranks are threads of one process
  *   MPI (mpi/)          ranks are processes; a shared object that is loaded only in a process that mpirun started
- *   NCCL (nccl/)        sums of device memory where a rank's device is a GPU; another shared object, over one of the above
+ *   NCCL (nccl/)        collectives of device memory where a rank's device is a GPU; another shared object, over one of the above
  *
  * Every sum is made in the order of ranks, so that the same grid gives the same bits and all ranks of a group the same. A
  * collective that fails has failed for good: the rank ends, and grid_run ends the others. */
@@ -17,35 +17,62 @@
 #include "base/error.h"
 #include "kernels/device.h"
 
-typedef enum GridDimension { GRID_TP, GRID_CP, GRID_PP, GRID_DP, GRID_DIMENSIONS } GridDimension;
+/* What is counted, by kind. SUM and MAX are a reduce-scatter and an all-gather each. */
+typedef enum CommKind { COMM_HOST, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_SUM, COMM_MAX, COMM_SEND, COMM_RECV, COMM_KINDS } CommKind;
+const char *comm_kind_name(CommKind k); /* "all-gather" */
 
-typedef struct Comm Comm;
+typedef struct CommCount {
+    int64_t calls, bytes; /* bytes: of data that this rank sent to others (COMM_RECV: got) */
+} CommCount;
 
-typedef struct CommOps {
-    const char *name;
-    /* Everybody's `bytes` bytes in the order of ranks: all[size · bytes]. Host memory. */
-    int (*gather)(Comm *c, const void *mine, void *all, size_t bytes, Error *err);
-    /* data[i] becomes the sum over ranks. Device memory; runs on the stream. */
-    int (*sum_f32)(Comm *c, Stream *s, float *data, size_t n, Error *err);
-    /* The ranks that name the same colour, in this group's order. */
-    int (*split)(Comm *c, int colour, Comm *out, Error *err);
-    /* This rank has failed: the others' collectives fail, or their processes end. True: it's the first, as far as is known, and
-     * should say why before it lets go with abandon. */
-    bool (*failing)(Comm *c);
-    void (*abandon)(Comm *c);
-    void (*close)(Comm *c);
-} CommOps;
-
-struct Comm {
+/* A group of ranks, this one's view. Made by the grid, used in place. */
+typedef struct Comm {
     int rank, size;
-    const CommOps *ops;
+    const char *name; /* "tp", "world" */
+    CommCount count[COMM_KINDS]; /* since the start; whoever wants a step's takes differences */
+    const struct CommOps *ops;
     void *state;
-};
+} Comm;
 
-/* Host values of all ranks, added in the order of ranks: every rank gets the same bits. A collective, as those below. */
-int comm_sum(Comm *c, double *values, size_t n, Error *err);
-/* What rank `root` holds. Small host values. */
-int comm_broadcast(Comm *c, void *data, size_t bytes, int root, Error *err);
+/* Collectives of device memory run on the stream, in the order in which they are called, which is the same on all ranks of a
+ * group. Host devices: they are done on return. */
+
+/* all[size][bytes_each] becomes everybody's `mine` in the order of ranks. mine may be this rank's place in all. */
+int comm_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t bytes_each, Error *err);
+/* mine[n_each] becomes the sum over ranks of their all[size][n_each] at this rank's place. mine may be that place in all. F32, or
+ * BF16 that is added up in f32 and rounded once. */
+int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err);
+/* data[i] becomes the sum over ranks (F32 or BF16, as above), or their greatest (what a NaN gives depends on the back end). */
+int comm_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err);
+int comm_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err);
+
+/* Point to point: both post and return. The memory stays the caller's until comm_wait, which orders what follows on the stream behind
+ * the arrival (or departure). A receive takes the oldest send of that rank with its tag and must have as many bytes. Sends to
+ * oneself are the caller's not to make. Between two ranks, sends of one direction and their receives are posted in the same
+ * order (NCCL knows no tags); hosts match tags in any order. */
+typedef struct CommRequest {
+    uintptr_t handle; /* 0: nothing is under way */
+    CommKind kind;
+    int peer, tag;
+} CommRequest;
+int comm_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int tag, CommRequest *r, Error *err);
+int comm_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, CommRequest *r, Error *err);
+int comm_wait(Comm *c, Stream *s, CommRequest *r, Error *err);
+
+/* Host memory. Everybody's `bytes` bytes in the order of ranks: all[size][bytes]; values added in the order of ranks, every rank
+ * getting the same bits; what rank `root` holds. */
+int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err);
+int comm_sum_host(Comm *c, double *values, size_t n, Error *err);
+int comm_broadcast_host(Comm *c, void *data, size_t bytes, int root, Error *err);
+
+/* The ranks that name the same colour, in this group's order. A collective; close what comes out with comm_close. */
+int comm_split(Comm *c, int colour, const char *name, Comm *out, Error *err);
+void comm_close(Comm *c);
+
+/* The dimensions, and the groups made of them: DATA is CP and DP together, over which weights are equal and gradients, token
+ * counts and optimiser states are shared; EMBED is the first and the last stage of a pipeline, which hold copies of tied
+ * embeddings (one rank elsewhere). */
+typedef enum GridDimension { GRID_TP, GRID_CP, GRID_PP, GRID_DP, GRID_DIMENSIONS, GRID_DATA = GRID_DIMENSIONS, GRID_EMBED, GRID_GROUPS } GridDimension;
 
 typedef struct Grid {
     int rank, size;
@@ -54,7 +81,7 @@ typedef struct Grid {
     bool threads;                  /* ranks are threads of this process */
     bool agreed;                   /* all ranks end with the same status: nobody need be told of a failure */
     Comm world;
-    Comm group[GRID_DIMENSIONS];   /* the ranks that differ from this one in that dimension alone */
+    Comm group[GRID_GROUPS];       /* the ranks that differ from this one in that dimension (those dimensions) alone */
 } Grid;
 
 /* Runs work(context, grid) once for each rank that lives in this process: in a process of mpirun's once, else for every rank
@@ -69,8 +96,8 @@ int grid_failed(Grid *g, const Error *err);
 /* The grid of one rank, for those who run no job. */
 void grid_one(Grid *g);
 
-/* Opens the device of this rank: threads 0 is this rank's share of the CPUs (1 where ranks are threads). Sums of a GPU's memory
- * go over NCCL from then on. All ranks must get the same kind of device. */
+/* Opens the device of this rank: threads 0 is this rank's share of the CPUs (1 where ranks are threads). Collectives of a GPU's
+ * memory go over NCCL from then on. All ranks must get the same kind of device. */
 Device *grid_device(Grid *g, const char *name, int threads, Error *err);
 
 #endif

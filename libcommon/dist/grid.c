@@ -10,7 +10,7 @@
 #include "base/stop.h"
 #include "base/thread.h"
 
-static const char *const names[GRID_DIMENSIONS] = {"--tp", "--cp", "--pp", "--dp"};
+static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed"};
 
 /* Ranks in the job that a launcher started this process in; 1: none did. Open MPI, MPICH and Slurm's PMI say it so. */
 static int launched(void)
@@ -35,8 +35,6 @@ static int extents(Grid *g, const int extent[GRID_DIMENSIONS], int size, Error *
     int64_t others = 1, all;
     for (int d = 0; d < GRID_DIMENSIONS; d++) {
         g->extent[d] = extent[d];
-        if (d != GRID_DP && extent[d] != 1)
-            return error_set(err, "%s %d: this version splits a job along --dp alone", names[d], extent[d]);
         others *= d == GRID_DP ? 1 : extent[d];
     }
     if (g->extent[GRID_DP] == 0)
@@ -49,15 +47,35 @@ static int extents(Grid *g, const int extent[GRID_DIMENSIONS], int size, Error *
     return 0;
 }
 
+/* Ranks of the same colour share group i; its size, to spare groups of one a collective. */
+static int group_colour(const Grid *g, int i, int *size)
+{
+    int stride[GRID_DIMENSIONS], next = 1;
+    for (int d = 0; d < GRID_DIMENSIONS; next *= g->extent[d++])
+        stride[d] = next;
+    int stages = g->extent[GRID_PP], stage = g->place[GRID_PP];
+    switch (i) {
+    case GRID_DATA:
+        *size = g->extent[GRID_CP] * g->extent[GRID_DP];
+        return g->rank - g->place[GRID_CP] * stride[GRID_CP] - g->place[GRID_DP] * stride[GRID_DP];
+    case GRID_EMBED: /* stages in between stay alone */
+        *size = stages > 1 ? 2 : 1;
+        return stage == 0 || stage == stages - 1 ? g->rank - stage * stride[GRID_PP] : g->rank;
+    default:
+        *size = g->extent[i];
+        return g->rank - g->place[i] * stride[i];
+    }
+}
+
 static int groups_open(Grid *g, Error *err)
 {
     int stride = 1, status = 0;
-    for (int d = 0; d < GRID_DIMENSIONS; stride *= g->extent[d++]) {
+    for (int d = 0; d < GRID_DIMENSIONS; stride *= g->extent[d++])
         g->place[d] = g->rank / stride % g->extent[d];
-        if (g->extent[d] == 1)
-            comm_one(&g->group[d]);
-        else if (status == 0)
-            status = g->world.ops->split(&g->world, g->rank - g->place[d] * stride, &g->group[d], err);
+    for (int i = 0; i < GRID_GROUPS && status == 0; i++) {
+        int size, colour = group_colour(g, i, &size);
+        if (size > 1)
+            status = comm_split(&g->world, colour, names[i], &g->group[i], err);
     }
     return status;
 }
@@ -65,8 +83,8 @@ static int groups_open(Grid *g, Error *err)
 static void abandon(Grid *g)
 {
     g->world.ops->failing(&g->world);
-    for (int d = 0; d < GRID_DIMENSIONS; d++)
-        g->group[d].ops->abandon(&g->group[d]);
+    for (int i = 0; i < GRID_GROUPS; i++)
+        g->group[i].ops->abandon(&g->group[i]);
     g->world.ops->abandon(&g->world);
 }
 
@@ -82,15 +100,15 @@ int grid_failed(Grid *g, const Error *err)
 static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
 {
     Error error;
-    for (int d = 0; d < GRID_DIMENSIONS; d++)
-        comm_one(&g->group[d]);
+    for (int i = 0; i < GRID_GROUPS; i++)
+        comm_one(&g->group[i]);
     int status = groups_open(g, &error);
     status = status == 0 ? work(context, g) : grid_failed(g, &error);
     if (failed(status) && !g->agreed)
         abandon(g);
-    for (int d = 0; d < GRID_DIMENSIONS; d++)
-        g->group[d].ops->close(&g->group[d]);
-    g->world.ops->close(&g->world);
+    for (int i = 0; i < GRID_GROUPS; i++)
+        comm_close(&g->group[i]);
+    comm_close(&g->world);
     return status;
 }
 
@@ -98,10 +116,10 @@ void grid_one(Grid *g)
 {
     *g = (Grid){.size = 1, .local_size = 1};
     comm_one(&g->world);
-    for (int d = 0; d < GRID_DIMENSIONS; d++) {
+    for (int d = 0; d < GRID_DIMENSIONS; d++)
         g->extent[d] = 1;
-        comm_one(&g->group[d]);
-    }
+    for (int i = 0; i < GRID_GROUPS; i++)
+        comm_one(&g->group[i]);
 }
 
 typedef struct RankThread {
@@ -160,8 +178,8 @@ static int mpi_run(Grid *g, const int extent[GRID_DIMENSIONS], int (*work)(void 
         double met = 0;
         if (g->rank == 0)
             message_failed(err);
-        comm_sum(&g->world, &met, 1, &unused);
-        g->world.ops->close(&g->world);
+        comm_sum_host(&g->world, &met, 1, &unused);
+        comm_close(&g->world);
         return STATUS_FAILED;
     }
     return rank_run(g, work, context);
@@ -181,8 +199,8 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
 static int nccl_use(Grid *g, Device *d, Error *err)
 {
     NcclWrap wrap = (NcclWrap)(uintptr_t)plugin_symbol("NCCL", "LMPIPE_NCCL", "liblmpipe-nccl.so", "nccl_wrap", false, err);
-    for (int i = 0; i < GRID_DIMENSIONS && wrap; i++)
-        if (g->extent[i] > 1 && wrap(&g->group[i], d, err) < 0)
+    for (int i = 0; i < GRID_GROUPS && wrap; i++)
+        if (g->group[i].size > 1 && wrap(&g->group[i], d, i == GRID_PP || i == GRID_CP, err) < 0)
             return -1;
     return wrap ? 0 : -1;
 }
@@ -197,7 +215,7 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
     if (!d)
         return NULL;
     double hosts = d->is_host;
-    int status = comm_sum(&g->world, &hosts, 1, err);
+    int status = comm_sum_host(&g->world, &hosts, 1, err);
     if (status == 0 && hosts > 0 && hosts < g->size)
         status = error_set(err, "%d of %d ranks have no GPU; say --device cpu or start fewer ranks", (int)hosts, g->size);
     if (status == 0 && !d->is_host && g->size > 1)

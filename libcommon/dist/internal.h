@@ -4,7 +4,33 @@
 
 #include "dist/comm.h"
 
+/* A back end. Sizes, ranks and groups of one are comm.c's: these are called for two ranks and more, and for something to do. */
+typedef struct CommOps {
+    const char *name;
+    int (*gather_host)(Comm *c, const void *mine, void *all, size_t bytes, Error *err);
+    int (*all_gather)(Comm *c, Stream *s, const void *mine, void *all, size_t bytes_each, Error *err);
+    int (*reduce_scatter)(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err);
+    int (*sum)(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err);
+    int (*max_f32)(Comm *c, Stream *s, float *data, size_t n, Error *err);
+    int (*send)(Comm *c, Stream *s, const void *data, size_t bytes, int to, int tag, uintptr_t *handle, Error *err);
+    int (*recv)(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, uintptr_t *handle, Error *err);
+    int (*wait)(Comm *c, Stream *s, uintptr_t handle, Error *err);
+    int (*split)(Comm *c, int colour, Comm *out, Error *err);
+    /* This rank has failed: the others' collectives fail, or their processes end. True: it's the first, as far as is known, and
+     * should say why before it lets go with abandon. */
+    bool (*failing)(Comm *c);
+    void (*abandon)(Comm *c);
+    void (*close)(Comm *c);
+} CommOps;
+
 void comm_one(Comm *c);
+
+/* The part of n that a rank of `size` adds up in a sum: shares are as even as possible in whole elements, the last ones shorter. */
+void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count);
+
+/* to[i] = from[0][i] + … + from[ranks-1][i] in this order, in f32, or their maximum; to may be one of the arrays. */
+typedef enum Reduction { REDUCTION_SUM, REDUCTION_MAX } Reduction;
+void reduce_ranks(Reduction how, Dtype t, void *to, const void *const *from, int ranks, size_t n);
 
 /* Threads as ranks: what they share. team_open gives the world's; splitting adds more, all freed together. */
 typedef struct Team Team;
@@ -14,6 +40,7 @@ void team_comm(Team *world, int rank, Comm *out);
 
 /* What the shared objects export, under these names. */
 typedef int (*MpiOpen)(Comm *world, int *local_rank, int *local_size, Error *err); /* mpi_open */
-typedef int (*NcclWrap)(Comm *c, Device *d, Error *err); /* nccl_wrap: c's sums go over NCCL, the rest as before */
+/* nccl_wrap: c's device memory goes over NCCL, the rest as before. neighbours: sends to the next rank and the one before, in a ring, too. */
+typedef int (*NcclWrap)(Comm *c, Device *d, bool neighbours, Error *err);
 
 #endif

@@ -7,10 +7,20 @@
 #include <string.h>
 #include "base/memory.h"
 
+/* A send or a receive that waits for its counterpart, or for its owner to hear that it is done. */
+typedef struct Post {
+    bool send, met, done; /* met: its counterpart is there, and the bytes move */
+    int from, to, tag;
+    void *data;
+    size_t bytes;
+    struct Post *next;
+} Post;
+
 struct Team {
     int size, arrived;
     unsigned generation; /* of meetings */
     const void **shown;  /* [size] */
+    Post *posts;         /* without counterpart, oldest first; under the world's lock */
     Team *world, *next;  /* teams made by splitting hang on the world's list */
     /* The world's alone: */
     bool failed;
@@ -41,6 +51,10 @@ void team_close(Team *world)
     pthread_cond_destroy(&world->changed);
     for (Team *t = world, *next; t; t = next) {
         next = t->next;
+        for (Post *p = t->posts, *after; p; p = after) {
+            after = p->next;
+            free(p);
+        }
         free(t->shown);
         free(t);
     }
@@ -71,37 +85,129 @@ static int show(Comm *c, const void *mine, Error *err)
     return meet(c, err);
 }
 
-static int threads_gather(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+static int threads_all_gather(Comm *c, Stream *stream, const void *mine, void *all, size_t bytes, Error *err)
 {
+    (void)stream;
     Team *t = c->state;
     if (show(c, mine, err) < 0)
         return -1;
-    for (int r = 0; r < c->size; r++)
-        memcpy((char *)all + (size_t)r * bytes, t->shown[r], bytes);
+    for (int r = 0; r < c->size; r++) {
+        char *to = (char *)all + (size_t)r * bytes;
+        if (t->shown[r] != to) /* this rank's own may lie in its place */
+            memcpy(to, t->shown[r], bytes);
+    }
     return meet(c, err);
 }
 
-/* Rank r adds up the r-th share of everybody's elements, in pieces that stay in the cache, and writes the sums back to all. */
-static int threads_sum_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
+static int threads_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+{
+    return threads_all_gather(c, NULL, mine, all, bytes, err);
+}
+
+/* Elements begin … begin+n of what everybody shows, to a place that nobody else reads. */
+static void reduce_shown(Comm *c, Reduction how, Dtype t, void *to, size_t begin, size_t n)
+{
+    Team *team = c->state;
+    const void **from = memory_alloc((size_t)c->size, sizeof *from);
+    for (int r = 0; r < c->size; r++)
+        from[r] = (const char *)team->shown[r] + begin * dtype_size(t);
+    reduce_ranks(how, t, to, from, c->size, n);
+    free(from);
+}
+
+static int threads_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
 {
     (void)s;
-    enum { PIECE = 4096 };
-    Team *t = c->state;
+    if (show(c, all, err) < 0)
+        return -1;
+    reduce_shown(c, REDUCTION_SUM, t, mine, (size_t)c->rank * n_each, n_each);
+    return meet(c, err);
+}
+
+/* Rank r adds up the r-th share of everybody's elements and writes the sums back to all. */
+static int reduce_all(Comm *c, Reduction how, Dtype t, void *data, size_t n, Error *err)
+{
+    Team *team = c->state;
     if (show(c, data, err) < 0)
         return -1;
-    size_t share = (n + (size_t)c->size - 1) / (size_t)c->size, begin = share * (size_t)c->rank, end = begin + share < n ? begin + share : n;
-    float sum[PIECE];
-    for (size_t at = begin; at < end; at += PIECE) {
-        size_t m = end - at < PIECE ? end - at : PIECE;
-        for (int r = 0; r < c->size; r++) {
-            const float *x = (const float *)t->shown[r] + at;
-            for (size_t i = 0; i < m; i++)
-                sum[i] = r ? sum[i] + x[i] : x[i];
-        }
-        for (int r = 0; r < c->size; r++)
-            memcpy((float *)(uintptr_t)t->shown[r] + at, sum, m * sizeof *sum);
-    }
+    size_t begin, m, size = dtype_size(t);
+    comm_share(n, c->size, c->rank, &begin, &m);
+    char *mine = (char *)data + begin * size;
+    reduce_shown(c, how, t, mine, begin, m);
+    for (int r = 0; r < c->size; r++)
+        if (r != c->rank)
+            memcpy((char *)(uintptr_t)team->shown[r] + begin * size, mine, m * size);
     return meet(c, err);
+}
+
+static int threads_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
+{
+    (void)s;
+    return reduce_all(c, REDUCTION_SUM, t, data, n, err);
+}
+
+static int threads_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
+{
+    (void)s;
+    return reduce_all(c, REDUCTION_MAX, DTYPE_F32, data, n, err);
+}
+
+/* Whichever of a send and its receive is posted second copies, so neither end waits for the other to wait. */
+static int post(Comm *c, bool send, void *data, size_t bytes, int peer, int tag, uintptr_t *handle, Error *err)
+{
+    Team *t = c->state, *w = t->world;
+    Post *mine = memory_alloc(1, sizeof *mine);
+    *mine = (Post){.send = send, .from = send ? c->rank : peer, .to = send ? peer : c->rank, .tag = tag, .data = data, .bytes = bytes};
+    *handle = (uintptr_t)mine;
+    pthread_mutex_lock(&w->lock);
+    Post **end = &t->posts, *other = NULL;
+    for (; *end && !other; end = other ? end : &(*end)->next)
+        if ((*end)->send != send && (*end)->from == mine->from && (*end)->to == mine->to && (*end)->tag == tag) {
+            other = *end;
+            *end = other->next;
+            other->met = true;
+        }
+    bool fits = !other || other->bytes == bytes;
+    if (!other)
+        *end = mine;
+    pthread_mutex_unlock(&w->lock);
+    if (other) {
+        /* Nobody else sees either of them now, and the memory of both is lent until they are waited for. */
+        if (fits)
+            memcpy(send ? other->data : data, send ? data : other->data, bytes);
+        pthread_mutex_lock(&w->lock);
+        mine->done = other->done = true;
+        pthread_cond_broadcast(&w->changed);
+        pthread_mutex_unlock(&w->lock);
+    }
+    return fits ? 0 : error_set(err, "%s: rank %d sends other than the %zu bytes that rank %d receives", c->name, mine->from, send ? other->bytes : bytes, mine->to);
+}
+
+static int threads_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int tag, uintptr_t *handle, Error *err)
+{
+    (void)s;
+    return post(c, true, (void *)(uintptr_t)data, bytes, to, tag, handle, err);
+}
+
+static int threads_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, uintptr_t *handle, Error *err)
+{
+    (void)s;
+    return post(c, false, data, bytes, from, tag, handle, err);
+}
+
+static int threads_wait(Comm *c, Stream *s, uintptr_t handle, Error *err)
+{
+    (void)s;
+    Team *w = ((Team *)c->state)->world;
+    Post *p = (Post *)handle;
+    pthread_mutex_lock(&w->lock);
+    while (!p->done && (p->met || !w->failed))
+        pthread_cond_wait(&w->changed, &w->lock);
+    bool done = p->done;
+    pthread_mutex_unlock(&w->lock);
+    if (done)
+        free(p); /* one that is not hangs on the team, which frees it */
+    return done ? 0 : error_set(err, "another rank has failed");
 }
 
 static int threads_split(Comm *c, int colour, Comm *out, Error *err)
@@ -109,7 +215,7 @@ static int threads_split(Comm *c, int colour, Comm *out, Error *err)
     Team *t = c->state, *mine = NULL;
     int *colours = memory_alloc((size_t)c->size, sizeof *colours), size = 0, rank = 0, first = -1;
     Team **teams = memory_alloc((size_t)c->size, sizeof *teams);
-    int status = threads_gather(c, &colour, colours, sizeof colour, err);
+    int status = threads_gather_host(c, &colour, colours, sizeof colour, err);
     for (int r = 0; r < c->size && status == 0; r++)
         if (colours[r] == colour) {
             first = first < 0 ? r : first;
@@ -124,7 +230,7 @@ static int threads_split(Comm *c, int colour, Comm *out, Error *err)
         pthread_mutex_unlock(&t->world->lock);
     }
     if (status == 0)
-        status = threads_gather(c, &mine, teams, sizeof mine, err);
+        status = threads_gather_host(c, &mine, teams, sizeof mine, err);
     if (status == 0 && size > 1)
         *out = (Comm){.rank = rank, .size = size, .ops = c->ops, .state = teams[first]};
     else
@@ -152,6 +258,7 @@ static void threads_nothing(Comm *c)
 
 void team_comm(Team *world, int rank, Comm *out)
 {
-    static const CommOps ops = {"threads", threads_gather, threads_sum_f32, threads_split, threads_failing, threads_nothing, threads_nothing};
-    *out = (Comm){.rank = rank, .size = world->size, .ops = &ops, .state = world};
+    static const CommOps ops = {"threads", threads_gather_host, threads_all_gather, threads_reduce_scatter, threads_sum, threads_max_f32, threads_send, threads_recv,
+                                threads_wait, threads_split, threads_failing, threads_nothing, threads_nothing};
+    *out = (Comm){.rank = rank, .size = world->size, .name = "world", .ops = &ops, .state = world};
 }

@@ -36,7 +36,7 @@ static int add(Layout *l, char *name, Entry n)
     Parameter *e = &t->items[t->count];
     int replicas = n.replicas ? n.replicas : n.split == WHOLE ? l->part->tp_size : 1;
     *e = (Parameter){.name = name, .ndim = n.cols ? 2 : 1, .shape = {n.rows, n.cols}, .extent = {n.rows, n.cols}, .split = (int)n.split - 1,
-                     .replicas = replicas, .owner = l->part->tp_rank % replicas == 0, .groups = 1u << GRID_CP | 1u << GRID_DP,
+                     .replicas = replicas, .owner = l->part->tp_rank % replicas == 0, .groups = 1u << GRID_DATA,
                      .trainable = true, .decayed = n.cols > 0, .deviation = n.deviation, .constant = n.constant};
     if (n.split != WHOLE) {
         e->begin[e->split] = n.begin;

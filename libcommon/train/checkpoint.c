@@ -86,7 +86,7 @@ int checkpoint_resume(Checkpoints *c, Grid *g, TrainState *s, Error *err)
     } first = {-1, c->run->done};
     if (g->rank == 0 && !c->run->done && load_newest(c, &first.step, s, err) < 0)
         return -1;
-    if (comm_broadcast(&g->world, &first, sizeof first, 0, err) < 0)
+    if (comm_broadcast_host(&g->world, &first, sizeof first, 0, err) < 0)
         return -1;
     c->run->done = first.done != 0;
     if (first.step < 0)

@@ -217,7 +217,7 @@ static int agree(Loop *l, TrainStep *step, double *norm, bool *stop, Error *err)
     enum { LOSS, TOKENS, STOP, NORM, EXTRA, COUNT = EXTRA + TRAIN_EXTRAS };
     double values[COUNT] = {step->loss, (double)step->tokens, stop_requested(), first_rank(l) ? *norm : 0};
     memcpy(values + EXTRA, step->extra, sizeof step->extra);
-    if (comm_sum(&l->grid->world, values, COUNT, err) < 0)
+    if (comm_sum_host(&l->grid->world, values, COUNT, err) < 0)
         return -1;
     step->loss = values[LOSS];
     step->tokens = (int64_t)values[TOKENS];
@@ -351,7 +351,7 @@ static int loop_open(Loop *l, Error *err)
         return -1;
     l->flops_per_token = config_flops_per_token(&l->m->config, l->task->sequence_length);
     l->peak = o->peak_flops > 0 ? o->peak_flops * l->grid->size : measure_peak(l->m);
-    return o->peak_flops > 0 ? 0 : comm_sum(&l->grid->world, &l->peak, 1, err);
+    return o->peak_flops > 0 ? 0 : comm_sum_host(&l->grid->world, &l->peak, 1, err);
 }
 
 int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, const TrainTask *task)

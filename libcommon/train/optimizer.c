@@ -39,14 +39,14 @@ void optimizer_clear(Optimizer *o)
 int optimizer_reduce(Optimizer *o, Grid *g, Error *err)
 {
     ParameterTable *t = o->table;
-    for (size_t i = 0, next; i < t->count; i = next) {
-        const Parameter *p = &t->items[i];
-        for (next = i + 1; next < t->count && t->items[next].groups == p->groups && t->items[next].trainable == p->trainable;)
+    for (size_t first = 0, next; first < t->count; first = next) {
+        const Parameter *p = &t->items[first];
+        for (next = first + 1; next < t->count && t->items[next].groups == p->groups && t->items[next].trainable == p->trainable;)
             next++;
         const Parameter *last = &t->items[next - 1];
         size_t n = last->offset + last->count - p->offset;
-        for (int d = 0; d < GRID_DIMENSIONS && p->trainable; d++)
-            if (p->groups & 1u << d && g->group[d].ops->sum_f32(&g->group[d], t->stream, param_trained(t, t->gradients, p), n, err) < 0)
+        for (int i = 0; i < GRID_GROUPS && p->trainable; i++)
+            if (p->groups & 1u << i && comm_sum(&g->group[i], t->stream, DTYPE_F32, param_trained(t, t->gradients, p), n, err) < 0)
                 return -1;
     }
     return 0;

@@ -135,13 +135,14 @@ static inline std::vector<double> emulated_rows(const void *p, const EmulatedLay
 
 static inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t d, const void *alpha, const void *a, cublasLtMatrixLayout_t la,
                                             const void *b, cublasLtMatrixLayout_t lb, const void *beta, const void *c, cublasLtMatrixLayout_t lc,
-                                            void *out, cublasLtMatrixLayout_t lout, const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t)
+                                            void *out, cublasLtMatrixLayout_t lout, const cublasLtMatmulAlgo_t *algo, void *, size_t, cudaStream_t s)
 {
     uint64_t m = d->ta == CUBLAS_OP_N ? la->rows : la->cols, k = d->ta == CUBLAS_OP_N ? la->cols : la->rows;
     uint64_t n = d->tb == CUBLAS_OP_N ? lb->cols : lb->rows, kb = d->tb == CUBLAS_OP_N ? lb->rows : lb->cols;
     bool types = la->type == lb->type && lc->type == lout->type && (lc->type == CUDA_R_32F || (lc->type == CUDA_R_16BF && la->type == CUDA_R_16BF));
     if (k != kb || lc->rows != m || lc->cols != n || lout->rows != m || lout->cols != n || !types || !algo)
         return CUBLAS_STATUS_INVALID_VALUE;
+    emulation_reach(s);
     EmulationAccess access;
     std::vector<double> left = emulated_rows(a, la, d->ta != CUBLAS_OP_N), right = emulated_rows(b, lb, d->tb == CUBLAS_OP_N);
     double times = *(const float *)alpha, keep = *(const float *)beta;

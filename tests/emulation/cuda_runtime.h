@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <functional>
+#include <vector>
 
 #define __global__ static
 #define __device__
@@ -77,7 +78,7 @@ template <typename T> T *emulation_aligned(const char *place, T *p, size_t bytes
 [[noreturn]] void emulation_trap(const char *place);
 
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
-    ((void)(stream), emulation_launch(#kernel, (const void *)(uintptr_t)kernel, grid, block, shared_bytes, [=] { kernel(__VA_ARGS__); }))
+    (emulation_reach(stream), emulation_launch(#kernel, (const void *)(uintptr_t)kernel, grid, block, shared_bytes, [=] { kernel(__VA_ARGS__); }))
 #define SHARED(type, name, shape) \
     typedef type name##_t shape;  \
     name##_t &name = *(name##_t *)emulation_shared(EMULATION_PLACE, sizeof(name##_t))
@@ -159,36 +160,56 @@ static inline cudaError_t cudaSetDevice(int)
 {
     return cudaSuccess;
 }
+/* A stream runs what it is given at once, after what it waits for: operations between ranks that other threads must join
+ * (nccl.cc), behind which an event puts whoever waits for it. */
+struct EmulatedStream {
+    std::vector<std::function<void()>> waits;
+};
+struct EmulatedEvent {
+    std::vector<std::function<void()>> waits;
+};
+static inline void emulation_reach(cudaStream_t s)
+{
+    if (!s)
+        return;
+    std::vector<std::function<void()>> waits;
+    waits.swap(s->waits);
+    for (const auto &wait : waits)
+        wait();
+}
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
-    *s = (cudaStream_t)malloc(1);
+    *s = new EmulatedStream;
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
-    free(s);
+    delete s;
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamSynchronize(cudaStream_t)
+static inline cudaError_t cudaStreamSynchronize(cudaStream_t s)
 {
+    emulation_reach(s);
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 {
-    *e = (cudaEvent_t)malloc(1);
+    *e = new EmulatedEvent;
     return cudaSuccess;
 }
 static inline cudaError_t cudaEventDestroy(cudaEvent_t e)
 {
-    free(e);
+    delete e;
     return cudaSuccess;
 }
-static inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+static inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
 {
+    e->waits = s->waits;
     return cudaSuccess;
 }
-static inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned)
+static inline cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
 {
+    s->waits.insert(s->waits.end(), e->waits.begin(), e->waits.end());
     return cudaSuccess;
 }
 static inline const char *cudaGetErrorString(cudaError_t e)

@@ -148,12 +148,13 @@ static bool on_device(const void *p)
     return (const char *)p >= memory.base && (const char *)p < memory.base + ROOM;
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t s)
 {
     bool to_device = kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
     bool from_device = kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
     if (bytes > 0 && (on_device(to) != to_device || on_device(from) != from_device))
         return cudaErrorInvalidValue;
+    emulation_reach(s);
     EmulationAccess access;
     memmove(to, from, bytes);
     return cudaSuccess;

@@ -1,6 +1,7 @@
 /* A stand-in for NCCL on the host, for tests: the part of its interface that libcommon/dist/nccl uses, between threads of one
  * process over the emulation's memory. It is stricter than NCCL: ranks of one communicator that call different operations or
- * sizes end the test with both, where a GPU would hang. */
+ * sizes end the test with both, where a GPU would hang or take wrong bytes. Collectives run at once; a send or receive returns, and
+ * its stream waits for the counterpart. */
 #ifndef EMULATION_NCCL_H
 #define EMULATION_NCCL_H
 
@@ -12,8 +13,8 @@ typedef struct {
 } ncclUniqueId;
 typedef struct ncclComm *ncclComm_t;
 typedef enum { ncclSuccess = 0, ncclInvalidArgument = 4 } ncclResult_t;
-typedef enum { ncclFloat32 = 7 } ncclDataType_t;
-typedef enum { ncclSum = 0 } ncclRedOp_t;
+typedef enum { ncclInt8 = 0, ncclFloat32 = 7, ncclBfloat16 = 9 } ncclDataType_t;
+typedef enum { ncclSum = 0, ncclMax = 2 } ncclRedOp_t;
 
 extern "C" {
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
@@ -21,6 +22,10 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int size, ncclUniqueId id, int r
 ncclResult_t ncclCommDestroy(ncclComm_t comm);
 ncclResult_t ncclCommAbort(ncclComm_t comm);
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count_each, ncclDataType_t type, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count_each, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclSend(const void *from, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream);
+ncclResult_t ncclRecv(void *to, size_t count, ncclDataType_t type, int peer, ncclComm_t comm, cudaStream_t stream);
 const char *ncclGetErrorString(ncclResult_t result);
 }
 

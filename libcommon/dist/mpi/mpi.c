@@ -8,53 +8,166 @@
 #include "base/memory.h"
 #include "dist/internal.h"
 
-enum { PIECE = 1 << 22 }; /* floats at a time: 16 MB of scratch */
+enum { PIECE = 16 << 20 }; /* bytes of scratch, and about as many of each rank's at a time: MPI counts in int */
 
 typedef struct State {
     MPI_Comm comm;
     bool world;
-    float *scratch; /* [PIECE + size] everybody's elements of this rank's share */
-    int *count, *offset, *share, *from; /* [size] */
+    char *scratch; /* [PIECE] everybody's elements of this rank's share */
+    const void **from; /* [size] where they begin there */
+    int *count, *offset, *share, *place; /* [size], of MPI_Alltoallv */
 } State;
 
-static int mpi_gather(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+static MPI_Datatype type_of(Dtype t)
 {
-    State *s = c->state;
-    if (bytes > INT_MAX)
-        return error_set(err, "MPI: %zu bytes are too many for one message", bytes);
-    MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, s->comm);
+    return t == DTYPE_F32 ? MPI_FLOAT : MPI_UINT16_T;
+}
+
+/* Every rank's part of `bytes` bytes at a stride of bytes_each in all; MPI_IN_PLACE: it lies there already. */
+static int gather_piece(State *s, const void *mine, char *all, size_t bytes, size_t bytes_each)
+{
+    MPI_Datatype part, spaced;
+    MPI_Type_contiguous((int)bytes, MPI_BYTE, &part);
+    MPI_Type_create_resized(part, 0, (MPI_Aint)bytes_each, &spaced);
+    MPI_Type_commit(&spaced);
+    MPI_Allgather(mine, mine == MPI_IN_PLACE ? 0 : (int)bytes, MPI_BYTE, all, 1, spaced, s->comm);
+    MPI_Type_free(&spaced);
+    MPI_Type_free(&part);
     return 0;
 }
 
-static void piece_sum(Comm *c, float *data, int n)
-{
-    State *s = c->state;
-    int each = (n + c->size - 1) / c->size;
-    for (int r = 0; r < c->size; r++) {
-        s->offset[r] = r * each < n ? r * each : n;
-        s->count[r] = s->offset[r] + each < n ? each : n - s->offset[r];
-    }
-    int mine = s->count[c->rank];
-    for (int r = 0; r < c->size; r++) {
-        s->share[r] = mine;
-        s->from[r] = r * mine;
-    }
-    MPI_Alltoallv(data, s->count, s->offset, MPI_FLOAT, s->scratch, s->share, s->from, MPI_FLOAT, s->comm);
-    float *sum = data + s->offset[c->rank];
-    for (int r = 0; r < c->size; r++)
-        for (int i = 0; i < mine; i++)
-            sum[i] = r ? sum[i] + s->scratch[r * mine + i] : s->scratch[i];
-    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, data, s->count, s->offset, MPI_FLOAT, s->comm);
-}
-
-static int mpi_sum_f32(Comm *c, Stream *stream, float *data, size_t n, Error *err)
+static int mpi_all_gather(Comm *c, Stream *stream, const void *mine, void *all, size_t bytes_each, Error *err)
 {
     (void)stream, (void)err;
     State *s = c->state;
+    bool placed = mine == (char *)all + (size_t)c->rank * bytes_each;
+    if (bytes_each <= PIECE) {
+        MPI_Allgather(placed ? MPI_IN_PLACE : mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, s->comm);
+        return 0;
+    }
+    for (size_t at = 0; at < bytes_each; at += PIECE) {
+        size_t bytes = bytes_each - at < PIECE ? bytes_each - at : PIECE;
+        gather_piece(s, placed ? MPI_IN_PLACE : (const char *)mine + at, (char *)all + at, bytes, bytes_each);
+    }
+    return 0;
+}
+
+static int mpi_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+{
+    return mpi_all_gather(c, NULL, mine, all, bytes, err);
+}
+
+/* Elements each rank adds up at a time, so that everybody's fit in scratch. */
+static size_t piece_elements(const Comm *c, Dtype t)
+{
+    size_t n = PIECE / dtype_size(t) / (size_t)c->size;
+    return n > 0 ? n : 1;
+}
+
+/* Rank r's m_r = count[r] elements at offset[r] of every rank's data are reduced to `to` there. */
+static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to)
+{
+    State *s = c->state;
+    size_t size = dtype_size(t);
+    int mine = s->count[c->rank];
     if (!s->scratch)
-        s->scratch = memory_alloc((size_t)PIECE + (size_t)c->size, sizeof *s->scratch);
-    for (size_t at = 0; at < n; at += PIECE)
-        piece_sum(c, data + at, n - at < PIECE ? (int)(n - at) : PIECE);
+        s->scratch = memory_alloc(piece_elements(c, DTYPE_F32) * (size_t)c->size, sizeof(float));
+    for (int r = 0; r < c->size; r++) {
+        s->share[r] = mine;
+        s->place[r] = r * mine;
+        s->from[r] = s->scratch + (size_t)s->place[r] * size;
+    }
+    MPI_Alltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm);
+    reduce_ranks(how, t, to, s->from, c->size, (size_t)mine);
+}
+
+static int mpi_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
+{
+    (void)stream, (void)err;
+    State *s = c->state;
+    size_t size = dtype_size(t), piece = piece_elements(c, t);
+    /* Parts that lie far apart go by their addresses' differences in elements, which int must hold. */
+    char *packed = n_each > piece ? memory_alloc(piece * (size_t)c->size, size) : NULL;
+    for (size_t at = 0; at < n_each; at += piece) {
+        size_t m = n_each - at < piece ? n_each - at : piece;
+        for (int r = 0; r < c->size; r++) {
+            s->count[r] = (int)m;
+            s->offset[r] = r * (int)m;
+            if (packed)
+                memcpy(packed + (size_t)r * m * size, (const char *)all + ((size_t)r * n_each + at) * size, m * size);
+        }
+        exchange(c, REDUCTION_SUM, t, packed ? packed : all, (char *)mine + at * size);
+    }
+    free(packed);
+    return 0;
+}
+
+/* Shares of at most `piece` elements; a longer vector is summed in stretches of `piece` a rank. */
+static int reduce_all(Comm *c, Reduction how, Dtype t, char *data, size_t n)
+{
+    State *s = c->state;
+    size_t size = dtype_size(t), piece = piece_elements(c, t), step = piece * (size_t)c->size;
+    for (size_t at = 0; at < n; at += step) {
+        size_t m = n - at < step ? n - at : step;
+        for (int r = 0; r < c->size; r++) {
+            size_t begin, count;
+            comm_share(m, c->size, r, &begin, &count);
+            s->offset[r] = (int)begin;
+            s->count[r] = (int)count;
+        }
+        char *here = data + at * size;
+        exchange(c, how, t, here, here + (size_t)s->offset[c->rank] * size);
+        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm);
+    }
+    return 0;
+}
+
+static int mpi_sum(Comm *c, Stream *stream, Dtype t, void *data, size_t n, Error *err)
+{
+    (void)stream, (void)err;
+    return reduce_all(c, REDUCTION_SUM, t, data, n);
+}
+
+static int mpi_max_f32(Comm *c, Stream *stream, float *data, size_t n, Error *err)
+{
+    (void)stream, (void)err;
+    return reduce_all(c, REDUCTION_MAX, DTYPE_F32, (char *)data, n);
+}
+
+static int post_check(size_t bytes, int tag, Error *err)
+{
+    if (bytes > INT_MAX)
+        return error_set(err, "MPI: %zu bytes are too many for one message", bytes);
+    return tag >= 0 && tag <= 32767 ? 0 : error_set(err, "MPI: no tag %d", tag);
+}
+
+static int mpi_send(Comm *c, Stream *stream, const void *data, size_t bytes, int to, int tag, uintptr_t *handle, Error *err)
+{
+    (void)stream;
+    MPI_Request *r = memory_alloc(1, sizeof *r);
+    *handle = (uintptr_t)r;
+    if (post_check(bytes, tag, err) < 0)
+        return -1;
+    MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, ((State *)c->state)->comm, r);
+    return 0;
+}
+
+static int mpi_recv(Comm *c, Stream *stream, void *data, size_t bytes, int from, int tag, uintptr_t *handle, Error *err)
+{
+    (void)stream;
+    MPI_Request *r = memory_alloc(1, sizeof *r);
+    *handle = (uintptr_t)r;
+    if (post_check(bytes, tag, err) < 0)
+        return -1;
+    MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, ((State *)c->state)->comm, r);
+    return 0;
+}
+
+static int mpi_wait(Comm *c, Stream *stream, uintptr_t handle, Error *err)
+{
+    (void)c, (void)stream, (void)err;
+    MPI_Wait((MPI_Request *)handle, MPI_STATUS_IGNORE);
+    free((MPI_Request *)handle);
     return 0;
 }
 
@@ -77,6 +190,7 @@ static void mpi_close(Comm *c)
     else
         MPI_Comm_free(&s->comm);
     free(s->scratch);
+    free(s->from);
     free(s->count);
     free(s);
 }
@@ -85,9 +199,10 @@ static int mpi_split(Comm *c, int colour, Comm *out, Error *err);
 
 static void comm_make(Comm *c, MPI_Comm comm, bool world)
 {
-    static const CommOps ops = {"MPI", mpi_gather, mpi_sum_f32, mpi_split, mpi_failing, mpi_abandon, mpi_close};
+    static const CommOps ops = {"MPI", mpi_gather_host, mpi_all_gather, mpi_reduce_scatter, mpi_sum, mpi_max_f32, mpi_send, mpi_recv, mpi_wait, mpi_split,
+                                mpi_failing, mpi_abandon, mpi_close};
     State *s = memory_zalloc(1, sizeof *s);
-    *c = (Comm){.ops = &ops, .state = s};
+    *c = (Comm){.name = "world", .ops = &ops, .state = s};
     MPI_Comm_rank(comm, &c->rank);
     MPI_Comm_size(comm, &c->size);
     s->comm = comm;
@@ -95,7 +210,8 @@ static void comm_make(Comm *c, MPI_Comm comm, bool world)
     s->count = memory_zalloc(4 * (size_t)c->size, sizeof *s->count);
     s->offset = s->count + c->size;
     s->share = s->offset + c->size;
-    s->from = s->share + c->size;
+    s->place = s->share + c->size;
+    s->from = memory_alloc((size_t)c->size, sizeof *s->from);
 }
 
 static int mpi_split(Comm *c, int colour, Comm *out, Error *err)

@@ -1,6 +1,9 @@
-/* Sums of a GPU's memory over NCCL: the shared object liblmpipe-nccl.so, whose one name is nccl_wrap. NCCL carries device memory
- * only; whatever lies on the host still goes the way it went before, over threads or MPI. Kernels of a collective run on the
- * caller's stream, so a rank waits for them where it waits for the stream. */
+/* A GPU's memory over NCCL: the shared object liblmpipe-nccl.so, whose one name is nccl_wrap. NCCL carries device memory only;
+ * whatever lies on the host still goes the way it went before, over threads or MPI. Kernels of a collective run on the
+ * caller's stream, so a rank waits for them where it waits for the stream.
+ *
+ * Sends and receives run beside the caller's stream. Each neighbour and direction of a ring has a communicator and a stream of its
+ * own: what one of them waits for never stands before another, and so no order of posting among several of them can lock. */
 #include <nccl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,11 +11,21 @@
 #include "kernels/cuda/cuda.h"
 extern "C" {
 #include "dist/internal.h"
-int nccl_wrap(Comm *c, Device *d, Error *err);
+int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err);
 }
+
+enum { EDGES = 4 }; /* to and from the next and the last before */
+
+struct Edge {
+    int from, to;
+    ncclComm_t nccl;
+    cudaStream_t stream;
+};
 
 struct State {
     ncclComm_t nccl;
+    Edge edges[EDGES];
+    int edge_count;
     Comm host;
 };
 
@@ -26,18 +39,106 @@ static int check(ncclResult_t result, const char *what, Error *err)
     return result == ncclSuccess ? 0 : error_set(err, "NCCL: %s: %s", what, ncclGetErrorString(result));
 }
 
-static int wrapped_gather(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
+static int check_cuda(cudaError_t status, const char *what, Error *err)
+{
+    return status == cudaSuccess ? 0 : error_set(err, "NCCL: %s: %s", what, cudaGetErrorString(status));
+}
+
+static ncclDataType_t type_of(Dtype t)
+{
+    return t == DTYPE_BF16 ? ncclBfloat16 : ncclFloat32;
+}
+
+static int wrapped_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
 {
     Comm *host = &state_of(c)->host;
-    return host->ops->gather(host, mine, all, bytes, err);
+    return host->ops->gather_host(host, mine, all, bytes, err);
 }
 
-static int wrapped_sum_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
+static int wrapped_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t bytes_each, Error *err)
 {
-    return check(ncclAllReduce(data, data, n, ncclFloat32, ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "sum", err);
+    return check(ncclAllGather(mine, all, bytes_each, ncclInt8, state_of(c)->nccl, cuda_stream(s)->stream), "all-gather", err);
 }
 
-/* Of the host's side alone: wrap the part before sums of device memory. */
+static int wrapped_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
+{
+    return check(ncclReduceScatter(all, mine, n_each, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "reduce-scatter", err);
+}
+
+static int wrapped_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
+{
+    return check(ncclAllReduce(data, data, n, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "sum", err);
+}
+
+static int wrapped_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
+{
+    return check(ncclAllReduce(data, data, n, ncclFloat32, ncclMax, state_of(c)->nccl, cuda_stream(s)->stream), "max", err);
+}
+
+static Edge *edge_of(Comm *c, int from, int to, Error *err)
+{
+    State *s = state_of(c);
+    for (int i = 0; i < s->edge_count; i++)
+        if (s->edges[i].from == from && s->edges[i].to == to)
+            return &s->edges[i];
+    error_set(err, "NCCL: %s: ranks %d and %d are no neighbours", c->name, from, to);
+    return NULL;
+}
+
+/* A point of `from` that `to` waits for; the event that marks it, NULL where that fails. */
+static cudaEvent_t mark(cudaStream_t s)
+{
+    cudaEvent_t event;
+    if (cudaEventCreateWithFlags(&event, cudaEventDisableTiming) != cudaSuccess)
+        return NULL;
+    if (cudaEventRecord(event, s) == cudaSuccess)
+        return event;
+    cudaEventDestroy(event);
+    return NULL;
+}
+
+static int order(cudaStream_t from, cudaStream_t to, Error *err)
+{
+    cudaEvent_t event = mark(from);
+    cudaError_t status = event ? cudaStreamWaitEvent(to, event, 0) : cudaGetLastError();
+    if (event)
+        cudaEventDestroy(event);
+    return event ? check_cuda(status, "event", err) : error_set(err, "NCCL: no event");
+}
+
+/* The request is an event behind the transfer. */
+static int post(Comm *c, Stream *s, bool send, void *data, size_t bytes, int peer, uintptr_t *handle, Error *err)
+{
+    Edge *e = send ? edge_of(c, c->rank, peer, err) : edge_of(c, peer, c->rank, err);
+    if (!e || order(cuda_stream(s)->stream, e->stream, err) < 0)
+        return -1;
+    int other = send ? 1 : 0; /* the sender is an edge's first rank */
+    ncclResult_t result = send ? ncclSend(data, bytes, ncclInt8, other, e->nccl, e->stream) : ncclRecv(data, bytes, ncclInt8, other, e->nccl, e->stream);
+    if (check(result, send ? "send" : "receive", err) < 0)
+        return -1;
+    cudaEvent_t event = mark(e->stream);
+    *handle = (uintptr_t)event;
+    return event ? 0 : error_set(err, "NCCL: no event");
+}
+
+static int wrapped_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int, uintptr_t *handle, Error *err)
+{
+    return post(c, s, true, (void *)(uintptr_t)data, bytes, to, handle, err);
+}
+
+static int wrapped_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int, uintptr_t *handle, Error *err)
+{
+    return post(c, s, false, data, bytes, from, handle, err);
+}
+
+static int wrapped_wait(Comm *, Stream *s, uintptr_t handle, Error *err)
+{
+    cudaError_t status = cudaStreamWaitEvent(cuda_stream(s)->stream, (cudaEvent_t)handle, 0);
+    cudaEventDestroy((cudaEvent_t)handle);
+    return check_cuda(status, "wait", err);
+}
+
+/* Of the host's side alone: wrap the part before it moves device memory. */
 static int wrapped_split(Comm *c, int colour, Comm *out, Error *err)
 {
     Comm *host = &state_of(c)->host;
@@ -49,40 +150,90 @@ static bool wrapped_failing(Comm *c)
     return state_of(c)->host.ops->failing(&state_of(c)->host);
 }
 
+/* All communicators of c end by one of NCCL's two ways. */
+static void end(State *s, ncclResult_t (*way)(ncclComm_t))
+{
+    for (int i = 0; i < s->edge_count; i++) {
+        if (s->edges[i].nccl)
+            way(s->edges[i].nccl);
+        s->edges[i].nccl = NULL;
+    }
+    if (s->nccl)
+        way(s->nccl);
+    s->nccl = NULL;
+}
+
 static void wrapped_abandon(Comm *c)
 {
-    if (state_of(c)->nccl)
-        ncclCommAbort(state_of(c)->nccl);
-    state_of(c)->nccl = NULL;
+    end(state_of(c), ncclCommAbort);
     state_of(c)->host.ops->abandon(&state_of(c)->host);
 }
 
 static void wrapped_close(Comm *c)
 {
     State *s = state_of(c);
-    if (s->nccl)
-        ncclCommDestroy(s->nccl);
+    for (int i = 0; i < s->edge_count; i++)
+        if (s->edges[i].stream) {
+            if (s->edges[i].nccl)
+                cudaStreamSynchronize(s->edges[i].stream);
+            cudaStreamDestroy(s->edges[i].stream);
+        }
+    end(s, ncclCommDestroy);
     s->host.ops->close(&s->host);
     free(s);
 }
 
-int nccl_wrap(Comm *c, Device *d, Error *err)
+static int edge_open(State *s, const Comm *c, int from, int to, const ncclUniqueId *id, Error *err)
 {
-    static const CommOps ops = {"NCCL", wrapped_gather, wrapped_sum_f32, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close};
+    for (int i = 0; i < s->edge_count; i++)
+        if (s->edges[i].from == from && s->edges[i].to == to)
+            return 0; /* of two ranks each is next and before */
+    Edge *e = &s->edges[s->edge_count++];
+    *e = Edge{};
+    e->from = from;
+    e->to = to;
+    if (check_cuda(cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "stream", err) < 0)
+        return -1;
+    return check(ncclCommInitRank(&e->nccl, 2, *id, c->rank == from ? 0 : 1), "start of a neighbour", err);
+}
+
+/* The ring's edges in one order on all ranks, so that none waits for another in a circle. */
+static int edges_open(State *s, Comm *c, Error *err)
+{
+    ncclUniqueId mine[2];
+    memset(mine, 0, sizeof mine);
+    for (int i = 0; i < 2; i++)
+        if (check(ncclGetUniqueId(&mine[i]), "unique id", err) < 0)
+            return -1;
+    ncclUniqueId *ids = (ncclUniqueId *)memory_alloc(2 * (size_t)c->size, sizeof *ids);
+    int status = c->ops->gather_host(c, mine, ids, sizeof mine, err);
+    for (int from = 0; from < c->size && status == 0; from++)
+        for (int way = 0; way < 2 && status == 0; way++) {
+            int to = (from + (way ? c->size - 1 : 1)) % c->size;
+            if (from == c->rank || to == c->rank)
+                status = edge_open(s, c, from, to, &ids[2 * from + way], err);
+        }
+    free(ids);
+    return status;
+}
+
+int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err)
+{
+    static const CommOps ops = {"NCCL", wrapped_gather_host, wrapped_all_gather, wrapped_reduce_scatter, wrapped_sum, wrapped_max_f32, wrapped_send, wrapped_recv,
+                                wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close};
     (void)d; /* opening it has chosen this thread's GPU */
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
     if (c->rank == 0 && check(ncclGetUniqueId(&id), "unique id", err) < 0)
         return -1;
-    if (comm_broadcast(c, &id, sizeof id, 0, err) < 0)
-        return -1;
-    ncclComm_t nccl;
-    if (check(ncclCommInitRank(&nccl, c->size, id, c->rank), "start", err) < 0)
+    if (comm_broadcast_host(c, &id, sizeof id, 0, err) < 0)
         return -1;
     State *s = (State *)memory_zalloc(1, sizeof *s);
-    s->nccl = nccl;
+    int status = check(ncclCommInitRank(&s->nccl, c->size, id, c->rank), "start", err);
+    if (status == 0 && neighbours)
+        status = edges_open(s, c, err);
     s->host = *c;
     c->ops = &ops;
     c->state = s;
-    return 0;
+    return status;
 }
