@@ -63,6 +63,9 @@ MPI_OBJECT = $(if $(MPI_COMPILER),$(B)/lib/liblmpipe-mpi.so)
 OBJECTS = $(CUDA_OBJECT) $(NCCL_OBJECT) $(MPI_OBJECT)
 CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 
+# Lines of the chat are edited by libedit or readline, where one is.
+EDITOR := $(firstword $(foreach p,libedit readline,$(shell $(PKG_CONFIG) --exists $p 2>/dev/null && echo $p)))
+
 Q = $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
@@ -89,6 +92,7 @@ check-peers: all ## compare with the real Python packages (tests/reference/READM
 features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
 	@echo 'NCCL: $(if $(NCCL),yes: $(NCCL),no (set NCCL_HOME))'
+	@echo 'lines of the chat: $(if $(EDITOR),edited by $(EDITOR),as the terminal gives them (install libedit-dev or libreadline-dev))'
 	@echo 'MPI: $(if $(MPI_COMPILER),yes: $(or $(MPI_PACKAGE),$(MPI_COMPILER)),no (install libopenmpi-dev or libmpich-dev))'
 
 check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
@@ -141,6 +145,10 @@ $(B)/%.o: %.c
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/kernels/cpu/%.o: EXTRA_CFLAGS = $(KERNEL_CFLAGS)
+ifneq ($(EDITOR),)
+$(B)/cmd/generate/edit.o: EXTRA_CFLAGS = -DLMPIPE_$(if $(filter libedit,$(EDITOR)),LIBEDIT,READLINE) $(shell $(PKG_CONFIG) --cflags $(EDITOR))
+$(B)/bin/generate: EXTRA_LIBS = $(shell $(PKG_CONFIG) --libs $(EDITOR))
+endif
 
 $(B)/%.o: %.cc
 	$(call say,CXX)
@@ -150,7 +158,7 @@ $(B)/%.o: %.cc
 .SECONDEXPANSION:
 $(B)/bin/%: $$(addprefix $(B)/,$$(addsuffix .o,$$(basename $$(wildcard cmd/$$*/*.c)))) $(B)/liblmpipe.a
 	$(call say,LINK)
-	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(B)/liblmpipe.a $(LIBS)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $(filter %.o,$^) $(B)/liblmpipe.a $(LIBS) $(EXTRA_LIBS)
 
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/liblmpipe.a
 	$(call say,LINK)

@@ -1,5 +1,4 @@
 /* Conversations: at a terminal, or of the one message of --prompt. An answer is printed as it comes. */
-#include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,10 +6,11 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "edit.h"
 #include "generate.h"
 #include "text/utf8.h"
 
-/* Prints an answer as it grows; bytes of an unfinished character wait. */
+/* Prints an answer as it grows; bytes of an unfinished character wait, and what may become a stop text. */
 typedef struct Watch {
     Answerer *answerer;
     Buffer text;
@@ -25,18 +25,9 @@ static void interrupt(int signal)
     interrupted = 1;
 }
 
-static bool watch_token(void *context, int32_t token)
+/* Prints the text up to `end`. */
+static void watch_print(Watch *w, size_t end)
 {
-    Watch *w = context;
-    Span bytes = tokenizer_bytes(w->answerer->tokenizer, token);
-    if (tokenizer_is_special(w->answerer->tokenizer, token))
-        return !interrupted;
-    buffer_append(&w->text, bytes.data, bytes.length);
-    size_t end = w->text.length;
-    while (end > w->printed && !json_utf8_valid((Span){w->text.data + w->printed, end - w->printed}) && w->text.length - end < 4)
-        end--;
-    if (w->text.length - end >= 4)
-        end = w->text.length;
     Buffer shown = {0};
     buffer_append(&shown, w->text.data + w->printed, end - w->printed);
     utf8_repair(&shown);
@@ -44,6 +35,22 @@ static bool watch_token(void *context, int32_t token)
     fflush(stdout);
     buffer_free(&shown);
     w->printed = end;
+}
+
+static bool watch_token(void *context, int32_t token)
+{
+    Watch *w = context;
+    Span bytes = tokenizer_bytes(w->answerer->tokenizer, token);
+    if (tokenizer_is_special(w->answerer->tokenizer, token))
+        return !interrupted;
+    buffer_append(&w->text, bytes.data, bytes.length);
+    size_t settled = answerer_settled(w->answerer, (Span){w->text.data, w->text.length}), end = settled;
+    while (end > w->printed && !json_utf8_valid((Span){w->text.data + w->printed, end - w->printed}) && settled - end < 4)
+        end--;
+    if (settled - end >= 4)
+        end = settled;
+    if (end > w->printed)
+        watch_print(w, end);
     return !interrupted;
 }
 
@@ -79,13 +86,17 @@ static int answer_turn(Generate *g, Buffer *messages, bool keep, Error *err)
     const int32_t *prompt = g->answerer.ids.data;
     int64_t length = (int64_t)g->answerer.ids.count;
     int status = generator_run(&g->answerer.generator, &prompt, &length, 1, g->done++, &answer, watch_token, &w, err);
+    Buffer text = {0};
+    if (status == 0)
+        status = answerer_text(&g->answerer, &answer, &text, err);
+    w.text.length = answerer_end(&g->answerer, (Span){w.text.data, w.text.length});
     if (w.printed < w.text.length)
-        fputs("\xef\xbf\xbd", stdout); /* an unfinished character */
+        watch_print(&w, w.text.length);
     putchar('\n');
-    utf8_repair(&w.text);
     if (status == 0 && keep)
-        message_add(messages, "assistant", (Span){w.text.data ? w.text.data : "", w.text.length});
+        message_add(messages, "assistant", (Span){text.data ? text.data : "", text.length});
     free(answer.tokens);
+    buffer_free(&text);
     buffer_free(&w.text);
     return status;
 }
@@ -101,30 +112,22 @@ static void chat_reset(Buffer *messages, const char *system)
 
 typedef enum Typed { TYPED_END, TYPED_NOTHING, TYPED_MESSAGE } Typed;
 
-/* Reads a line and carries out a command. */
-static Typed read_line(char **line, size_t *capacity, ssize_t *length, char **system, Buffer *messages)
+/* Reads a line, which is the caller's to free, and carries out a command. */
+static Typed read_line(char **line, char **system, Buffer *messages)
 {
-    fputs("> ", stdout);
-    fflush(stdout);
     interrupted = 0;
-    errno = 0;
-    ssize_t n = getline(line, capacity, stdin);
-    if (n < 0 && (interrupted || errno == EINTR)) { /* Ctrl-C throws the line away */
-        clearerr(stdin);
+    Edited edited = edit_line("> ", &interrupted, line);
+    if (edited == EDITED_INTERRUPTED) { /* Ctrl-C throws the line away */
         putchar('\n');
         return TYPED_NOTHING;
     }
-    if (n < 0)
+    if (edited == EDITED_END)
         return TYPED_END;
-    while (n > 0 && ((*line)[n - 1] == '\n' || (*line)[n - 1] == '\r'))
-        n--;
-    (*line)[n] = 0;
-    *length = n;
-    if (!json_utf8_valid((Span){*line, (size_t)n})) {
+    if (!json_utf8_valid((Span){*line, strlen(*line)})) {
         message("that is not UTF-8");
         return TYPED_NOTHING;
     }
-    if (strcmp(*line, "/reset") == 0 || strncmp(*line, "/system", 7) == 0) {
+    if (strcmp(*line, "/reset") == 0 || strcmp(*line, "/system") == 0 || strncmp(*line, "/system ", 8) == 0) {
         if ((*line)[1] == 's') {
             free(*system);
             *system = memory_string(*line + 7 + strspn(*line + 7, " "));
@@ -137,39 +140,38 @@ static Typed read_line(char **line, size_t *capacity, ssize_t *length, char **sy
         message("commands are /reset and /system TEXT; Ctrl-C ends an answer, Ctrl-D the chat");
         return TYPED_NOTHING;
     }
-    return n == 0 ? TYPED_NOTHING : TYPED_MESSAGE;
+    return **line ? TYPED_MESSAGE : TYPED_NOTHING;
 }
 
 int generate_chat(Generate *g, Error *err)
 {
     Buffer messages = {0};
-    char *line = NULL, *system = memory_string(g->system ? g->system : "");
-    size_t capacity = 0;
-    ssize_t length = 0;
+    char *system = memory_string(g->system ? g->system : "");
     int status = 0;
     chat_reset(&messages, system);
-    struct sigaction action = {.sa_handler = interrupt}; /* without SA_RESTART: getline returns */
+    struct sigaction action = {.sa_handler = interrupt}; /* without SA_RESTART: reading a line ends */
     sigaction(SIGINT, &action, NULL);
     message("type a message; /reset begins again, /system TEXT too, Ctrl-C ends an answer, Ctrl-D the chat");
     while (status == 0) {
-        Typed typed = read_line(&line, &capacity, &length, &system, &messages);
+        char *line = NULL;
+        Typed typed = read_line(&line, &system, &messages);
+        size_t before = messages.length;
+        if (typed == TYPED_MESSAGE) {
+            message_add(&messages, "user", (Span){line, strlen(line)});
+            if (read_messages(g, &messages, err) == 0) {
+                status = answer_turn(g, &messages, true, err);
+            } else {
+                message("%s (/reset begins again)", err->text);
+                messages.length = before;
+                if (before > 1)
+                    messages.data[before - 1] = ']';
+            }
+        }
+        free(line);
         if (typed == TYPED_END)
             break;
-        if (typed == TYPED_NOTHING)
-            continue;
-        size_t before = messages.length;
-        message_add(&messages, "user", (Span){line, (size_t)length});
-        if (read_messages(g, &messages, err) == 0) {
-            status = answer_turn(g, &messages, true, err);
-            continue;
-        }
-        message("%s (/reset begins again)", err->text);
-        messages.length = before;
-        if (before > 1)
-            messages.data[before - 1] = ']';
     }
     putchar('\n');
-    free(line);
     free(system);
     buffer_free(&messages);
     return status;

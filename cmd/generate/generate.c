@@ -31,7 +31,7 @@ static const Option options[] = {
 };
 
 /* `response` (or `responses`) beside the prompt, before it why each ended: "stop" or "length". */
-static int write_record(Generate *g, int64_t i, const Answer *answers, Error *err)
+static int write_record(Generate *g, Span record, const Answer *answers, Error *err)
 {
     int64_t samples = g->answer.samples;
     Buffer value = {0}, text = {0}, line = {0}, reasons = {0}, first = {0};
@@ -49,8 +49,7 @@ static int write_record(Generate *g, int64_t i, const Answer *answers, Error *er
     }
     buffer_string(&value, samples > 1 ? "]" : "");
     JsonField absent = {0};
-    json_record_set(&first, (Span){g->records[i], g->record_lengths[i]}, &absent, samples > 1 ? "finish_reasons" : "finish_reason",
-                    (Span){reasons.data, reasons.length});
+    json_record_set(&first, record, &absent, samples > 1 ? "finish_reasons" : "finish_reason", (Span){reasons.data, reasons.length});
     json_record_set(&line, (Span){first.data, first.length}, &absent, samples > 1 ? "responses" : "response", (Span){value.data, value.length});
     buffer_byte(&line, '\n');
     if (status == 0)
@@ -60,27 +59,22 @@ static int write_record(Generate *g, int64_t i, const Answer *answers, Error *er
     buffer_free(&line);
     buffer_free(&reasons);
     buffer_free(&first);
-    return status;
+    return status == 0 ? writer_flush(g->out, err) : -1;
 }
 
-static int answer_waiting(Generate *g, Error *err)
+/* The answers of a record (a Buffer) are there, in the order of the records; without any the memory goes. */
+static int take_answers(void *context, void *tag, Answer *answers, Error *err)
 {
-    int64_t samples = g->answer.samples;
-    Answer *answers = memory_zalloc((size_t)(g->waiting * samples), sizeof *answers);
-    int status = generator_run(&g->answerer.generator, (const int32_t *const *)g->prompts, g->lengths, g->waiting, g->done, answers, NULL, NULL, err);
-    for (int64_t i = 0; i < g->waiting; i++) {
-        if (status == 0)
-            status = write_record(g, i, answers + i * samples, err);
-        for (int64_t k = 0; k < samples; k++)
-            free(answers[i * samples + k].tokens);
-        free(g->prompts[i]);
-        free(g->records[i]);
-    }
-    free(answers);
-    g->done += (uint64_t)g->waiting;
-    g->waiting = 0;
-    progress_set(g->progress, g->done);
-    return status == 0 ? writer_flush(g->out, err) : -1;
+    Generate *g = context;
+    Buffer *record = tag;
+    int status = answers ? write_record(g, (Span){record->data, record->length}, answers, err) : 0;
+    for (int64_t k = 0; answers && k < g->answer.samples; k++)
+        free(answers[k].tokens);
+    buffer_free(record);
+    free(record);
+    if (answers)
+        progress_set(g->progress, ++g->answered);
+    return status;
 }
 
 static int take_prompt(void *context, Document *d, Error *err)
@@ -101,30 +95,22 @@ static int take_prompt(void *context, Document *d, Error *err)
         error_set(err, "a prompt of %zu tokens (--max-prompt %" PRId64 ")", g->answerer.ids.count, g->answer.max_prompt);
         return DOCUMENT_MALFORMED;
     }
-    Buffer record = {0};
+    Buffer *record = memory_zalloc(1, sizeof *record);
     if (g->common.text) {
-        buffer_string(&record, "{\"prompt\":");
-        json_write_string(&record, d->text);
-        buffer_byte(&record, '}');
+        buffer_string(record, "{\"prompt\":");
+        json_write_string(record, d->text);
+        buffer_byte(record, '}');
     } else {
-        buffer_append(&record, d->raw.data, d->raw.length);
+        buffer_append(record, d->raw.data, d->raw.length);
     }
-    int64_t i = g->waiting++;
-    g->prompts[i] = (int32_t *)memory_copy((char *)g->answerer.ids.data, g->answerer.ids.count * sizeof(int32_t));
-    g->lengths[i] = (int64_t)g->answerer.ids.count;
-    g->records[i] = record.data;
-    g->record_lengths[i] = record.length;
-    return g->waiting == g->room ? answer_waiting(g, err) : 0;
+    return generator_add(&g->answerer.generator, g->answerer.ids.data, (int64_t)g->answerer.ids.count, g->done++, record, err);
 }
 
 static int answer_files(Generate *g, OptionSet *set, Error *err)
 {
     static const char *const fields[] = {"prompt", NULL};
-    g->room = g->answer.batch / g->answer.samples < 1 ? 1 : g->answer.batch / g->answer.samples;
-    g->prompts = memory_alloc((size_t)g->room, sizeof *g->prompts);
-    g->lengths = memory_alloc((size_t)g->room, sizeof *g->lengths);
-    g->records = memory_alloc((size_t)g->room, sizeof *g->records);
-    g->record_lengths = memory_alloc((size_t)g->room, sizeof *g->record_lengths);
+    g->answerer.generator.emit = take_answers;
+    g->answerer.generator.context = g;
     g->out = writer_open(g->common.output, err);
     if (!g->out)
         return -1;
@@ -134,18 +120,14 @@ static int answer_files(Generate *g, OptionSet *set, Error *err)
     plain.progress = "never";
     DocumentReader r = {.common = &plain, .files = set->operands, .fields = fields, .text_optional = true, .emit = take_prompt, .context = g};
     int status = document_run(&r, err);
-    if (status == 0 && g->waiting > 0)
-        status = answer_waiting(g, err);
+    if (status == 0)
+        status = generator_finish(&g->answerer.generator, err);
     progress_end(g->progress);
     document_report(&r);
     if (status < 0)
         writer_abandon(g->out);
     else
         status = writer_close(g->out, err);
-    free(g->prompts);
-    free(g->lengths);
-    free(g->records);
-    free(g->record_lengths);
     return status;
 }
 
@@ -164,7 +146,7 @@ int main(int argc, char **argv)
     if (terminal)
         answer.samples = 1;
     if (terminal || self.prompt) /* no room for prompts that never come */
-        answer.batch = answer.samples;
+        answer.batch = answer.batch < answer.samples ? answer.batch : answer.samples;
     if (terminal && self.raw)
         return message_usage("a chat at a terminal goes through the chat template: --raw takes --prompt or files");
     Error err;
@@ -177,9 +159,10 @@ int main(int argc, char **argv)
     status = self.prompt ? generate_prompt(&self, &err) : terminal ? generate_chat(&self, &err) : answer_files(&self, &set, &err);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
-    const StatsItem items[] = {{"prompts", (double)self.done}, {"answers", (double)self.done * (double)answer.samples}};
+    StatsItem items[ANSWER_STATS];
+    answerer_stats(&self.answerer, items);
     if (status == 0)
-        status = stats_write(self.common.stats, items, 2, begin, &err);
+        status = stats_write(self.common.stats, items, ANSWER_STATS, begin, &err);
     if (status < 0)
         status = message_failed(&err);
     answerer_close(&self.answerer);

@@ -1,4 +1,4 @@
-/* What generate's files share: its settings, and the prompts that wait for a batch. */
+/* What generate's files share. */
 #ifndef GENERATE_GENERATE_H
 #define GENERATE_GENERATE_H
 
@@ -13,12 +13,8 @@ typedef struct Generate {
     bool raw;
     Answerer answerer;
     Writer *out;
-    /* Prompts wait until a batch is full. */
-    int32_t **prompts;
-    int64_t *lengths, waiting, room;
-    char **records;
-    size_t *record_lengths;
-    uint64_t done; /* prompts answered: the number of the next, which its random numbers go by */
+    uint64_t done; /* prompts begun: the number of the next, which its random numbers go by */
+    uint64_t answered;
     Progress *progress;
 } Generate;
 

@@ -11,7 +11,7 @@ int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t
 {
     memset(c, 0, sizeof *c);
     c->model = m;
-    c->pages = (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+    c->pages = cache_pages(tokens);
     c->free_count = c->pages;
     c->free_pages = memory_alloc((size_t)c->pages, sizeof *c->free_pages);
     c->references = memory_zalloc((size_t)c->pages, sizeof *c->references);
@@ -21,7 +21,7 @@ int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t
     size_t bytes = (size_t)c->pages * PAGE_TOKENS * width * dtype_size(m->dtype);
     c->keys = memory_zalloc(layers, sizeof *c->keys);
     c->values = memory_zalloc(layers, sizeof *c->values);
-    c->table_stride = (max_length + PAGE_TOKENS - 1) / PAGE_TOKENS + 1;
+    c->table_stride = cache_pages(max_length) + 1;
     c->least_rows = 1;
     c->table_rows = max_batch;
     size_t cells = (size_t)(c->table_stride * max_batch);
@@ -66,6 +66,20 @@ int64_t cache_free_tokens(const KvCache *c)
     return c->free_count * PAGE_TOKENS;
 }
 
+int64_t cache_pages(int64_t tokens)
+{
+    return (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;
+}
+
+/* `count` pages more are held. */
+static void count_held(KvCache *c, int64_t count)
+{
+    c->held += count;
+    int64_t used = c->pages - c->free_count;
+    c->most_held = c->held > c->most_held ? c->held : c->most_held;
+    c->most_used = used > c->most_used ? used : c->most_used;
+}
+
 static int page_take(KvCache *c, Sequence *s, Error *err)
 {
     if (c->free_count == 0)
@@ -78,6 +92,7 @@ static int page_take(KvCache *c, Sequence *s, Error *err)
     int32_t page = c->free_pages[--c->free_count];
     c->references[page] = 1;
     s->pages[s->page_count++] = page;
+    count_held(c, 1);
     return 0;
 }
 
@@ -94,6 +109,8 @@ int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err)
     }
     to->page_count = full;
     to->length = from->length;
+    c->shared += full;
+    count_held(c, full);
     if (from->length % PAGE_TOKENS == 0)
         return 0;
     if (page_take(c, to, err) < 0)
@@ -113,6 +130,7 @@ void sequence_free(KvCache *c, Sequence *s)
     for (int64_t i = 0; i < s->page_count; i++)
         if (--c->references[s->pages[i]] == 0)
             c->free_pages[c->free_count++] = s->pages[i];
+    c->held -= s->page_count;
     free(s->pages);
     *s = (Sequence){0};
 }

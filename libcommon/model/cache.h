@@ -13,6 +13,8 @@ typedef struct KvCache {
     Model *model;
     int64_t pages, free_count;
     int32_t *free_pages, *references;
+    /* Counts: pages in use at most; pages that sequences held at most, a shared one once for each; how often a fork shared one. */
+    int64_t held, most_used, most_held, shared;
     char **keys, **values; /* a layer each: [pages · PAGE_TOKENS, kv width] of the model's dtype, device */
     /* Scratch of a step, host and device. */
     int32_t *table, *length, *device_table, *device_length;
@@ -29,6 +31,8 @@ typedef struct Sequence {
 int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t max_batch, Error *err);
 void cache_close(KvCache *c);
 int64_t cache_free_tokens(const KvCache *c);
+/* Pages that so many tokens take. */
+int64_t cache_pages(int64_t tokens);
 
 /* A copy of `from` (which may be empty) that shares its full pages. */
 int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err);

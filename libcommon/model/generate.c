@@ -5,141 +5,337 @@
 #include <string.h>
 #include "base/memory.h"
 
+/* A prompt and its answers. */
+typedef struct Request {
+    int32_t *prompt;
+    int64_t length;
+    uint64_t index;
+    void *tag;
+    Answer *answers;        /* [samples] */
+    int64_t begun, ended;   /* samples */
+    bool prefilled;
+    Sequence root;          /* the prompt in the cache, until the last sample takes it over */
+    float *logits;          /* behind the prompt, until then */
+    struct Request *next;
+} Request;
+
+/* An answer that is being written. */
+typedef struct Line {
+    Sequence sequence;
+    Request *request;
+    Answer *answer;
+    int64_t sample;
+    size_t capacity; /* of answer->tokens */
+    int32_t *seen;   /* prompt and answer, which the penalty counts */
+} Line;
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Pages that a prompt holds, and what one of its answers can come to hold besides: the prompt's last page, where that is not full,
+ * is copied for each answer. */
+static int64_t prompt_pages(const Request *r)
+{
+    return cache_pages(r->length);
+}
+
+static int64_t answer_pages(const Generator *g, int64_t length)
+{
+    return cache_pages(length + g->options.max_tokens) - length / PAGE_TOKENS;
+}
+
 int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max_prompt, Error *err)
 {
     memset(g, 0, sizeof *g);
     g->model = m;
     g->options = *o;
-    if (g->options.batch < o->samples)
-        g->options.batch = o->samples;
     g->max_length = max_prompt + o->max_tokens;
-    int64_t batch = g->options.batch, most = batch > DECODE_ROWS ? batch : DECODE_ROWS, rows = max_prompt > 2048 ? max_prompt : 2048;
-    if (rows < batch)
-        rows = batch;
-    if (cache_open(&g->cache, m, batch * (g->max_length + PAGE_TOKENS) + batch * (max_prompt + PAGE_TOKENS), g->max_length, most, err) < 0 ||
+    int64_t batch = o->batch, rows = max_prompt > 2048 ? max_prompt : 2048, most = batch > DECODE_ROWS ? batch : DECODE_ROWS;
+    rows = rows < most ? most : rows;
+    size_t page = (size_t)(2 * m->config.num_hidden_layers * m->config.num_key_value_heads * m->config.head_dim * PAGE_TOKENS) * dtype_size(m->dtype);
+    int64_t one = cache_pages(max_prompt) + cache_pages(g->max_length) + 1, pages = batch * one;
+    if (o->cache_bytes > 0)
+        pages = least(pages, (int64_t)((size_t)o->cache_bytes / page));
+    if (cache_open(&g->cache, m, (pages > one ? pages : one) * PAGE_TOKENS, g->max_length, most, err) < 0 ||
         slot_new(&g->slot, m, rows, MODE_SCORE, err) < 0) {
         generator_close(g);
         return -1;
     }
     sampler_open(&g->sampler, m->config.vocab_size);
-    g->cache.least_rows = batch > 1 ? DECODE_ROWS : 1;
+    /* A GPU's product may sum in another order for another number of rows, so there every pass has as many. */
+    g->cache.least_rows = !m->device->is_host ? batch : DECODE_ROWS;
     g->logits = memory_alloc((size_t)(most * m->config.vocab_size), sizeof *g->logits);
+    g->lines = memory_zalloc((size_t)batch, sizeof *g->lines);
     return 0;
+}
+
+static void request_free(Generator *g, Request *r)
+{
+    sequence_free(&g->cache, &r->root);
+    free(r->prompt);
+    free(r->logits);
+    free(r->answers);
+    free(r);
 }
 
 void generator_close(Generator *g)
 {
+    for (int64_t i = 0; i < g->active; i++) {
+        sequence_free(&g->cache, &g->lines[i].sequence);
+        free(g->lines[i].seen);
+    }
+    for (Request *r = g->first, *next; r; r = next) {
+        next = r->next;
+        for (int64_t k = 0; k < g->options.samples; k++)
+            free(r->answers[k].tokens);
+        if (g->emit)
+            g->emit(g->context, r->tag, NULL, NULL);
+        request_free(g, r);
+    }
     cache_close(&g->cache);
     slot_free(&g->slot);
     sampler_close(&g->sampler);
     free(g->logits);
+    free(g->lines);
     memset(g, 0, sizeof *g);
 }
 
-/* A sequence that is being written. */
-typedef struct Line {
-    Sequence sequence;
-    Answer *answer;
-    const int32_t *prompt;
-    int64_t prompt_length, capacity;
-    uint64_t prompt_index, sample;
-    int32_t *seen; /* prompt and answer, where the repetition penalty needs them */
-} Line;
-
-/* Chooses from the logits; false when the answer is over. */
-static bool line_extend(Generator *g, Line *l, float *logits, bool (*watch)(void *, int32_t), void *context)
+/* Chooses from the logits, which are changed; false when the answer is over. */
+static bool line_extend(Generator *g, Line *l, float *logits)
 {
     const GenerateOptions *o = &g->options;
     Answer *a = l->answer;
-    int32_t token = sampler_choose(&g->sampler, &o->sample, logits, l->seen, l->prompt_length + a->count, l->prompt_index, l->sample, (uint64_t)a->count);
+    int64_t length = l->request->length;
+    int32_t token = sampler_choose(&g->sampler, &o->sample, logits, l->seen, length + a->count, l->request->index, (uint64_t)l->sample, (uint64_t)a->count);
     for (int i = 0; i < o->stop_count; i++)
         if (o->stops[i] == token) {
             a->stopped = true;
             return false;
         }
-    size_t capacity = (size_t)l->capacity;
-    a->tokens = memory_grow(a->tokens, &capacity, (size_t)a->count + 1, sizeof *a->tokens);
-    l->capacity = (int64_t)capacity;
-    l->seen[l->prompt_length + a->count] = token;
+    a->tokens = memory_grow(a->tokens, &l->capacity, (size_t)a->count + 1, sizeof *a->tokens);
+    l->seen[length + a->count] = token;
     a->tokens[a->count++] = token;
-    bool goes_on = !watch || watch(context, token);
-    return goes_on && a->count < o->max_tokens;
+    a->stopped = o->ends && o->ends(o->ends_context, a);
+    bool goes_on = !g->watch || g->watch(g->watch_context, token);
+    return goes_on && !a->stopped && a->count < o->max_tokens;
 }
 
-static int lines_decode(Generator *g, Line **lines, int64_t count, bool (*watch)(void *, int32_t), void *context, Error *err)
+static void line_end(Generator *g, Line *l)
+{
+    Request *r = l->request;
+    sequence_free(&g->cache, &l->sequence);
+    free(l->seen);
+    g->reserved -= answer_pages(g, r->length);
+    g->counts.answers++;
+    g->counts.answer_tokens += l->answer->count;
+    if (++r->ended == g->options.samples)
+        g->reserved -= prompt_pages(r);
+}
+
+/* Samples of a prompt that get a place now. */
+typedef struct Deal {
+    Request *request;
+    int64_t samples;
+} Deal;
+
+/* New prompts go through the model together; on a GPU one by one, for the sake of their bits. */
+static int prefill(Generator *g, Request *const *list, int64_t count, Error *err)
+{
+    int64_t v = g->model->config.vocab_size, at_once = g->model->device->is_host ? count : 1;
+    const int32_t **prompts = memory_alloc((size_t)count, sizeof *prompts);
+    int64_t *lengths = memory_alloc((size_t)count, sizeof *lengths);
+    Sequence *roots = memory_zalloc((size_t)count, sizeof *roots);
+    float *logits = memory_alloc((size_t)(count * v), sizeof *logits);
+    int status = 0;
+    for (int64_t i = 0; i < count; i++) {
+        prompts[i] = list[i]->prompt;
+        lengths[i] = list[i]->length;
+    }
+    for (int64_t i = 0; i < count && status == 0; i += at_once)
+        status = cache_prefill(&g->cache, &g->slot, prompts + i, lengths + i, at_once, roots + i, logits + i * v, err);
+    for (int64_t i = 0; i < count; i++) {
+        Request *r = list[i];
+        r->prefilled = true;
+        r->root = roots[i];
+        r->logits = memory_alloc((size_t)v, sizeof *r->logits);
+        memcpy(r->logits, logits + i * v, (size_t)v * sizeof *logits);
+        g->waiting--;
+        g->counts.prompts++;
+        g->counts.prompt_tokens += r->length;
+    }
+    free(prompts);
+    free(lengths);
+    free(roots);
+    free(logits);
+    return status;
+}
+
+/* The next sample of a prefilled prompt takes a place. */
+static int line_begin(Generator *g, Request *r, Error *err)
 {
     int64_t v = g->model->config.vocab_size;
+    Line *l = &g->lines[g->active];
+    *l = (Line){.request = r, .answer = &r->answers[r->begun], .sample = r->begun};
+    r->begun++;
+    if (r->begun == g->options.samples) {
+        l->sequence = r->root;
+        r->root = (Sequence){0};
+    } else if (sequence_fork(&g->cache, &l->sequence, &r->root, err) < 0) {
+        sequence_free(&g->cache, &l->sequence);
+        return -1;
+    }
+    l->seen = memory_alloc((size_t)(r->length + g->options.max_tokens), sizeof *l->seen);
+    memcpy(l->seen, r->prompt, (size_t)r->length * sizeof *l->seen);
+    memcpy(g->logits, r->logits, (size_t)v * sizeof *g->logits);
+    if (line_extend(g, l, g->logits))
+        g->active++;
+    else
+        line_end(g, l);
+    if (r->begun == g->options.samples) {
+        free(r->logits);
+        r->logits = NULL;
+    }
+    return 0;
+}
+
+/* Chooses who gets the free places, in the order of the prompts, as long as there are pages for whatever may become of an answer,
+ * which are reserved. Only the last prompt chosen can have samples left over, so that one always goes on. */
+static int64_t places_deal(Generator *g, Deal *deals)
+{
+    int64_t places = g->options.batch - g->active, count = 0;
+    for (Request *r = g->first; r && places > 0; r = r->next) {
+        int64_t left = g->options.samples - r->begun, need = answer_pages(g, r->length), own = r->prefilled ? 0 : prompt_pages(r);
+        int64_t room = (g->cache.pages - g->reserved - own) / need, samples = least(least(left, places), room);
+        if (left > 0 && samples > 0) {
+            deals[count++] = (Deal){r, samples};
+            g->reserved += own + samples * need;
+            places -= samples;
+        }
+        if (samples < left)
+            break;
+    }
+    return count;
+}
+
+/* An answer may end with its first token: its place is dealt again. */
+static int places_fill(Generator *g, Error *err)
+{
+    int64_t places = g->options.batch, count;
+    Deal *deals = memory_alloc((size_t)places, sizeof *deals);
+    Request **fresh = memory_alloc((size_t)places, sizeof *fresh);
+    int status = 0;
+    while (status == 0 && (count = places_deal(g, deals)) > 0) {
+        int64_t n = 0;
+        for (int64_t i = 0; i < count; i++)
+            if (!deals[i].request->prefilled)
+                fresh[n++] = deals[i].request;
+        status = n ? prefill(g, fresh, n, err) : 0;
+        for (int64_t i = 0; i < count && status == 0; i++)
+            for (int64_t k = 0; k < deals[i].samples && status == 0; k++)
+                status = line_begin(g, deals[i].request, err);
+    }
+    free(deals);
+    free(fresh);
+    return status;
+}
+
+/* One token more for every answer that is being written. */
+static int lines_decode(Generator *g, Error *err)
+{
+    int64_t v = g->model->config.vocab_size, count = g->active, going = 0;
     int32_t *tokens = memory_alloc((size_t)count, sizeof *tokens);
     Sequence **sequences = memory_alloc((size_t)count, sizeof *sequences);
-    int status = 0;
-    while (count > 0 && status == 0) {
-        for (int64_t i = 0; i < count; i++) {
-            tokens[i] = lines[i]->answer->tokens[lines[i]->answer->count - 1];
-            sequences[i] = &lines[i]->sequence;
-        }
-        status = cache_decode(&g->cache, &g->slot, tokens, sequences, count, g->logits, err);
-        int64_t going = 0;
-        for (int64_t i = 0; i < count && status == 0; i++)
-            if (line_extend(g, lines[i], g->logits + i * v, watch, context))
-                lines[going++] = lines[i];
-        count = going;
+    for (int64_t i = 0; i < count; i++) {
+        tokens[i] = g->lines[i].answer->tokens[g->lines[i].answer->count - 1];
+        sequences[i] = &g->lines[i].sequence;
     }
+    int status = cache_decode(&g->cache, &g->slot, tokens, sequences, count, g->logits, err);
+    g->counts.passes++;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        if (line_extend(g, &g->lines[i], g->logits + i * v))
+            g->lines[going++] = g->lines[i];
+        else
+            line_end(g, &g->lines[i]);
+    }
+    if (status == 0)
+        g->active = going;
     free(tokens);
     free(sequences);
     return status;
 }
 
-/* One batch of prompts, all of whose samples are decoded at once. */
-static int run_group(Generator *g, const int32_t *const *prompts, const int64_t *lengths, int64_t count, uint64_t first_index,
-                     Answer *answers, bool (*watch)(void *, int32_t), void *context, Error *err)
+/* Hands out what is finished, first come first. */
+static int requests_emit(Generator *g, Error *err)
 {
-    int64_t samples = g->options.samples, v = g->model->config.vocab_size, active = 0;
-    Sequence *roots = memory_zalloc((size_t)count, sizeof *roots);
-    Line *lines = memory_zalloc((size_t)(count * samples), sizeof *lines);
-    Line **going = memory_alloc((size_t)(count * samples), sizeof *going);
-    float *logits = memory_alloc((size_t)(count * v), sizeof *logits), *copy = memory_alloc((size_t)v, sizeof *copy);
-    int status = cache_prefill(&g->cache, &g->slot, prompts, lengths, count, roots, logits, err);
-    for (int64_t i = 0; i < count && status == 0; i++)
-        for (int64_t k = 0; k < samples && status == 0; k++) {
-            Line *l = &lines[i * samples + k];
-            *l = (Line){.answer = &answers[i * samples + k], .prompt = prompts[i], .prompt_length = lengths[i],
-                        .prompt_index = first_index + (uint64_t)i, .sample = (uint64_t)k};
-            l->seen = memory_alloc((size_t)(lengths[i] + g->options.max_tokens), sizeof *l->seen);
-            memcpy(l->seen, prompts[i], (size_t)lengths[i] * sizeof *l->seen);
-            *l->answer = (Answer){0};
-            status = sequence_fork(&g->cache, &l->sequence, &roots[i], err);
-            memcpy(copy, logits + i * v, (size_t)v * sizeof *copy);
-            if (status == 0 && line_extend(g, l, copy, watch, context))
-                going[active++] = l;
-        }
-    if (status == 0)
-        status = lines_decode(g, going, active, watch, context, err);
-    for (int64_t i = 0; i < count * samples; i++) {
-        sequence_free(&g->cache, &lines[i].sequence);
-        free(lines[i].seen);
+    while (g->first && g->first->ended == g->options.samples) {
+        Request *r = g->first;
+        g->first = r->next;
+        g->last = g->first ? g->last : NULL;
+        int status = g->emit(g->context, r->tag, r->answers, err);
+        request_free(g, r);
+        if (status < 0)
+            return -1;
     }
-    for (int64_t i = 0; i < count; i++)
-        sequence_free(&g->cache, &roots[i]);
-    free(roots);
-    free(lines);
-    free(going);
-    free(logits);
-    free(copy);
-    return status;
+    return 0;
+}
+
+static int step(Generator *g, Error *err)
+{
+    if (places_fill(g, err) < 0 || (g->active && lines_decode(g, err) < 0))
+        return -1;
+    return requests_emit(g, err);
+}
+
+int generator_add(Generator *g, const int32_t *prompt, int64_t length, uint64_t index, void *tag, Error *err)
+{
+    if (length < 1 || length + g->options.max_tokens > g->max_length)
+        return error_set(err, "a prompt of %" PRId64 " tokens and %" PRId64 " to answer are more than %" PRId64, length, g->options.max_tokens,
+                         g->max_length);
+    Request *r = memory_zalloc(1, sizeof *r);
+    *r = (Request){.length = length, .index = index, .tag = tag, .prompt = memory_alloc((size_t)length, sizeof *r->prompt),
+                   .answers = memory_zalloc((size_t)g->options.samples, sizeof *r->answers)};
+    memcpy(r->prompt, prompt, (size_t)length * sizeof *r->prompt);
+    if (g->first)
+        g->last->next = r;
+    else
+        g->first = r;
+    g->last = r;
+    g->waiting++;
+    int64_t line = (g->options.batch + g->options.samples - 1) / g->options.samples;
+    while (g->waiting >= line)
+        if (step(g, err) < 0)
+            return -1;
+    return 0;
+}
+
+int generator_finish(Generator *g, Error *err)
+{
+    while (g->first)
+        if (step(g, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int keep_answers(void *context, void *tag, Answer *answers, Error *err)
+{
+    (void)err;
+    const Generator *g = context;
+    if (answers)
+        memcpy(tag, answers, (size_t)g->options.samples * sizeof *answers);
+    return 0;
 }
 
 int generator_run(Generator *g, const int32_t *const *prompts, const int64_t *lengths, int64_t count, uint64_t first_index,
                   Answer *answers, bool (*watch)(void *context, int32_t token), void *context, Error *err)
 {
-    int64_t group = g->options.batch / g->options.samples;
-    for (int64_t i = 0; i < count; i++)
-        if (lengths[i] < 1 || lengths[i] + g->options.max_tokens > g->max_length)
-            return error_set(err, "a prompt of %" PRId64 " tokens and %" PRId64 " to answer are more than %" PRId64, lengths[i],
-                             g->options.max_tokens, g->max_length);
-    for (int64_t first = 0; first < count; first += group) {
-        int64_t n = count - first < group ? count - first : group;
-        if (run_group(g, prompts + first, lengths + first, n, first_index + (uint64_t)first, answers + first * g->options.samples, watch, context, err) < 0)
-            return -1;
-    }
-    return 0;
+    g->emit = keep_answers;
+    g->context = g;
+    g->watch = watch;
+    g->watch_context = context;
+    int status = 0;
+    for (int64_t i = 0; i < count && status == 0; i++)
+        status = generator_add(g, prompts[i], lengths[i], first_index + (uint64_t)i, &answers[i * g->options.samples], err);
+    return status == 0 ? generator_finish(g, err) : -1;
 }

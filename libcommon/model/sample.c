@@ -19,8 +19,18 @@ void sampler_close(Sampler *s)
     *s = (Sampler){0};
 }
 
-static void penalise(float *logits, int64_t vocabulary, const int32_t *seen, int64_t count, double penalty)
+enum { LLAMA_CPP_LAST = 64 }; /* tokens that llama.cpp's penalty looks back at */
+
+/* Keskar et al. 2019: once for each distinct token. */
+static void penalise(const SampleOptions *o, float *logits, int64_t vocabulary, const int32_t *seen, int64_t count)
 {
+    double penalty = o->repetition_penalty;
+    if (penalty == 1 || penalty <= 0)
+        return;
+    if (o->order == SAMPLE_LLAMA_CPP && count > LLAMA_CPP_LAST) {
+        seen += count - LLAMA_CPP_LAST;
+        count = LLAMA_CPP_LAST;
+    }
     unsigned char *done = memory_zalloc((size_t)vocabulary, 1);
     for (int64_t i = 0; i < count; i++)
         if (seen[i] >= 0 && seen[i] < vocabulary && !done[seen[i]]) {
@@ -51,11 +61,11 @@ static int32_t best_token(const float *logits, int64_t n)
 
 /* Puts into s->order, sorted, at least those tokens that top-k or top-p can leave: a histogram of the logits' distances from
  * the best says how far down they reach, so that a large vocabulary need not be sorted. Returns how many. */
-static int64_t sort_candidates(Sampler *s, const SampleOptions *o, const float *logits, double most, double all)
+static int64_t sort_candidates(Sampler *s, const SampleOptions *o, const float *logits, double most, double temperature, double all)
 {
     enum { BINS = 512 };
     int64_t n = s->vocabulary, counts[BINS] = {0}, count = 0, kept = 0;
-    double mass[BINS] = {0}, sum = 0, scale = 8 / o->temperature;
+    double mass[BINS] = {0}, sum = 0, scale = 8 / temperature;
     bool by_count = o->top_k > 0 && o->top_k < n;
     for (int64_t i = 0; i < n; i++) {
         double d = (most - (double)logits[i]) * scale;
@@ -79,34 +89,41 @@ static int64_t sort_candidates(Sampler *s, const SampleOptions *o, const float *
     return kept;
 }
 
-static float weight_of(const SampleOptions *o, float logit, double most)
+static float weight_of(float logit, double most, double temperature)
 {
-    return (float)exp(((double)logit - most) / o->temperature);
+    return (float)exp(((double)logit - most) / temperature);
 }
 
+/* Weights of the first `count` tokens of the order; their sum. */
+static double weigh(Sampler *s, const float *logits, int64_t count, double most, double temperature)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)(s->probability[i] = weight_of(logits[s->order[i]], most, temperature));
+    return sum;
+}
+
+/* Both orders filter alike but for ties with the k-th and for the temperature, which llama.cpp leaves to the end. */
 int64_t sampler_filter(Sampler *s, const SampleOptions *o, float *logits, const int32_t *seen, int64_t seen_count, double *sum)
 {
     int64_t n = s->vocabulary, kept = n;
-    if (o->repetition_penalty != 1 && o->repetition_penalty > 0)
-        penalise(logits, n, seen, seen_count, o->repetition_penalty);
+    bool llama = o->order == SAMPLE_LLAMA_CPP, by_count = o->top_k > 0 && o->top_k < n;
+    double temperature = llama ? 1 : o->temperature;
+    penalise(o, logits, n, seen, seen_count);
     double most = (double)logits[best_token(logits, n)];
-    *sum = 0;
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n; i++)
         s->order[i] = (int32_t)i;
-        *sum += (double)(s->probability[i] = weight_of(o, logits[i], most));
-    }
-    if ((o->top_k > 0 && o->top_k < n) || o->top_p < 1) {
-        kept = sort_candidates(s, o, logits, most, *sum);
-        if (o->top_k > 0 && o->top_k < n) {
+    *sum = weigh(s, logits, n, most, temperature);
+    if (by_count || o->top_p < 1) {
+        kept = sort_candidates(s, o, logits, most, temperature, *sum);
+        if (by_count) {
             int64_t k = o->top_k;
-            while (k < kept && logits[s->order[k]] == logits[s->order[o->top_k - 1]])
+            while (!llama && k < kept && logits[s->order[k]] == logits[s->order[o->top_k - 1]])
                 k++;
             kept = k;
         }
-        double total = 0;
-        for (int64_t i = 0; i < kept; i++)
-            total += (double)(s->probability[i] = weight_of(o, logits[s->order[i]], most));
-        if (o->top_k > 0 && o->top_k < n)
+        double total = weigh(s, logits, kept, most, temperature);
+        if (by_count)
             *sum = total;
         if (o->top_p < 1) {
             double before = 0;
@@ -129,6 +146,8 @@ int64_t sampler_filter(Sampler *s, const SampleOptions *o, float *logits, const 
             }
         kept = left;
     }
+    if (llama)
+        *sum = weigh(s, logits, kept, most, o->temperature);
     return kept;
 }
 
@@ -136,8 +155,7 @@ int32_t sampler_choose(Sampler *s, const SampleOptions *o, float *logits, const 
                        uint64_t sample, uint64_t position)
 {
     if (o->temperature <= 0) {
-        if (o->repetition_penalty != 1 && o->repetition_penalty > 0)
-            penalise(logits, s->vocabulary, seen, seen_count, o->repetition_penalty);
+        penalise(o, logits, s->vocabulary, seen, seen_count);
         return best_token(logits, s->vocabulary);
     }
     double sum, at = 0;

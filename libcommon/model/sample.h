@@ -1,5 +1,7 @@
 /* Choosing the next token. Filters in transformers' order: repetition penalty on raw logits, temperature, top-k (ties with the
- * k-th stay), top-p (among equals the lower id stays), min-p. A draw is a function of (seed, prompt, sample, position), so batches change nothing. */
+ * k-th stay), top-p (among equals the lower id stays), min-p. Or in llama.cpp's: penalty (of the last 64 tokens), top-k (exactly k),
+ * top-p and min-p of untempered probabilities, temperature last. A draw is a function of (seed, prompt, sample, position), so
+ * batches change nothing. */
 #ifndef MODEL_SAMPLE_H
 #define MODEL_SAMPLE_H
 
@@ -7,10 +9,13 @@
 #include <stdbool.h>
 #include "base/memory.h"
 
+typedef enum SampleOrder { SAMPLE_TRANSFORMERS, SAMPLE_LLAMA_CPP } SampleOrder;
+
 typedef struct SampleOptions {
     double temperature; /* 0: greedy, the lowest id among equals */
     int64_t top_k;      /* 0: all */
     double top_p, min_p, repetition_penalty; /* 1, 0, 1: off */
+    SampleOrder order;
     uint64_t seed;
 } SampleOptions;
 

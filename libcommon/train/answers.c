@@ -15,6 +15,33 @@ static void stop_add(GenerateOptions *g, int64_t id)
         g->stops[g->stop_count++] = (int32_t)id;
 }
 
+size_t answerer_end(const Answerer *a, Span text)
+{
+    for (size_t i = 0; i < a->stops.count && text.length; i++) {
+        size_t n = strlen(a->stops.values[i]);
+        const char *at = n ? memmem(text.data, text.length, a->stops.values[i], n) : NULL;
+        text.length = at ? (size_t)(at - text.data) : text.length;
+    }
+    return text.length;
+}
+
+/* Looks at as many of the last tokens as a stop text that ends in the newest can reach back to. */
+static bool has_stop_text(void *context, const Answer *answer)
+{
+    Answerer *a = context;
+    int64_t first = answer->count - 1;
+    for (size_t reach = 0; first > 0 && reach + 1 < a->longest_stop; first--)
+        if (!tokenizer_is_special(a->tokenizer, answer->tokens[first - 1]))
+            reach += tokenizer_bytes(a->tokenizer, answer->tokens[first - 1]).length;
+    a->tail.length = 0;
+    for (int64_t i = first; i < answer->count; i++)
+        if (!tokenizer_is_special(a->tokenizer, answer->tokens[i])) {
+            Span bytes = tokenizer_bytes(a->tokenizer, answer->tokens[i]);
+            buffer_append(&a->tail, bytes.data, bytes.length);
+        }
+    return answerer_end(a, (Span){a->tail.data, a->tail.length}) < a->tail.length;
+}
+
 int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
                   Error *err)
 {
@@ -39,9 +66,17 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
         answerer_close(a);
         return -1;
     }
+    bool llama = o->order && strcmp(o->order, "llama.cpp") == 0;
     GenerateOptions g = {.sample = {.temperature = o->temperature, .top_k = o->top_k, .top_p = o->top_p, .min_p = o->min_p,
-                                    .repetition_penalty = o->repetition_penalty, .seed = seed},
-                         .max_tokens = o->max_tokens, .samples = o->samples, .batch = o->batch};
+                                    .repetition_penalty = o->repetition_penalty, .order = llama ? SAMPLE_LLAMA_CPP : SAMPLE_TRANSFORMERS, .seed = seed},
+                         .max_tokens = o->max_tokens, .samples = o->samples, .batch = o->batch, .cache_bytes = o->memory};
+    a->stops = o->stops;
+    for (size_t i = 0; i < a->stops.count; i++)
+        a->longest_stop = strlen(a->stops.values[i]) > a->longest_stop ? strlen(a->stops.values[i]) : a->longest_stop;
+    if (a->longest_stop > 0) {
+        g.ends = has_stop_text;
+        g.ends_context = a;
+    }
     stop_add(&g, tokenizer_eos(a->tokenizer));
     for (int i = 0; i < a->model.config.eos_count; i++)
         stop_add(&g, a->model.config.eos_token_id[i]);
@@ -67,6 +102,7 @@ void answerer_close(Answerer *a)
     model_close(&a->model);
     ids_free(&a->ids);
     buffer_free(&a->flags);
+    buffer_free(&a->tail);
     memset(a, 0, sizeof *a);
 }
 
@@ -92,8 +128,34 @@ int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err)
 {
     Buffer text = {0};
     int status = tokenizer_decode(a->tokenizer, answer->tokens, (size_t)answer->count, true, &text, err);
+    text.length = answerer_end(a, (Span){text.data, text.length});
     utf8_repair(&text);
     buffer_append(out, text.data, text.length);
     buffer_free(&text);
     return status;
+}
+
+size_t answerer_settled(const Answerer *a, Span text)
+{
+    size_t end = answerer_end(a, text);
+    if (end < text.length)
+        return end;
+    for (size_t i = 0; i < a->stops.count; i++) {
+        size_t n = strlen(a->stops.values[i]), held = n > 0 && n - 1 < text.length ? n - 1 : n > 0 ? text.length : 0;
+        while (held > 0 && memcmp(text.data + text.length - held, a->stops.values[i], held) != 0)
+            held--;
+        end = text.length - held < end ? text.length - held : end;
+    }
+    return end;
+}
+
+void answerer_stats(const Answerer *a, StatsItem items[ANSWER_STATS])
+{
+    const GenerateCounts *n = &a->generator.counts;
+    const KvCache *c = &a->generator.cache;
+    const StatsItem all[ANSWER_STATS] = {
+        {"prompts", (double)n->prompts}, {"prompt_tokens", (double)n->prompt_tokens}, {"answers", (double)n->answers},
+        {"answer_tokens", (double)n->answer_tokens}, {"passes", (double)n->passes}, {"page_tokens", PAGE_TOKENS},
+        {"pages_most", (double)c->most_used}, {"pages_most_unshared", (double)c->most_held}, {"pages_shared", (double)c->shared}};
+    memcpy(items, all, sizeof all);
 }

@@ -2,15 +2,20 @@
 #ifndef TRAIN_ANSWERS_H
 #define TRAIN_ANSWERS_H
 
+#include "io/stats.h"
 #include "model/generate.h"
 #include "train/examples.h"
 
 typedef struct AnswerOptions {
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k, max_tokens, samples, batch, max_prompt;
+    int64_t memory;    /* bytes of keys and values at most; 0: enough for any batch */
+    const char *order; /* of the filters: "transformers" (NULL too) or "llama.cpp" */
+    OptionList stops;  /* texts that end an answer */
 } AnswerOptions;
 
-#define ANSWER_DEFAULT {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256, .samples = 1, .batch = 32, .max_prompt = 2048}
+#define ANSWER_DEFAULT {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256, .samples = 1, .batch = 32, .max_prompt = 2048, \
+                        .memory = (int64_t)4 << 30, .order = "transformers"}
 
 #define ANSWER_OPTIONS(a, SAMPLES)                                                                                                            \
     {"samples", 0, OPTION_INTEGER, &(a)->samples, "K", "answers a prompt (default " SAMPLES ")", 0, 1, 100000},                                  \
@@ -20,6 +25,9 @@ typedef struct AnswerOptions {
     {"top-p", 0, OPTION_NUMBER, &(a)->top_p, "X", "keep the fewest tokens that sum to X (default 1)", 0, 0, 1},                        \
     {"min-p", 0, OPTION_NUMBER, &(a)->min_p, "X", "drop tokens below X times the best (default 0)", 0, 0, 1},                          \
     {"repetition-penalty", 0, OPTION_NUMBER, &(a)->repetition_penalty, "X", "lowers tokens that were there before (default 1)", 0, 1e-6, 1e6}, \
+    {"filter-order", 0, OPTION_CHOICE, &(a)->order, "NAME", "of the filters: transformers or llama.cpp (default transformers)", "transformers|llama.cpp", 0, 0}, \
+    {"stop", 0, OPTION_LIST, &(a)->stops, "TEXT", "end an answer before this text (again for several)", 0, 0, 0},                       \
+    {"memory", 0, OPTION_SIZE, &(a)->memory, "SIZE", "of keys and values at most (default 4G)", 0, 0, 0},                               \
     {"batch", 0, OPTION_INTEGER, &(a)->batch, "N", "answers written at once (default 32)", 0, 1, 1e6},                                 \
     {"max-prompt", 0, OPTION_INTEGER, &(a)->max_prompt, "N", "longest prompt in tokens (default 2048)", 0, 1, 1 << 24}
 
@@ -31,8 +39,10 @@ typedef struct Answerer {
     Encoder *encoder;
     Generator generator;
     bool raw;
+    OptionList stops;
+    size_t longest_stop;
     Ids ids;
-    Buffer flags;
+    Buffer flags, tail;
 } Answerer;
 
 int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
@@ -40,7 +50,13 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
 void answerer_close(Answerer *a);
 /* Ids of a prompt (a string or messages); they stay until the next call. */
 int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err);
-/* Text of an answer appended to out, specials left out, bytes that are no UTF-8 replaced by U+FFFD. */
+/* Text of an answer appended to out, up to a stop text, specials left out, bytes that are no UTF-8 replaced by U+FFFD. */
 int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err);
+/* How many bytes of an unfinished answer's text will stay: what can still become a stop text does not count, nor what follows one. */
+size_t answerer_settled(const Answerer *a, Span text);
+size_t answerer_end(const Answerer *a, Span text); /* where the first stop text begins, else the text's length */
+/* What was written, as items of --stats. */
+enum { ANSWER_STATS = 9 };
+void answerer_stats(const Answerer *a, StatsItem items[ANSWER_STATS]);
 
 #endif

@@ -1,8 +1,10 @@
-/* The sampler's filters against transformers' logits processors (tests/reference/sample_golden.py), and its draws. */
+/* The sampler's filters against those of transformers and llama.cpp (tests/reference/sample_golden.py; a file of other cases as the
+ * argument), and its draws. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/memory.h"
 #include "model/sample.h"
 #include "tap.h"
 
@@ -19,37 +21,62 @@ static int descending(const void *a, const void *b)
     return *(const double *)a < *(const double *)b ? 1 : *(const double *)a > *(const double *)b ? -1 : 0;
 }
 
-static void filters(void)
+/* One case: how far the probabilities are off. Which of equal logits stays at a border is left open: there they are compared in order. */
+static double off(const char *line, SampleOptions *o, int64_t *left)
 {
-    FILE *f = fopen("tests/data/sample.tsv", "r");
-    ok(f != NULL, "golden values");
-    char line[4096];
+    char *at;
+    double head[8];
+    head[0] = strtod(line, &at);
+    for (int i = 1; i < 8; i++)
+        head[i] = strtod(at, &at);
+    size_t v = (size_t)head[6], seen_count = (size_t)head[7];
+    *o = (SampleOptions){.order = head[0] == 1 ? SAMPLE_LLAMA_CPP : SAMPLE_TRANSFORMERS, .temperature = head[1], .top_k = (int64_t)head[2],
+                         .top_p = head[3], .min_p = head[4], .repetition_penalty = head[5]};
+    int32_t *seen = memory_alloc(seen_count + 1, sizeof *seen);
+    float *logits = memory_alloc(v, sizeof *logits);
+    double *want = memory_alloc(v, sizeof *want), *got = memory_zalloc(v, sizeof *got), sum, worst = 0;
+    for (size_t i = 0; i < seen_count; i++)
+        seen[i] = (int32_t)strtol(at, &at, 10);
+    for (size_t i = 0; i < v; i++)
+        logits[i] = strtof(at, &at);
+    for (size_t i = 0; i < v; i++)
+        want[i] = strtod(at, &at);
     Sampler s;
-    sampler_open(&s, V);
-    while (f && fgets(line, sizeof line, f)) {
-        double field[6 + V];
-        char *at = line;
-        for (int i = 0; i < 6 + V; i++)
-            field[i] = strtod(at, &at);
-        SampleOptions o = {.temperature = field[0], .top_k = (int64_t)field[1], .top_p = field[2], .min_p = field[3], .repetition_penalty = field[4]};
-        float logits[V];
-        fill(logits, (int)field[5]);
-        const int32_t seen[] = {3, 5, 5, 17};
-        double sum, got[V] = {0}, worst = 0;
-        int64_t n = sampler_filter(&s, &o, logits, seen, 4, &sum);
-        for (int64_t i = 0; i < n; i++)
-            got[s.order[i]] = (double)s.probability[i] / sum;
-        /* Which of equals stays at the border of top-p is left open. */
-        qsort(got, V, sizeof *got, descending);
-        qsort(field + 6, V, sizeof *field, descending);
-        for (int i = 0; i < V; i++)
-            worst = fmax(worst, fabs(got[i] - field[6 + i]));
-        ok(worst < 1e-6, "temperature %g top-k %g top-p %g min-p %g penalty %g: %lld tokens left, off by %g", field[0], field[1], field[2], field[3],
-               field[4], (long long)n, worst);
+    sampler_open(&s, (int64_t)v);
+    *left = sampler_filter(&s, o, logits, seen, (int64_t)seen_count, &sum);
+    for (int64_t i = 0; i < *left; i++)
+        got[s.order[i]] = (double)s.probability[i] / sum;
+    if (v == V) {
+        qsort(got, v, sizeof *got, descending);
+        qsort(want, v, sizeof *want, descending);
     }
+    for (size_t i = 0; i < v; i++)
+        worst = fmax(worst, fabs(got[i] - want[i]));
+    sampler_close(&s);
+    free(seen);
+    free(logits);
+    free(want);
+    free(got);
+    return worst;
+}
+
+static void filters(const char *path)
+{
+    FILE *f = fopen(path, "r");
+    ok(f != NULL, "golden values");
+    char *line = NULL;
+    size_t capacity = 0;
+    while (f && getline(&line, &capacity, f) > 0) {
+        SampleOptions o;
+        int64_t left;
+        double worst = off(line, &o, &left);
+        ok(worst < 1e-6, "%s: temperature %g top-k %lld top-p %g min-p %g penalty %g: %lld tokens left, off by %.2g",
+           o.order == SAMPLE_LLAMA_CPP ? "llama.cpp" : "transformers", o.temperature, (long long)o.top_k, o.top_p, o.min_p, o.repetition_penalty,
+           (long long)left, worst);
+    }
+    free(line);
     if (f)
         fclose(f);
-    sampler_close(&s);
 }
 
 static void draws(void)
@@ -81,9 +108,9 @@ static void draws(void)
     sampler_close(&s);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    filters();
+    filters(argc > 1 ? argv[1] : "tests/data/sample.tsv");
     draws();
     return tap_end();
 }
