@@ -68,7 +68,7 @@ typedef struct Ops {
     void (*bias_forward)(Stream *s, Tensor y, Tensor bias);
     void (*bias_backward)(Stream *s, Tensor dbias, Tensor dy);
 
-    /* out[t] = table[tokens[t]];  dtable[tokens[t]] += dout[t], rows added by position */
+    /* out[t] = table[tokens[t]], 0 where tokens[t] < 0;  dtable[tokens[t]] += dout[t], rows added by position */
     void (*embedding_forward)(Stream *s, Tensor out, Tensor table, const int32_t *tokens);
     void (*embedding_backward)(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens);
 

@@ -1,4 +1,4 @@
-/* out[t] = table[tokens[t]]; dtable[tokens[t]] += dout[t], the rows of a token added in the order of their positions: one kernel
+/* out[t] = table[tokens[t]], 0 where tokens[t] < 0; dtable[tokens[t]] += dout[t], the rows of a token added in the order of their positions: one kernel
  * links each position to the next of the same token, and a block that finds itself at a token's first position walks that list.
  * No sort, no atomics. */
 #include "kernels/cuda/cuda.h"
@@ -14,10 +14,11 @@ __global__ void embedding_rows(float *out, int64_t ldo, const float *table, int6
         return;
     FOR_ROWS(row, rows) {
         int32_t token = tokens[row];
-        if (token < 0 || token >= vocabulary)
+        if (token >= vocabulary)
             __trap();
-        float v[N];
-        load(v, table + token * ldt + i);
+        float v[N] = {0};
+        if (token >= 0)
+            load(v, table + token * ldt + i);
         store(out + row * ldo + i, v);
     }
 }
@@ -64,7 +65,7 @@ __global__ void embedding_gather(float *dtable, int64_t ldt, const float *dout, 
 {
     int32_t t = (int32_t)blockIdx.x;
     int64_t i = ((int64_t)blockIdx.y * ROW_THREADS + threadIdx.x) * N;
-    if (!first[t] || i >= cols)
+    if (!first[t] || i >= cols || tokens[t] < 0)
         return;
     float sum[N];
     float *row = dtable + tokens[t] * ldt + i;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "model/tensor_parallel.h"
 
 static Tensor output_weight(Model *m)
 {
@@ -18,15 +19,31 @@ static bool any_label(const int32_t *labels, const float *weights, int64_t n)
     return false;
 }
 
-static Tensor chunk_logits(Model *m, Slot *s, int64_t first, int64_t n)
+/* The last hidden states of all rows, and where their gradients go until all chunks have been through. */
+typedef struct Rows {
+    Tensor hidden, dhidden;
+} Rows;
+
+static Rows rows_open(Model *m, Slot *s, bool backward)
+{
+    return (Rows){tp_gather(m, s, tensor_rows(s->hidden, 0, s->mine)), backward ? tp_partial(s, tensor_rows(s->dhidden, 0, s->mine)) : (Tensor){0}};
+}
+
+static void rows_close(Model *m, Slot *s)
+{
+    tp_scatter(m, s, tensor_rows(s->dhidden, 0, s->mine));
+}
+
+/* [n, this rank's tokens]. */
+static Tensor chunk_logits(Model *m, Slot *s, Tensor hidden, int64_t first, int64_t n)
 {
     Tensor z = tensor_rows(s->chunk, 0, n);
-    m->device->ops->matmul(m->stream, z, tensor_rows(s->hidden, first, n), false, output_weight(m), true, 1, 0);
+    m->device->ops->matmul(m->stream, z, tensor_rows(hidden, first, n), false, output_weight(m), true, 1, 0);
     return z;
 }
 
 /* The chunk's logits have become their gradient: on to the hidden states and the output layer. */
-static void chunk_backward(Model *m, Slot *s, Tensor dz, int64_t first)
+static void chunk_backward(Model *m, Slot *s, const Rows *r, Tensor dz, int64_t first)
 {
     const Ops *ops = m->device->ops;
     if (s->chunk_narrow.data) {
@@ -34,10 +51,10 @@ static void chunk_backward(Model *m, Slot *s, Tensor dz, int64_t first)
         ops->copy(m->stream, narrow, dz);
         dz = narrow;
     }
-    ops->matmul(m->stream, tensor_rows(s->dhidden, first, dz.rows), dz, false, output_weight(m), false, 1, 0);
+    ops->matmul(m->stream, tensor_rows(r->dhidden, first, dz.rows), dz, false, output_weight(m), false, 1, 0);
     Tensor dw = param_gradient(&m->params.table, m->params.output, m->params.output);
     if (dw.data)
-        ops->matmul(m->stream, dw, dz, true, tensor_rows(s->hidden, first, dz.rows), false, 1, 1);
+        ops->matmul(m->stream, dw, dz, true, tensor_rows(r->hidden, first, dz.rows), false, 1, 1);
 }
 
 static void download(Model *m, void *to, const void *from, size_t bytes)
@@ -51,21 +68,50 @@ static void upload(Model *m, void *to, const void *from, size_t bytes)
     m->device->copy(m->stream, to, from, bytes, COPY_TO_DEVICE);
 }
 
+/* A chunk's log-probabilities and log-sum-exps, on the host. labels: the chunk's. */
+static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, float *logprob, float *lse, int32_t *best)
+{
+    if (m->part.tp_size > 1) {
+        tp_logprobs(m, s, z, first, labels, logprob, lse, best);
+        return;
+    }
+    size_t bytes = (size_t)z.rows * sizeof(float);
+    m->device->ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob, s->chunk_lse, best ? s->chunk_best : NULL, NULL);
+    download(m, logprob, s->chunk_logprob, bytes);
+    download(m, lse, s->chunk_lse, bytes);
+    if (best)
+        download(m, best, s->chunk_best, bytes);
+}
+
+/* The logits become their gradient. Arrays on the host, the chunk's; dlse may be NULL. */
+static void chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const float *lse, const float *dlogprob,
+                                const float *dlse)
+{
+    size_t bytes = (size_t)z.rows * sizeof(float);
+    float own[HEAD_CHUNK];
+    if (m->part.tp_size > 1) {
+        tp_label_gradients(m, labels, z.rows, dlogprob, dlse, own);
+        dlse = own;
+    }
+    upload(m, s->chunk_lse, lse, bytes);
+    upload(m, s->chunk_dlogprob, dlogprob, bytes);
+    if (dlse)
+        upload(m, s->chunk_dlse, dlse, bytes);
+    m->device->ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, dlse ? s->chunk_dlse : NULL);
+}
+
 void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *weights, double scale, double z_loss, HeadSums *sums)
 {
-    const Ops *ops = m->device->ops;
+    Rows rows = rows_open(m, s, true);
     for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
         int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
-        size_t bytes = (size_t)n * sizeof(float);
         if (!any_label(labels + first, weights + first, n)) {
-            ops->fill(m->stream, tensor_rows(s->dhidden, first, n), 0);
+            m->device->ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
         }
-        Tensor z = chunk_logits(m, s, first, n);
-        ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob, s->chunk_lse, NULL, NULL);
+        Tensor z = chunk_logits(m, s, rows.hidden, first, n);
         float logprob[HEAD_CHUNK], lse[HEAD_CHUNK], dlogprob[HEAD_CHUNK], dlse[HEAD_CHUNK];
-        download(m, logprob, s->chunk_logprob, bytes);
-        download(m, lse, s->chunk_lse, bytes);
+        chunk_read(m, s, z, first, labels + first, logprob, lse, NULL);
         for (int64_t i = 0; i < n; i++) {
             double w = labels[first + i] < 0 ? 0 : (double)weights[first + i];
             sums->nll -= w * (double)logprob[i];
@@ -74,15 +120,15 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
             dlogprob[i] = (float)(-w * scale);
             dlse[i] = (float)(2 * z_loss * w * scale * (double)lse[i]);
         }
-        upload(m, s->chunk_dlogprob, dlogprob, bytes);
-        upload(m, s->chunk_dlse, dlse, bytes);
-        ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, s->chunk_dlse);
-        chunk_backward(m, s, z, first);
+        chunk_differentiate(m, s, z, first, labels + first, lse, dlogprob, dlse);
+        chunk_backward(m, s, &rows, z, first);
     }
+    rows_close(m, s);
 }
 
 void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, float *lse, int32_t *best)
 {
+    Rows rows = rows_open(m, s, false);
     for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
         int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
         size_t bytes = (size_t)n * sizeof(float);
@@ -94,61 +140,50 @@ void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, flo
                 memset(best + first, 0, bytes);
             continue;
         }
-        Tensor z = chunk_logits(m, s, first, n);
-        m->device->ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob, s->chunk_lse, best ? s->chunk_best : NULL, NULL);
-        download(m, logprob + first, s->chunk_logprob, bytes);
-        if (lse)
-            download(m, lse + first, s->chunk_lse, bytes);
-        if (best)
-            download(m, best + first, s->chunk_best, bytes);
+        float unwanted[HEAD_CHUNK];
+        chunk_read(m, s, chunk_logits(m, s, rows.hidden, first, n), first, labels + first, logprob + first, lse ? lse + first : unwanted,
+                   best ? best + first : NULL);
     }
 }
 
 void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
 {
-    const Ops *ops = m->device->ops;
+    Rows rows = rows_open(m, s, true);
     for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
         int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
-        size_t bytes = (size_t)n * sizeof(float);
         if (!any_label(labels + first, dlse ? NULL : dlogprob + first, n)) {
-            ops->fill(m->stream, tensor_rows(s->dhidden, first, n), 0);
+            m->device->ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
         }
-        Tensor z = chunk_logits(m, s, first, n);
-        upload(m, s->chunk_lse, lse + first, bytes);
-        upload(m, s->chunk_dlogprob, dlogprob + first, bytes);
-        if (dlse)
-            upload(m, s->chunk_dlse, dlse + first, bytes);
-        ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, dlse ? s->chunk_dlse : NULL);
-        chunk_backward(m, s, z, first);
+        Tensor z = chunk_logits(m, s, rows.hidden, first, n);
+        chunk_differentiate(m, s, z, first, labels + first, lse + first, dlogprob + first, dlse ? dlse + first : NULL);
+        chunk_backward(m, s, &rows, z, first);
     }
+    rows_close(m, s);
 }
 
 void head_logits(Model *m, Slot *s, const int64_t *rows, int64_t n, float *out)
 {
-    int64_t v = m->config.vocab_size;
-    for (int64_t i = 0; i < n; i++) {
-        Tensor z = tensor_rows(s->chunk, 0, 1);
-        m->device->ops->matmul(m->stream, z, tensor_rows(s->hidden, rows[i], 1), false, output_weight(m), true, 1, 0);
-        download(m, out + i * v, z.data, (size_t)v * sizeof(float));
-    }
+    Tensor hidden = rows_open(m, s, false).hidden;
+    for (int64_t i = 0; i < n; i++)
+        tp_logits(m, chunk_logits(m, s, hidden, rows[i], 1), out + i * m->config.vocab_size);
 }
 
 void head_logits_all(Model *m, Slot *s, float *out)
 {
+    Tensor hidden = rows_open(m, s, false).hidden;
     for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
         int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
-        Tensor z = chunk_logits(m, s, first, n);
-        download(m, out + first * z.cols, z.data, (size_t)(n * z.cols) * sizeof(float));
+        tp_logits(m, chunk_logits(m, s, hidden, first, n), out + first * m->config.vocab_size);
     }
 }
 
 void head_scores(Model *m, Slot *s, const int64_t *rows, int64_t n, float *scores)
 {
-    Tensor w = param_acquire(&m->params.table, m->params.score, m->params.score);
+    Tensor w = param_acquire(&m->params.table, m->params.score, m->params.score), hidden = rows_open(m, s, false).hidden;
     for (int64_t i = 0; i < n; i++) {
         Tensor z = tensor_make(m->device, DTYPE_F32, s->chunk_logprob, 1, 1);
-        m->device->ops->matmul(m->stream, z, tensor_rows(s->hidden, rows[i], 1), false, w, true, 1, 0);
+        m->device->ops->matmul(m->stream, z, tensor_rows(hidden, rows[i], 1), false, w, true, 1, 0);
         download(m, scores + i, z.data, sizeof(float));
     }
 }
@@ -158,10 +193,14 @@ void head_scores_backward(Model *m, Slot *s, const int64_t *rows, int64_t n, con
     const Ops *ops = m->device->ops;
     Tensor w = param_acquire(&m->params.table, m->params.score, m->params.score);
     Tensor dw = param_gradient(&m->params.table, m->params.score, m->params.score);
-    ops->fill(m->stream, tensor_rows(s->dhidden, 0, s->used), 0);
+    ops->fill(m->stream, tensor_rows(s->dhidden, 0, s->mine), 0);
+    int64_t begin = m->part.tp_rank * s->mine;
     for (int64_t i = 0; i < n; i++) {
-        ops->add(m->stream, tensor_rows(s->dhidden, rows[i], 1), w, dscores[i]);
+        int64_t row = rows[i] - begin;
+        if (row < 0 || row >= s->mine)
+            continue; /* another rank's */
+        ops->add(m->stream, tensor_rows(s->dhidden, row, 1), w, dscores[i]);
         if (dw.data)
-            ops->add(m->stream, dw, tensor_rows(s->hidden, rows[i], 1), dscores[i]);
+            ops->add(m->stream, dw, tensor_rows(s->hidden, row, 1), dscores[i]);
     }
 }

@@ -2,7 +2,7 @@
  * h2 = h1 + attention's output, y2 its norm; the MLP's output goes to slot.branch and is added by the next norm. */
 #include <math.h>
 #include "model/cache.h"
-#include "model/model.h"
+#include "model/tensor_parallel.h"
 
 static Tensor used(Tensor x, int64_t rows)
 {
@@ -51,6 +51,38 @@ static void linear_backward(Model *m, Tensor dx, Tensor dy, Tensor x, int first,
         ops->matmul(m->stream, dx, dy, false, param_acquire(t, first, last), false, 1, 0);
         param_release(t, first, last);
     }
+}
+
+/* y [used, this rank's columns] = x [mine, H]·Wᵀ of everybody's rows. */
+static void gathered_forward(Model *m, Slot *s, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
+{
+    linear_forward(m, y, tp_gather(m, s, x), first, last, bias_first, bias_last);
+}
+
+/* dx [mine, H] from dy [used, this rank's columns]. */
+static void gathered_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int first, int last, int bias_first, int bias_last)
+{
+    Tensor all = param_gradient(&m->params.table, first, last).data ? tp_gather(m, s, x) : x;
+    linear_backward(m, tp_partial(s, dx), dy, all, first, last, bias_first, bias_last);
+    tp_scatter(m, s, dx);
+}
+
+/* y [mine, H] = x [used, this rank's columns]·Wᵀ, added up over the ranks; the bias once, behind the sum. */
+static void scattered_forward(Model *m, Slot *s, Tensor y, Tensor x, int weight, int bias)
+{
+    linear_forward(m, tp_partial(s, y), x, weight, weight, -1, -1);
+    tp_scatter(m, s, y);
+    if (bias >= 0)
+        m->device->ops->bias_forward(m->stream, y, param_acquire(&m->params.table, bias, bias));
+}
+
+/* dx [used, this rank's columns] from dy [mine, H]. */
+static void scattered_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int weight, int bias)
+{
+    Tensor dbias = bias >= 0 ? param_gradient(&m->params.table, bias, bias) : (Tensor){0};
+    if (dbias.data)
+        m->device->ops->bias_backward(m->stream, dbias, dy);
+    linear_backward(m, dx, tp_gather(m, s, dy), x, weight, weight, -1, -1);
 }
 
 static void rotate(Model *m, const Slot *s, Tensor qkv, bool backward)
@@ -103,10 +135,10 @@ static void mlp_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
     const Ops *ops = m->device->ops;
     const LayerParameters *p = &m->params.layers[layer];
     LayerSlot *l = &s->layers[layer];
-    int64_t n = s->used;
-    ops->rmsnorm_forward(m->stream, used(l->y2, n), used(l->h2, n), l->r2, x, sub, param_acquire(&m->params.table, p->post_norm, p->post_norm),
+    int64_t n = s->used, mine = s->mine;
+    ops->rmsnorm_forward(m->stream, used(l->y2, mine), used(l->h2, mine), l->r2, x, sub, param_acquire(&m->params.table, p->post_norm, p->post_norm),
                          (float)m->config.rms_norm_eps);
-    linear_forward(m, used(l->gate_up, n), used(l->y2, n), p->gate, p->up, p->gate_bias, p->up_bias);
+    gathered_forward(m, s, used(l->gate_up, n), used(l->y2, mine), p->gate, p->up, p->gate_bias, p->up_bias);
     ops->swiglu_forward(m->stream, used(l->activated, n), used(l->gate_up, n));
 }
 
@@ -118,11 +150,11 @@ static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
     const LayerParameters *p = &m->params.layers[layer];
     LayerSlot *l = &s->layers[layer];
     ParameterTable *t = &m->params.table;
-    int64_t n = s->used, q = m->shape.q, kv = m->shape.kv;
-    Tensor h1 = used(l->h1, n), y1 = used(l->y1, n), qkv = used(l->qkv, n);
-    Tensor attended = used(l->attended, n), branch = used(s->branch, n);
+    int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
+    Tensor h1 = used(l->h1, mine), y1 = used(l->y1, mine), qkv = used(l->qkv, n);
+    Tensor attended = used(l->attended, n), branch = used(s->branch, mine);
     ops->rmsnorm_forward(m->stream, y1, h1, l->r1, x, sub, param_acquire(t, p->input_norm, p->input_norm), (float)c->rms_norm_eps);
-    linear_forward(m, qkv, y1, p->q, p->v, p->q_bias, p->v_bias);
+    gathered_forward(m, s, qkv, y1, p->q, p->v, p->q_bias, p->v_bias);
     if (c->qk_norm)
         qk_norm_forward(m, l, p, qkv, attended);
     rotate(m, s, qkv, false);
@@ -134,7 +166,7 @@ static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
     else
         ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
                                tensor_columns(qkv, q + kv, kv), &a);
-    linear_forward(m, branch, attended, p->o, p->o, p->o_bias, p->o_bias);
+    scattered_forward(m, s, branch, attended, p->o, p->o_bias);
     mlp_enter(m, s, layer, h1, branch);
 }
 
@@ -142,22 +174,22 @@ static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub
 {
     const LayerParameters *p = &m->params.layers[layer];
     layer_enter(m, s, layer, x, sub);
-    linear_forward(m, used(s->branch, s->used), used(s->layers[layer].activated, s->used), p->down, p->down, p->down_bias, p->down_bias);
+    scattered_forward(m, s, used(s->branch, s->mine), used(s->layers[layer].activated, s->used), p->down, p->down_bias);
 }
 
 void model_forward(Model *m, Slot *s)
 {
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
-    Tensor x = used(s->last_h, s->used), sub = {0};
+    Tensor x = used(s->last_h, s->mine), sub = {0};
     param_refresh(t);
-    ops->embedding_forward(m->stream, x, param_acquire_f32(t, m->params.embedding, m->params.embedding), s->tokens);
+    tp_embedding_forward(m, s, x);
     for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
         layer_forward(m, s, i, x, sub);
-        x = used(s->layers[i].h2, s->used);
-        sub = used(s->branch, s->used);
+        x = used(s->layers[i].h2, s->mine);
+        sub = used(s->branch, s->mine);
     }
-    ops->rmsnorm_forward(m->stream, used(s->hidden, s->used), used(s->last_h, s->used), s->last_r, x, sub,
+    ops->rmsnorm_forward(m->stream, used(s->hidden, s->mine), used(s->last_h, s->mine), s->last_r, x, sub,
                          param_acquire(t, m->params.norm, m->params.norm), (float)m->config.rms_norm_eps);
 }
 
@@ -168,14 +200,14 @@ static void layer_recompute(Model *m, Slot *s, int64_t layer)
     const LayerParameters *p = &m->params.layers[layer];
     LayerSlot *l = &s->layers[layer];
     ParameterTable *t = &m->params.table;
-    int64_t n = s->used;
+    int64_t n = s->used, mine = s->mine;
     float eps = (float)m->config.rms_norm_eps;
-    Tensor h1 = used(l->h1, n), h2 = used(l->h2, n);
+    Tensor h1 = used(l->h1, mine), h2 = used(l->h2, mine);
     if (s->recompute == RECOMPUTE_LAYER)
         layer_enter(m, s, layer, h1, (Tensor){0});
     if (s->recompute == RECOMPUTE_NORMS) {
-        ops->rmsnorm_forward(m->stream, used(l->y1, n), h1, l->r1, h1, (Tensor){0}, param_acquire(t, p->input_norm, p->input_norm), eps);
-        ops->rmsnorm_forward(m->stream, used(l->y2, n), h2, l->r2, h2, (Tensor){0}, param_acquire(t, p->post_norm, p->post_norm), eps);
+        ops->rmsnorm_forward(m->stream, used(l->y1, mine), h1, l->r1, h1, (Tensor){0}, param_acquire(t, p->input_norm, p->input_norm), eps);
+        ops->rmsnorm_forward(m->stream, used(l->y2, mine), h2, l->r2, h2, (Tensor){0}, param_acquire(t, p->post_norm, p->post_norm), eps);
         ops->swiglu_forward(m->stream, used(l->activated, n), used(l->gate_up, n));
     }
 }
@@ -185,7 +217,7 @@ static Tensor narrowed(Model *m, Slot *s, Tensor dh)
 {
     if (!s->dnarrow.data)
         return dh;
-    Tensor narrow = used(s->dnarrow, s->used);
+    Tensor narrow = used(s->dnarrow, s->mine);
     m->device->ops->copy(m->stream, narrow, dh);
     return narrow;
 }
@@ -198,15 +230,15 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     const LayerParameters *p = &m->params.layers[layer];
     LayerSlot *l = &s->layers[layer];
     ParameterTable *t = &m->params.table;
-    int64_t n = s->used, q = m->shape.q, kv = m->shape.kv;
-    Tensor dy = used(s->dbranch, n), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
+    int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
+    Tensor dy = used(s->dbranch, mine), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
     layer_recompute(m, s, layer);
-    linear_backward(m, used(s->dactivated, n), narrowed(m, s, dh), used(l->activated, n), p->down, p->down, p->down_bias, p->down_bias);
+    scattered_backward(m, s, used(s->dactivated, n), narrowed(m, s, dh), used(l->activated, n), p->down, p->down_bias);
     ops->swiglu_backward(m->stream, used(s->dgate_up, n), used(s->dactivated, n), used(l->gate_up, n));
-    linear_backward(m, dy, used(s->dgate_up, n), used(l->y2, n), p->gate, p->up, p->gate_bias, p->up_bias);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, n), l->r2,
+    gathered_backward(m, s, dy, used(s->dgate_up, n), used(l->y2, mine), p->gate, p->up, p->gate_bias, p->up_bias);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, mine), l->r2,
                           param_acquire(t, p->post_norm, p->post_norm), dh);
-    linear_backward(m, dattended, narrowed(m, s, dh), used(l->attended, n), p->o, p->o, p->o_bias, p->o_bias);
+    scattered_backward(m, s, dattended, narrowed(m, s, dh), used(l->attended, n), p->o, p->o_bias);
     Attention a = attention_of(s, layer);
     ops->attention_backward(m->stream, tensor_columns(dqkv, 0, q), tensor_columns(dqkv, q, kv), tensor_columns(dqkv, q + kv, kv),
                             dattended, used(l->attended, n), l->lse, s->delta, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
@@ -214,8 +246,8 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     rotate(m, s, dqkv, true);
     if (c->qk_norm)
         qk_norm_backward(m, l, p, dqkv, dattended);
-    linear_backward(m, dy, dqkv, used(l->y1, n), p->q, p->v, p->q_bias, p->v_bias);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, n), l->r1,
+    gathered_backward(m, s, dy, dqkv, used(l->y1, mine), p->q, p->v, p->q_bias, p->v_bias);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, mine), l->r1,
                           param_acquire(t, p->input_norm, p->input_norm), dh);
 }
 
@@ -223,12 +255,10 @@ void model_backward(Model *m, Slot *s)
 {
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
-    Tensor dh = used(s->dstream, s->used);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->used), used(s->last_h, s->used),
+    Tensor dh = used(s->dstream, s->mine);
+    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->mine), used(s->last_h, s->mine),
                           s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
     for (int64_t i = m->config.num_hidden_layers - 1; i >= 0; i--)
         layer_backward(m, s, i, dh);
-    Tensor dtable = param_gradient(t, m->params.embedding, m->params.embedding);
-    if (dtable.data)
-        ops->embedding_backward(m->stream, dtable, dh, s->tokens);
+    tp_embedding_backward(m, s, dh);
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "model/rope.h"
+#include "model/tensor_parallel.h"
 
 int model_open(Model *m, const ModelConfig *c, const ModelPart *part, Device *d, Error *err)
 {
@@ -18,11 +19,19 @@ int model_open(Model *m, const ModelConfig *c, const ModelPart *part, Device *d,
     m->stream = d->stream_new(d);
     if (!m->stream)
         return error_set(err, "device %s gives no stream", d->name);
-    if (param_open(&m->params, c, &m->part, d, m->stream, err) < 0 || model_rope(m, c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192, err) < 0) {
+    if (tp_open(m, err) < 0 || param_open(&m->params, c, &m->part, d, m->stream, err) < 0 ||
+        model_rope(m, c->max_position_embeddings < 8192 ? c->max_position_embeddings : 8192, err) < 0) {
         model_close(m);
         return -1;
     }
     return 0;
+}
+
+int model_check(const Model *m, Error *err)
+{
+    if (m->failed)
+        *err = m->failure;
+    return m->failed ? -1 : 0;
 }
 
 int model_compute_in(Model *m, Dtype t, Error *err)
@@ -41,6 +50,7 @@ void model_close(Model *m)
     m->device->release(m->device, m->sine);
     if (m->stream)
         m->device->stream_free(m->stream);
+    tp_close(m);
     free(m->tokenizer_folder);
     memset(m, 0, sizeof *m);
 }
@@ -88,21 +98,21 @@ static Tensor cut_tensor(Cutter *c, Dtype t, int64_t rows, int64_t cols)
 /* The norms' and SwiGLU's outputs. */
 static void lay_cheap(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
 {
-    l->y1 = cut_tensor(k, m->dtype, rows, m->config.hidden_size);
-    l->y2 = cut_tensor(k, m->dtype, rows, m->config.hidden_size);
+    l->y1 = cut_tensor(k, m->dtype, tp_rows(m, rows), m->config.hidden_size);
+    l->y2 = cut_tensor(k, m->dtype, tp_rows(m, rows), m->config.hidden_size);
     l->activated = cut_tensor(k, m->dtype, rows, m->shape.intermediate);
 }
 
 static void lay_rest(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
 {
     const PartShape *p = &m->shape;
-    size_t floats = (size_t)rows * sizeof(float);
+    size_t floats = (size_t)rows * sizeof(float), mine = (size_t)tp_rows(m, rows) * sizeof(float);
     l->qkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
     l->attended = cut_tensor(k, m->dtype, rows, p->q);
-    l->h2 = cut_tensor(k, DTYPE_F32, rows, m->config.hidden_size);
+    l->h2 = cut_tensor(k, DTYPE_F32, tp_rows(m, rows), m->config.hidden_size);
     l->gate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
-    l->r1 = cut(k, floats);
-    l->r2 = cut(k, floats);
+    l->r1 = cut(k, mine);
+    l->r2 = cut(k, mine);
     l->lse = cut(k, floats * (size_t)p->heads);
     if (m->config.qk_norm) {
         l->raw_qk = cut_tensor(k, DTYPE_F32, rows, p->q + p->kv);
@@ -116,7 +126,7 @@ static void lay_layer(LayerSlot *l, const LayerSlot *before, const Model *m, Rec
 {
     if (before)
         *l = *before;
-    l->h1 = cut_tensor(k, DTYPE_F32, rows, m->config.hidden_size);
+    l->h1 = cut_tensor(k, DTYPE_F32, tp_rows(m, rows), m->config.hidden_size);
     if (!before || kept == RECOMPUTE_NONE)
         lay_cheap(l, m, rows, k);
     if (!before || kept != RECOMPUTE_LAYER)
@@ -127,23 +137,28 @@ static void lay_slot(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k
 {
     const ModelConfig *c = &m->config;
     const PartShape *p = &m->shape;
-    int64_t h = c->hidden_size;
+    int64_t h = c->hidden_size, mine = tp_rows(m, rows);
     int64_t kept = mode == MODE_TRAIN ? c->num_hidden_layers : 1;
     for (int64_t i = 0; i < kept; i++)
         lay_layer(&s->layers[i], i ? &s->layers[i - 1] : NULL, m, m->recompute, rows, k);
     for (int64_t i = kept; i < c->num_hidden_layers; i++)
         s->layers[i] = s->layers[0];
-    s->branch = cut_tensor(k, m->dtype, rows, h);
-    s->hidden = cut_tensor(k, m->dtype, rows, h);
-    s->last_h = cut_tensor(k, DTYPE_F32, rows, h);
-    s->last_r = cut(k, (size_t)rows * sizeof(float));
+    s->branch = cut_tensor(k, m->dtype, mine, h);
+    s->hidden = cut_tensor(k, m->dtype, mine, h);
+    s->last_h = cut_tensor(k, DTYPE_F32, mine, h);
+    s->last_r = cut(k, (size_t)mine * sizeof(float));
+    if (m->part.tp_size > 1) {
+        s->wide = cut(k, (size_t)(mine * m->part.tp_size * h) * sizeof(float));
+        s->partial = cut(k, (size_t)(mine * m->part.tp_size * h) * sizeof(float));
+        s->said = cut(k, ((size_t)m->part.tp_size + 1) * sizeof *s->said);
+    }
     if (mode == MODE_TRAIN) {
-        s->dhidden = s->dstream = cut_tensor(k, DTYPE_F32, rows, h);
+        s->dhidden = s->dstream = cut_tensor(k, DTYPE_F32, mine, h);
         if (m->dtype != DTYPE_F32) {
-            s->dhidden = cut_tensor(k, m->dtype, rows, h);
-            s->dnarrow = cut_tensor(k, m->dtype, rows, h);
+            s->dhidden = cut_tensor(k, m->dtype, mine, h);
+            s->dnarrow = cut_tensor(k, m->dtype, mine, h);
         }
-        s->dbranch = cut_tensor(k, m->dtype, rows, h);
+        s->dbranch = cut_tensor(k, m->dtype, mine, h);
         s->dqkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
         s->dattended = cut_tensor(k, m->dtype, rows, p->q);
         s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
@@ -180,8 +195,7 @@ int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err)
     s->recompute = m->recompute;
     s->rows = rows;
     s->layers = memory_zalloc((size_t)m->config.num_hidden_layers, sizeof *s->layers);
-    if (m->config.sliding_window > 0)
-        s->window = memory_alloc((size_t)rows, sizeof *s->window);
+    s->prepared = memory_alloc((size_t)rows, sizeof *s->prepared);
     size_t bytes = slot_bytes(m, rows, mode);
     s->memory = m->device->alloc(m->device, bytes);
     if (!s->memory) {
@@ -198,8 +212,34 @@ void slot_free(Slot *s)
     if (s->model && s->memory)
         s->model->device->release(s->model->device, s->memory);
     free(s->layers);
-    free(s->window);
+    free(s->prepared);
     memset(s, 0, sizeof *s);
+}
+
+/* Of tokens or labels, those of this rank. */
+static int32_t *own_tokens(Slot *s, const int32_t *all)
+{
+    int32_t first = (int32_t)s->model->shape.first_token, count = (int32_t)s->model->shape.vocab;
+    for (int64_t i = 0; i < s->used; i++)
+        s->prepared[i] = all[i] >= first && all[i] < first + count ? all[i] - first : -1;
+    return s->prepared;
+}
+
+static int32_t *windows(Slot *s, const int32_t *begin)
+{
+    for (int64_t i = 0; i < s->used; i++) {
+        int64_t first = i - s->model->config.sliding_window + 1;
+        s->prepared[i] = first > begin[i] ? (int32_t)first : begin[i];
+    }
+    return s->prepared;
+}
+
+/* Copies; `prepared` is free again afterwards. */
+static int send(Slot *s, int32_t *to, const int32_t *from, Error *err)
+{
+    Model *m = s->model;
+    m->device->copy(m->stream, to, from, (size_t)s->used * sizeof *to, COPY_TO_DEVICE);
+    return from == s->prepared ? m->device->stream_wait(m->stream, err) : 0;
 }
 
 int slot_load(Slot *s, const Batch *b, Error *err)
@@ -223,20 +263,10 @@ int slot_load(Slot *s, const Batch *b, Error *err)
     s->sequences = b->sequences;
     s->sequence_rows = b->sequence_rows;
     s->used = b->rows;
-    size_t bytes = (size_t)b->rows * sizeof(int32_t);
-    const struct {
-        int32_t *to;
-        const int32_t *from;
-    } arrays[] = {{s->tokens, b->tokens}, {s->labels, b->labels}, {s->positions, b->positions}, {s->begin, b->begin}, {s->end, b->end}};
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
-        m->device->copy(m->stream, arrays[i].to, arrays[i].from, bytes, COPY_TO_DEVICE);
-    if (m->config.sliding_window > 0) {
-        for (int64_t i = 0; i < b->rows; i++) {
-            int64_t first = i - m->config.sliding_window + 1;
-            s->window[i] = first > b->begin[i] ? (int32_t)first : b->begin[i];
-        }
-        m->device->copy(m->stream, s->window_begin, s->window, bytes, COPY_TO_DEVICE);
-        return m->device->stream_wait(m->stream, err);
-    }
-    return 0;
+    s->mine = tp_rows(m, b->rows);
+    bool split = m->part.tp_size > 1;
+    if (send(s, s->tokens, split ? own_tokens(s, b->tokens) : b->tokens, err) < 0 || send(s, s->labels, split ? own_tokens(s, b->labels) : b->labels, err) < 0 ||
+        send(s, s->positions, b->positions, err) < 0 || send(s, s->begin, b->begin, err) < 0 || send(s, s->end, b->end, err) < 0)
+        return -1;
+    return m->config.sliding_window > 0 ? send(s, s->window_begin, windows(s, b->begin), err) : 0;
 }

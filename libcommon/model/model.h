@@ -26,11 +26,18 @@ typedef struct Model {
     Dtype dtype;           /* F32, or BF16: what products read and write (model_compute_in); the weights are f32 always */
     Recompute recompute;   /* the policy of training slots opened from now on */
     char *tokenizer_folder; /* where the tokenizer's files lie, NULL: not known; copied when the model is saved */
+    /* tensor_parallel.c's: */
+    Comm replicas;         /* ranks with the same key-value heads, where neither one nor all of tp have them */
+    int64_t *first_token;  /* of each rank's part of the vocabulary; behind the last its size */
+    bool failed;           /* a collective of a pass has, and why */
+    Error failure;
 } Model;
 
 /* Allocates what the part (NULL: all) holds of a model, with weights 0: then param_initialise, or folder_load. */
 int model_open(Model *m, const ModelConfig *c, const ModelPart *part, Device *d, Error *err);
 void model_close(Model *m);
+/* -1: a collective of the passes so far has failed, and their results are worth nothing. */
+int model_check(const Model *m, Error *err);
 /* Computes in this type from now on; slots are opened after it. */
 int model_compute_in(Model *m, Dtype t, Error *err);
 /* Tables for positions 0 … positions-1 of the configured RoPE (again after rope_theta has changed). */
@@ -39,13 +46,23 @@ int model_rope(Model *m, int64_t positions, Error *err);
 /* What a pass keeps: everything a backward pass needs, or nothing but the last hidden states. */
 typedef enum Mode { MODE_TRAIN, MODE_SCORE } Mode;
 
-/* What one layer keeps of a pass over R rows; q and kv are the widths of queries and keys. h1, h2 and raw_qk are f32, the others
- * of the model's dtype. Layers share what the slot does not keep. */
+/* What one layer keeps of a pass over R rows; q, kv and f are this rank's widths of queries, keys and MLP. h1, h2 and raw_qk are
+ * f32, the others of the model's dtype. What has the width H is there for this rank's share of the rows alone, R/t of t
+ * tensor-parallel ranks. Layers share what the slot does not keep. */
 typedef struct LayerSlot {
-    Tensor h1, y1, qkv, attended, h2, y2, gate_up, activated; /* [R, H H q+2kv q H H 2f f] */
+    Tensor h1, y1, qkv, attended, h2, y2, gate_up, activated; /* [R/t, R/t, R, R, R/t, R/t, R, R] × [H H q+2kv q H H 2f f] */
     Tensor raw_qk;                                            /* before QK-norm [R, q+kv] */
     float *r1, *r2, *lse, *rq, *rk;
 } LayerSlot;
+
+enum { HEAD_CHUNK = 256 };
+
+/* What a rank's part of the vocabulary says about a chunk of labels (device memory). */
+typedef struct ChunkSaid {
+    float logprob[HEAD_CHUNK], lse[HEAD_CHUNK]; /* of the label, 0 where it is another rank's; log Σ exp */
+    float best_logprob[HEAD_CHUNK];             /* of the most probable token */
+    int32_t best[HEAD_CHUNK];
+} ChunkSaid;
 
 typedef struct Slot {
     Model *model;
@@ -54,24 +71,26 @@ typedef struct Slot {
     int64_t rows;                /* room */
     void *memory;
     LayerSlot *layers;           /* one for all in MODE_SCORE */
-    Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated;
+    Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated; /* the first four and dbranch: R/t rows */
     Tensor dstream;              /* gradient of the residual stream, f32; dhidden's memory where that is f32 too */
     Tensor dnarrow;              /* dstream as products read it; NULL data: as it is */
     float *last_r, *delta;
     Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse;
     int32_t *chunk_best;
-    /* The batch, on the device. */
+    void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */
+    ChunkSaid *said;             /* this rank's word, then all ranks' in order */
+    /* The batch, on the device; tokens and labels counted from the first of this rank's, -1 where they are another's. */
     int32_t *tokens, *labels, *positions, *begin, *end;
     int64_t sequences, sequence_rows, used; /* used = sequences · sequence_rows */
-    int32_t *window_begin, *window; /* begin under the sliding window: on the device, and where the host makes it */
+    int64_t mine;                           /* rows of this rank: used / t, rounded up */
+    int32_t *window_begin;                  /* begin under the sliding window */
+    int32_t *prepared;                      /* where the host makes what the batch does not have as it stands */
     /* Set by cache.c while a pass fills the KV cache (prompts lie packed) or decodes one token a sequence from it. */
     struct KvCache *cache;
     bool decoding;
     int64_t prompts;
 } Slot;
-
-enum { HEAD_CHUNK = 256 };
 
 /* Bytes that a slot of so many rows takes. */
 size_t slot_bytes(const Model *m, int64_t rows, Mode mode);
@@ -80,7 +99,7 @@ void slot_free(Slot *s);
 /* Copies the batch's integers to the device. The batch must fit the slot and its tokens the vocabulary. */
 int slot_load(Slot *s, const Batch *b, Error *err);
 
-/* Layers of this rank's stage; with one rank all of them. hidden: [used, H], after the last norm. */
+/* Layers of this rank's stage; with one rank all of them. hidden: [mine, H], after the last norm. */
 void model_forward(Model *m, Slot *s);
 /* From slot.dhidden to the gradients. */
 void model_backward(Model *m, Slot *s);

@@ -1,0 +1,181 @@
+#include "model/tensor_parallel.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+
+int tp_open(Model *m, Error *err)
+{
+    const ModelPart *p = &m->part;
+    m->first_token = memory_alloc((size_t)p->tp_size + 1, sizeof *m->first_token);
+    for (int r = 0; r < p->tp_size; r++) {
+        ModelPart other = *p;
+        other.tp_rank = r;
+        m->first_token[r] = part_shape(&other, &m->config).first_token;
+    }
+    m->first_token[p->tp_size] = m->config.vocab_size;
+    if (p->tp && m->shape.kv_replicas > 1 && m->shape.kv_replicas < p->tp_size)
+        return comm_split(p->tp, p->tp_rank / m->shape.kv_replicas, "kv", &m->replicas, err);
+    return 0;
+}
+
+void tp_close(Model *m)
+{
+    free(m->first_token);
+    if (m->replicas.ops)
+        comm_close(&m->replicas);
+}
+
+int64_t tp_rows(const Model *m, int64_t rows)
+{
+    return (rows + m->part.tp_size - 1) / m->part.tp_size;
+}
+
+static bool alone(const Model *m)
+{
+    return m->part.tp_size == 1;
+}
+
+static void done(Model *m, int status)
+{
+    if (status < 0)
+        m->failed = true;
+}
+
+static Tensor wide(Slot *s, void *memory, Tensor like)
+{
+    return tensor_make(like.device, like.dtype, memory, s->used, like.cols);
+}
+
+Tensor tp_gather(Model *m, Slot *s, Tensor x)
+{
+    if (alone(m))
+        return x;
+    if (!m->failed)
+        done(m, comm_all_gather(m->part.tp, m->stream, x.data, s->wide, (size_t)(x.rows * x.cols) * dtype_size(x.dtype), &m->failure));
+    return wide(s, s->wide, x);
+}
+
+Tensor tp_partial(Slot *s, Tensor y)
+{
+    return alone(s->model) ? y : wide(s, s->partial, y);
+}
+
+void tp_scatter(Model *m, Slot *s, Tensor y)
+{
+    if (alone(m))
+        return;
+    Tensor all = tensor_make(m->device, y.dtype, s->partial, s->mine * m->part.tp_size, y.cols);
+    if (all.rows > s->used)
+        m->device->ops->fill(m->stream, tensor_rows(all, s->used, all.rows - s->used), 0);
+    if (!m->failed)
+        done(m, comm_reduce_scatter(m->part.tp, m->stream, y.dtype, all.data, y.data, (size_t)(y.rows * y.cols), &m->failure));
+}
+
+void tp_embedding_forward(Model *m, Slot *s, Tensor x)
+{
+    Tensor table = param_acquire_f32(&m->params.table, m->params.embedding, m->params.embedding);
+    m->device->ops->embedding_forward(m->stream, tp_partial(s, x), table, s->tokens);
+    param_release(&m->params.table, m->params.embedding, m->params.embedding);
+    tp_scatter(m, s, x);
+}
+
+void tp_embedding_backward(Model *m, Slot *s, Tensor dx)
+{
+    Tensor dtable = param_gradient(&m->params.table, m->params.embedding, m->params.embedding);
+    if (dtable.data)
+        m->device->ops->embedding_backward(m->stream, dtable, tp_gather(m, s, dx), s->tokens);
+}
+
+/* The rank whose tokens a label is one of. */
+static int rank_of(const Model *m, int32_t label)
+{
+    int r = 0;
+    while (label >= m->first_token[r + 1])
+        r++;
+    return r;
+}
+
+void tp_logprobs(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, float *logprob, float *lse, int32_t *best)
+{
+    const Ops *ops = m->device->ops;
+    int ranks = m->part.tp_size;
+    ChunkSaid *here = s->said, *said = memory_alloc((size_t)ranks, sizeof *said);
+    ops->logits_forward(m->stream, z, s->labels + first, here->logprob, here->lse, best ? here->best : NULL, NULL);
+    if (best)
+        ops->logits_forward(m->stream, z, here->best, here->best_logprob, here->lse, NULL, NULL);
+    if (!m->failed)
+        done(m, comm_all_gather(m->part.tp, m->stream, here, here + 1, sizeof *here, &m->failure));
+    m->device->copy(m->stream, said, here + 1, (size_t)ranks * sizeof *said, COPY_TO_HOST);
+    m->device->stream_wait(m->stream, NULL);
+    for (int64_t i = 0; i < z.rows; i++) {
+        double most = -INFINITY, sum = 0, top = -INFINITY;
+        for (int r = 0; r < ranks; r++)
+            most = fmax(most, (double)said[r].lse[i]);
+        for (int r = 0; r < ranks; r++)
+            sum += exp((double)said[r].lse[i] - most);
+        double all = most + log(sum);
+        lse[i] = (float)all;
+        const ChunkSaid *owner = &said[labels[i] < 0 ? 0 : rank_of(m, labels[i])];
+        logprob[i] = labels[i] < 0 ? 0 : (float)((double)owner->logprob[i] + (double)owner->lse[i] - all);
+        if (best)
+            best[i] = 0;
+        for (int r = 0; r < ranks && best; r++) {
+            double logit = (double)said[r].best_logprob[i] + (double)said[r].lse[i];
+            if (logit > top) {
+                top = logit;
+                best[i] = (int32_t)m->first_token[r] + said[r].best[i];
+            }
+        }
+    }
+    free(said);
+}
+
+void tp_label_gradients(const Model *m, const int32_t *labels, int64_t n, const float *dlogprob, const float *dlse, float *out)
+{
+    for (int64_t i = 0; i < n; i++) {
+        bool mine = labels[i] >= 0 && rank_of(m, labels[i]) == m->part.tp_rank;
+        out[i] = (dlse ? dlse[i] : 0) - (labels[i] >= 0 && !mine ? dlogprob[i] : 0);
+    }
+}
+
+void tp_logits(Model *m, Tensor z, float *out)
+{
+    int ranks = m->part.tp_size;
+    int64_t most = 0, v = m->config.vocab_size;
+    for (int r = 0; r < ranks; r++)
+        most = m->first_token[r + 1] - m->first_token[r] > most ? m->first_token[r + 1] - m->first_token[r] : most;
+    size_t room = (size_t)(z.rows * most);
+    float *mine = memory_zalloc(room, sizeof *mine), *all = alone(m) ? mine : memory_alloc(room * (size_t)ranks, sizeof *all);
+    m->device->copy(m->stream, mine, z.data, (size_t)(z.rows * z.cols) * sizeof *mine, COPY_TO_HOST);
+    m->device->stream_wait(m->stream, NULL);
+    if (!alone(m) && !m->failed)
+        done(m, comm_gather_host(m->part.tp, mine, all, room * sizeof *all, &m->failure));
+    for (int r = 0; r < ranks && !m->failed; r++) {
+        int64_t width = m->first_token[r + 1] - m->first_token[r];
+        for (int64_t i = 0; i < z.rows; i++)
+            memcpy(out + i * v + m->first_token[r], all + (size_t)r * room + (size_t)(i * width), (size_t)width * sizeof *out);
+    }
+    free(mine);
+    if (all != mine)
+        free(all);
+}
+
+int tp_reduce(Model *m, Error *err)
+{
+    ParameterTable *t = &m->params.table;
+    if (alone(m) || !t->gradients)
+        return 0;
+    for (size_t i = 0, next; i < t->count; i = next) {
+        const Parameter *p = &t->items[i], *last = p;
+        for (next = i + 1; next < t->count && t->items[next].replicas == p->replicas && t->items[next].trainable == p->trainable; next++)
+            last = &t->items[next];
+        if (!p->trainable || p->replicas == 1)
+            continue;
+        size_t n = last->offset + last->count - p->offset;
+        if (comm_sum(p->replicas == m->part.tp_size ? m->part.tp : &m->replicas, m->stream, DTYPE_F32, param_trained(t, t->gradients, p), n, err) < 0)
+            return -1;
+    }
+    return 0;
+}
