@@ -59,6 +59,9 @@ int comm_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int ta
 int comm_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, CommRequest *r, Error *err);
 int comm_wait(Comm *c, Stream *s, CommRequest *r, Error *err);
 
+/* The part of n that a rank of `size` adds up in a sum: shares are as even as possible in whole elements, the last ones shorter. */
+void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count);
+
 /* Host memory. Everybody's `bytes` bytes in the order of ranks: all[size][bytes]; values added in the order of ranks, every rank
  * getting the same bits; what rank `root` holds. */
 int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err);

@@ -25,9 +25,6 @@ typedef struct CommOps {
 
 void comm_one(Comm *c);
 
-/* The part of n that a rank of `size` adds up in a sum: shares are as even as possible in whole elements, the last ones shorter. */
-void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count);
-
 /* to[i] = from[0][i] + … + from[ranks-1][i] in this order, in f32, or their maximum; to may be one of the arrays. */
 typedef enum Reduction { REDUCTION_SUM, REDUCTION_MAX } Reduction;
 void reduce_ranks(Reduction how, Dtype t, void *to, const void *const *from, int ranks, size_t n);

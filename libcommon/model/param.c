@@ -28,6 +28,22 @@ typedef struct Entry {
     bool adjacent; /* lies right behind the entry before */
 } Entry;
 
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Entries from here on are another unit's. */
+static void begin_unit(Layout *l)
+{
+    ParameterTable *t = &l->p->table;
+    t->total = round_up(t->total, (size_t)ALIGNMENT * (size_t)(l->part->shards > 1 ? l->part->shards : 1));
+    if (t->unit_count > 0)
+        t->units[t->unit_count - 1].count = t->total - t->units[t->unit_count - 1].offset;
+    t->units = memory_realloc(t->units, (size_t)t->unit_count + 1, sizeof *t->units);
+    t->units[t->unit_count++] = (ParameterUnit){.offset = t->total, .first = (int)t->count};
+}
+
 /* Returns its place. */
 static int add(Layout *l, char *name, Entry n)
 {
@@ -44,9 +60,10 @@ static int add(Layout *l, char *name, Entry n)
     }
     e->count = (size_t)e->extent[0] * (size_t)(n.cols ? e->extent[1] : 1);
     if (!n.adjacent)
-        t->total = (t->total + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        t->total = round_up(t->total, ALIGNMENT);
     e->offset = t->total;
     t->total += e->count;
+    t->units[t->unit_count - 1].last = (int)t->count;
     return (int)t->count++;
 }
 
@@ -62,6 +79,7 @@ static void add_layer(Layout *l, const ModelConfig *c, int64_t i)
     const PartShape *s = &l->shape;
     double deviation = c->initializer_range, deep = deviation / sqrt(2.0 * (double)c->num_hidden_layers);
     int64_t h = c->hidden_size, d = c->head_dim;
+    begin_unit(l);
     const Entry norm = {.rows = h, .constant = 1}, head_norm = {.rows = d, .constant = 1}, bias = {.rows = h};
     Entry q = {.rows = c->num_attention_heads * d, .cols = h, .split = ROWS, .begin = s->first_head * d, .count = s->q, .deviation = deviation};
     Entry kv = {.rows = c->num_key_value_heads * d, .cols = h, .split = ROWS, .begin = s->first_kv_head * d, .count = s->kv,
@@ -110,6 +128,7 @@ static void add_layer(Layout *l, const ModelConfig *c, int64_t i)
 static void add_head(Layout *l, const ModelConfig *c, Entry table)
 {
     ModelParameters *p = l->p;
+    begin_unit(l);
     p->norm = add(l, memory_string("model.norm.weight"), (Entry){.rows = c->hidden_size, .constant = 1});
     if (c->num_labels)
         p->score = add(l, memory_string("score.weight"), (Entry){.rows = c->num_labels, .cols = c->hidden_size, .deviation = c->initializer_range});
@@ -134,6 +153,7 @@ int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, 
     memset(p->layers, -1, (size_t)c->num_hidden_layers * sizeof *p->layers);
     p->embedding = p->norm = p->output = p->score = -1;
     if (part_has_embedding(part)) {
+        begin_unit(&l);
         p->embedding = add(&l, memory_string("model.embed_tokens.weight"), table);
         p->table.items[p->embedding].tied = c->tie_word_embeddings && !c->num_labels && !part_has_head(part);
     }
@@ -144,7 +164,8 @@ int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, 
         add_head(&l, c, table);
     p->table.device = d;
     p->table.stream = s;
-    p->table.total = (p->table.total + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    begin_unit(&l); /* ends the last */
+    p->table.unit_count--;
     p->table.weights = d ? d->alloc(d, p->table.total * sizeof(float)) : NULL;
     if (d && !p->table.weights) {
         size_t bytes = p->table.total * sizeof(float);
@@ -160,6 +181,7 @@ void param_close(ModelParameters *p)
     for (size_t i = 0; i < t->count; i++)
         free(t->items[i].name);
     free(t->items);
+    free(t->units);
     free(p->layers);
     if (t->weights)
         t->device->release(t->device, t->weights);
@@ -214,6 +236,18 @@ void param_refresh(ParameterTable *t)
         t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)t->total),
                              tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->total));
     t->stale = false;
+}
+
+int param_copy(ParameterTable *to, const ParameterTable *from, Error *err)
+{
+    for (size_t i = 0; i < to->count; i++) {
+        const Parameter *a = &to->items[i], *b = &from->items[i];
+        if (to->count != from->count || strcmp(a->name, b->name) != 0 || a->count != b->count)
+            return error_set(err, "the model has another shape than this run's");
+        to->device->copy(to->stream, to->weights + a->offset, from->weights + b->offset, a->count * sizeof(float), COPY_ON_DEVICE);
+    }
+    param_changed(to);
+    return to->device->stream_wait(to->stream, err);
 }
 
 void param_initialise(ParameterTable *t, uint64_t seed)

@@ -28,9 +28,18 @@ typedef struct Parameter {
     float constant;
 } Parameter;
 
+/* A stretch of the arenas that travels together: a layer's entries, the embedding, what follows the last layer. Its length is a
+ * multiple of the ranks that share its gradients and states, so that each owns an equal slice. */
+typedef struct ParameterUnit {
+    size_t offset, count; /* floats, as the entries' */
+    int first, last;      /* entries */
+} ParameterUnit;
+
 typedef struct ParameterTable {
     Parameter *items;
     size_t count;
+    ParameterUnit *units;         /* of what is trained and what is not, in the arena's order */
+    int unit_count;
     size_t total;                 /* floats in the arena of weights */
     size_t frozen;                /* of them, before the first trainable entry; gradients, moments and averages begin there */
     Device *device;
@@ -69,6 +78,9 @@ float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);
 int param_need_working(ParameterTable *t, Error *err);
 void param_changed(ParameterTable *t);
 void param_refresh(ParameterTable *t);
+
+/* The values of every entry from a table with the same entries, whose arena may be laid out otherwise. -1: they are others. */
+int param_copy(ParameterTable *to, const ParameterTable *from, Error *err);
 
 /* Initial values: counter-based random numbers of (seed, name, global index), so that every grid starts from the same bits.
  * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1. */

@@ -17,6 +17,7 @@ enum { PART_MAX_RANGES = 64 };
 typedef struct ModelPart {
     int tp_rank, tp_size;
     Comm *tp;                          /* the tensor-parallel ranks; NULL where there is one, or where sizes alone are asked for */
+    int shards;                        /* ranks of the grid's data group, over which arenas are cut; 0: nobody cuts them */
     int ranges;
     LayerRange range[PART_MAX_RANGES]; /* from the front of the model to its end */
 } ModelPart;

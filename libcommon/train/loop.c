@@ -182,10 +182,7 @@ static int restore_best(Loop *l, Error *err)
     Model kept;
     int status = folder_load(&kept, best, 0, 0, NULL, l->m->device, err);
     if (status == 0) {
-        l->m->device->copy(l->m->stream, l->m->params.table.weights, kept.params.table.weights, l->m->params.table.total * sizeof(float),
-                           COPY_ON_DEVICE);
-        param_changed(&l->m->params.table);
-        status = l->m->device->stream_wait(l->m->stream, err);
+        status = param_copy(&l->m->params.table, &kept.params.table, err);
         model_close(&kept);
     }
     free(best);
@@ -231,12 +228,13 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
 {
     *step = (TrainStep){0};
     optimizer_clear(&l->optimizer);
-    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || optimizer_reduce(&l->optimizer, l->grid, err) < 0 ||
+    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || optimizer_reduce(&l->optimizer, err) < 0 ||
         optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, norm, stop, err) < 0)
         return -1;
     *rate = schedule_rate(&l->schedule, l->state.step);
     if (isfinite(*norm) && isfinite(step->loss)) {
-        optimizer_step(&l->optimizer, *rate, *norm);
+        if (optimizer_step(&l->optimizer, *rate, *norm, err) < 0)
+            return -1;
     } else {
         l->state.skipped++;
         if (first_rank(l))
@@ -342,9 +340,10 @@ static int log_open(Loop *l, Error *err)
 static int loop_open(Loop *l, Error *err)
 {
     TrainOptions *o = l->o;
+    const AdamW adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->weight_decay, .clip = o->grad_clip};
     if (folder_open(l, err) < 0 ||
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
-        optimizer_open(&l->optimizer, &l->m->params.table, o->beta1, o->beta2, o->eps, o->weight_decay, o->grad_clip, err) < 0)
+        optimizer_open(&l->optimizer, &l->m->params.table, l->grid, 0, &adamw, err) < 0)
         return -1;
     l->checkpoints = (Checkpoints){.run = &l->run, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
     if (checkpoint_resume(&l->checkpoints, l->grid, &l->state, err) < 0 || log_open(l, err) < 0)

@@ -3,12 +3,69 @@
 #include <math.h>
 #include <string.h>
 
-int optimizer_open(Optimizer *o, ParameterTable *t, double beta1, double beta2, double eps, double decay, double clip, Error *err)
+static Comm *data_group(const Optimizer *o)
 {
-    *o = (Optimizer){.table = t, .beta1 = beta1, .beta2 = beta2, .eps = eps, .decay = decay, .clip = clip};
-    if (param_need_gradients(t, err) < 0)
+    return &o->grid->group[GRID_DATA];
+}
+
+/* The trained part of a unit. */
+static void trained_part(const ParameterTable *t, int unit, size_t *begin, size_t *end)
+{
+    const ParameterUnit *u = &t->units[unit];
+    *end = u->offset + u->count;
+    *begin = u->offset > t->frozen ? u->offset : t->frozen < *end ? t->frozen : *end;
+}
+
+void optimizer_slice(const Optimizer *o, int unit, size_t *begin, size_t *end)
+{
+    size_t first, last, count;
+    trained_part(o->table, unit, &first, &last);
+    comm_share(last - first, data_group(o)->size, data_group(o)->rank, begin, &count);
+    *begin += first;
+    *end = *begin + count;
+}
+
+/* What this rank steps: its slice, or all. */
+static void stepped_part(const Optimizer *o, int unit, size_t *begin, size_t *end)
+{
+    if (o->shard > 0)
+        optimizer_slice(o, unit, begin, end);
+    else
+        trained_part(o->table, unit, begin, end);
+}
+
+size_t optimizer_place(const Optimizer *o, int unit)
+{
+    size_t begin, end, own;
+    optimizer_slice(o, unit, &own, &end);
+    trained_part(o->table, unit, &begin, &end);
+    return o->shard > 0 ? (begin - o->table->frozen) / (size_t)data_group(o)->size : own - o->table->frozen;
+}
+
+size_t optimizer_states(const Optimizer *o)
+{
+    return param_trained_total(o->table) / (o->shard > 0 ? (size_t)data_group(o)->size : 1);
+}
+
+static int check_units(const Optimizer *o, Error *err)
+{
+    size_t ranks = (size_t)data_group(o)->size;
+    for (int i = 0; i < o->table->unit_count; i++) {
+        size_t begin, end;
+        trained_part(o->table, i, &begin, &end);
+        if ((end - begin) % ranks != 0)
+            return error_set(err, "%s: %zu floats cannot be cut among %zu ranks", o->table->items[o->table->units[i].first].name, end - begin, ranks);
+    }
+    return 0;
+}
+
+int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const AdamW *how, Error *err)
+{
+    *o = (Optimizer){.table = t, .grid = g, .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .decay = how->decay, .clip = how->clip};
+    o->shard = data_group(o)->size > 1 ? shard : 0;
+    if ((o->shard > 0 && check_units(o, err) < 0) || param_need_gradients(t, err) < 0)
         return -1;
-    size_t bytes = param_trained_total(t) * sizeof(float);
+    size_t bytes = optimizer_states(o) * sizeof(float);
     o->first = t->device->alloc(t->device, bytes);
     o->second = t->device->alloc(t->device, bytes);
     o->sum = t->device->alloc(t->device, sizeof(double));
@@ -36,40 +93,101 @@ void optimizer_clear(Optimizer *o)
     t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, t->gradients, 1, (int64_t)param_trained_total(t)), 0);
 }
 
-int optimizer_reduce(Optimizer *o, Grid *g, Error *err)
+/* The gradient at a place of the arena of weights. */
+static float *gradient_at(const ParameterTable *t, size_t offset)
+{
+    return t->gradients + (offset - t->frozen);
+}
+
+static size_t later(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static size_t sooner(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* The two ends of a pipeline add up their copies, each of its slice. */
+static int reduce_tied(Optimizer *o, const Parameter *p, size_t begin, size_t end, Error *err)
+{
+    Comm *embed = &o->grid->group[GRID_EMBED];
+    begin = later(begin, p->offset);
+    end = sooner(end, p->offset + p->count);
+    if (!p->tied || !p->trainable || begin >= end)
+        return 0;
+    return comm_sum(embed, o->table->stream, DTYPE_F32, gradient_at(o->table, begin), end - begin, err);
+}
+
+static int reduce_unit(Optimizer *o, int unit, Error *err)
 {
     ParameterTable *t = o->table;
-    for (size_t first = 0, next; first < t->count; first = next) {
-        const Parameter *p = &t->items[first];
-        for (next = first + 1; next < t->count && t->items[next].groups == p->groups && t->items[next].trainable == p->trainable;)
-            next++;
-        const Parameter *last = &t->items[next - 1];
-        size_t n = last->offset + last->count - p->offset;
-        for (int i = 0; i < GRID_GROUPS && p->trainable; i++)
-            if (p->groups & 1u << i && comm_sum(&g->group[i], t->stream, DTYPE_F32, param_trained(t, t->gradients, p), n, err) < 0)
-                return -1;
-    }
+    size_t begin, end, all_begin, all_end;
+    trained_part(t, unit, &all_begin, &all_end);
+    optimizer_slice(o, unit, &begin, &end);
+    int status = 0;
+    if (all_begin == all_end)
+        return 0;
+    if (o->shard > 0)
+        status = comm_reduce_scatter(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), gradient_at(t, begin), end - begin, err);
+    else
+        status = comm_sum(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), all_end - all_begin, err);
+    stepped_part(o, unit, &begin, &end);
+    for (int i = t->units[unit].first; i <= t->units[unit].last && status == 0; i++)
+        status = reduce_tied(o, &t->items[i], begin, end, err);
+    return status;
+}
+
+int optimizer_reduce(Optimizer *o, Error *err)
+{
+    for (int i = o->table->unit_count - 1; i >= 0; i--)
+        if (reduce_unit(o, i, err) < 0)
+            return -1;
     return 0;
 }
 
+/* Every rank squares its slices, whether it has the others' gradients or not, so that the sums have the same bits in all forms. */
 int optimizer_norm(Optimizer *o, double *norm, Error *err)
 {
     ParameterTable *t = o->table;
     double total = 0;
     t->device->copy(t->stream, o->sum, &total, sizeof total, COPY_TO_DEVICE);
-    for (size_t i = 0; i < t->count; i++) {
-        const Parameter *p = &t->items[i];
-        if (p->trainable && p->owner)
-            t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, param_trained(t, t->gradients, p), 1, (int64_t)p->count));
+    for (int u = 0; u < t->unit_count; u++) {
+        size_t begin, end;
+        optimizer_slice(o, u, &begin, &end);
+        for (int i = t->units[u].first; i <= t->units[u].last; i++) {
+            const Parameter *p = &t->items[i];
+            size_t from = later(begin, p->offset), to = sooner(end, p->offset + p->count);
+            if (p->trainable && p->owner && from < to)
+                t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, gradient_at(t, from), 1, (int64_t)(to - from)));
+        }
     }
     t->device->copy(t->stream, &total, o->sum, sizeof total, COPY_TO_HOST);
-    if (t->device->stream_wait(t->stream, err) < 0)
+    if (t->device->stream_wait(t->stream, err) < 0 || comm_sum_host(&o->grid->world, &total, 1, err) < 0)
         return -1;
     *norm = sqrt(total);
     return 0;
 }
 
-void optimizer_step(Optimizer *o, double rate, double norm)
+static void step_unit(Optimizer *o, int unit, double rate, double scale)
+{
+    ParameterTable *t = o->table;
+    size_t begin, end;
+    stepped_part(o, unit, &begin, &end);
+    size_t states = o->shard > 0 ? optimizer_place(o, unit) : begin - t->frozen;
+    for (int i = t->units[unit].first; i <= t->units[unit].last; i++) {
+        const Parameter *p = &t->items[i];
+        size_t from = later(begin, p->offset), to = sooner(end, p->offset + p->count);
+        if (!p->trainable || from >= to)
+            continue;
+        size_t at = states + (from - begin);
+        t->device->ops->adamw(t->stream, t->weights + from, gradient_at(t, from), o->first + at, o->second + at, (int64_t)(to - from), (float)rate,
+                              (float)o->beta1, (float)o->beta2, (float)o->eps, p->decayed ? (float)o->decay : 0, (float)scale, o->steps);
+    }
+}
+
+int optimizer_step(Optimizer *o, double rate, double norm, Error *err)
 {
     ParameterTable *t = o->table;
     double scale = o->clip > 0 && norm > 0 ? o->clip / (norm + 1e-6) : 1;
@@ -77,11 +195,13 @@ void optimizer_step(Optimizer *o, double rate, double norm)
         scale = 1;
     o->steps++;
     param_changed(t);
-    for (size_t i = 0; i < t->count; i++) {
-        const Parameter *p = &t->items[i];
-        if (p->trainable)
-            t->device->ops->adamw(t->stream, t->weights + p->offset, param_trained(t, t->gradients, p), param_trained(t, o->first, p),
-                                  param_trained(t, o->second, p), (int64_t)p->count, (float)rate, (float)o->beta1, (float)o->beta2, (float)o->eps,
-                                  p->decayed ? (float)o->decay : 0, (float)scale, o->steps);
+    for (int u = 0; u < t->unit_count; u++) {
+        size_t begin, end, all_begin, all_end;
+        trained_part(t, u, &all_begin, &all_end);
+        optimizer_slice(o, u, &begin, &end);
+        step_unit(o, u, rate, scale);
+        if (o->shard > 0 && comm_all_gather(data_group(o), t->stream, t->weights + begin, t->weights + all_begin, (end - begin) * sizeof(float), err) < 0)
+            return -1;
     }
+    return 0;
 }

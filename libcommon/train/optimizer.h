@@ -1,4 +1,10 @@
-/* AdamW over the parameter table, with the norm of the whole gradient and clipping. */
+/* AdamW over the parameter table, with the norm of the whole gradient and clipping, on one rank or many. What is trained is cut into
+ * units (param.h), each unit into slices, one a rank of the grid's data group, on which weights are equal (ZeRO, Rajbhandari
+ * et al. 2020). `shard` says what a rank keeps of the others' slices:
+ *
+ *   0  everything; every rank takes every step of the optimiser
+ *   1  weights and gradients; states are the slice's alone. The gradients are scattered and the new weights gathered, which
+ *      moves as many bytes as the sum that 0 takes. Both give the same bits. */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
@@ -6,22 +12,37 @@
 
 typedef struct Optimizer {
     ParameterTable *table;
-    float *first, *second; /* device arenas of what is trained (param_trained): exp_avg, exp_avg_sq */
+    Grid *grid;
+    int shard;
+    float *first, *second; /* device: exp_avg, exp_avg_sq. Arenas of what is trained (param_trained), or one slice behind the other */
     double *sum;           /* device */
     double beta1, beta2, eps, decay, clip; /* clip 0: none */
     int64_t steps;         /* taken so far */
 } Optimizer;
 
-int optimizer_open(Optimizer *o, ParameterTable *t, double beta1, double beta2, double eps, double decay, double clip, Error *err);
+typedef struct AdamW {
+    double beta1, beta2, eps, decay, clip; /* clip 0: none */
+} AdamW;
+
+/* The grid stays the caller's. shard > 0 wants units that can be cut evenly (ModelPart.shards). */
+int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const AdamW *how, Error *err);
 void optimizer_close(Optimizer *o);
 /* Zeroes the gradients. */
 void optimizer_clear(Optimizer *o);
-/* Adds up what the ranks have: each parameter's gradient over the groups that its entry names, neighbours together. */
-int optimizer_reduce(Optimizer *o, Grid *g, Error *err);
-/* Norm of the norms of the parameters' gradients, as torch.nn.utils.clip_grad_norm_. -1: the device has failed. */
+/* Adds up what the ranks of the data group have, and of the two copies of tied embeddings. A rank's slices are right afterwards,
+ * what else it has of gradients where shard is 0. */
+int optimizer_reduce(Optimizer *o, Error *err);
+/* Norm of all parameters' gradients, each element of the whole grid's counted once, the same bits on every rank; as
+ * torch.nn.utils.clip_grad_norm_. -1: the device or a rank has failed. */
 int optimizer_norm(Optimizer *o, double *norm, Error *err);
 /* One step at this learning rate; norm is optimizer_norm's: gradients are scaled by min(1, clip/(norm + 1e-6)). Matrices
  * and embeddings decay, vectors do not. */
-void optimizer_step(Optimizer *o, double rate, double norm);
+int optimizer_step(Optimizer *o, double rate, double norm, Error *err);
+
+/* This rank's slice of a unit: floats begin … end of the arena of weights. Empty where nothing of the unit is trained. */
+void optimizer_slice(const Optimizer *o, int unit, size_t *begin, size_t *end);
+/* Where the slice's states begin in an arena of them. */
+size_t optimizer_place(const Optimizer *o, int unit);
+size_t optimizer_states(const Optimizer *o); /* floats of one arena of states */
 
 #endif

@@ -256,14 +256,9 @@ int state_load(const char *folder, Model *m, Optimizer *o, Average *a, TrainStat
     Model saved;
     if (folder_load(&saved, folder, 0, 0, NULL, m->device, err) < 0)
         return -1;
-    int status = 0;
-    if (saved.params.table.total != m->params.table.total)
-        status = error_set(err, "%s: the model has another shape than this run's", folder);
-    else
-        m->device->copy(m->stream, m->params.table.weights, saved.params.table.weights, m->params.table.total * sizeof(float), COPY_ON_DEVICE);
-    param_changed(&m->params.table);
-    if (m->device->stream_wait(m->stream, err) < 0)
-        status = -1;
+    int status = param_copy(&m->params.table, &saved.params.table, err);
+    if (status < 0)
+        error_prefix(err, "%s", folder);
     model_close(&saved);
     if (status < 0 || moments_load(folder, m, o, err) < 0)
         return -1;

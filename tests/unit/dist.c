@@ -132,11 +132,13 @@ static void *run_steps(void *argument)
                      .num_key_value_heads = 2, .head_dim = 12, .max_position_embeddings = 64, .rms_norm_eps = 1e-5, .rope_theta = 1e4, .initializer_range = 0.1};
     Model m;
     Optimizer o;
+    Grid g;
     Slot slot;
     Batch b;
     model_open(&m, &c, NULL, d, NULL);
     param_initialise(&m.params.table, s->seed);
-    optimizer_open(&o, &m.params.table, 0.9, 0.95, 1e-8, 0.1, 1, NULL);
+    grid_one(&g);
+    optimizer_open(&o, &m.params.table, &g, 0, &(AdamW){0.9, 0.95, 1e-8, 0.1, 1}, NULL);
     slot_new(&slot, &m, SEQUENCES * LENGTH, MODE_TRAIN, NULL);
     batch_new(&b, SEQUENCES, LENGTH);
     for (int step = 0; step < 4; step++) {
@@ -155,7 +157,7 @@ static void *run_steps(void *argument)
         head_cross_entropy(&m, &slot, b.labels, b.weights, 1 / b.weight, 0, &sums);
         model_backward(&m, &slot);
         optimizer_norm(&o, &norm, NULL);
-        optimizer_step(&o, 1e-2, norm);
+        optimizer_step(&o, 1e-2, norm, NULL);
     }
     s->count = m.params.table.total;
     s->weights = memory_alloc(s->count, sizeof(float));

@@ -1,0 +1,122 @@
+/* Sharded optimiser states and gradients: ranks that keep slices give the bits of ranks that keep everything, and keep less. */
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/random.h"
+#include "model/head.h"
+#include "tests/unit/tap.h"
+#include "train/optimizer.h"
+
+enum { SEQUENCES = 2, LENGTH = 24, STEPS = 5, LARGEST = 4 };
+
+/* What the ranks of one grid give and take. */
+typedef struct Run {
+    int shard;
+    bool tied;
+    float *weights[LARGEST];
+    double norms[LARGEST][STEPS];
+    size_t count, states;
+    int wrong;
+    char what[200];
+} Run;
+
+static const ModelConfig shape = {.model_type = "llama", .vocab_size = 97, .hidden_size = 36, .intermediate_size = 50, .num_hidden_layers = 3,
+                                  .num_attention_heads = 3, .num_key_value_heads = 1, .head_dim = 12, .max_position_embeddings = 64, .rms_norm_eps = 1e-5,
+                                  .rope_theta = 1e4, .initializer_range = 0.1};
+
+static void pass(Model *m, Slot *slot, Batch *b, int rank, int step)
+{
+    HeadSums sums = {0};
+    batch_clear(b);
+    for (int q = 0; q < SEQUENCES; q++) {
+        int32_t tokens[LENGTH];
+        for (int i = 0; i < LENGTH; i++)
+            tokens[i] = (int32_t)(random_uniform(7, (uint64_t)rank, (uint64_t)((step * SEQUENCES + q) * LENGTH + i)) * 97);
+        batch_place(b, q * LENGTH, tokens, NULL, NULL, LENGTH, -1, 0, q);
+    }
+    slot_load(slot, b, NULL);
+    model_forward(m, slot);
+    head_cross_entropy(m, slot, b->labels, b->weights, 0.01, 0, &sums);
+    model_backward(m, slot);
+}
+
+static int rank_main(void *context, Grid *g)
+{
+    Run *r = context;
+    Error err = {{0}};
+    Device *d = device_open("cpu", 1, &err);
+    ModelConfig c = shape;
+    c.tie_word_embeddings = r->tied;
+    ModelPart part = part_whole(&c);
+    part.shards = g->group[GRID_DATA].size;
+    Model m;
+    Optimizer o = {0};
+    Slot slot;
+    Batch b;
+    model_open(&m, &c, &part, d, NULL);
+    param_initialise(&m.params.table, 3);
+    if (optimizer_open(&o, &m.params.table, g, r->shard, &(AdamW){0.9, 0.95, 1e-8, 0.1, 0.5}, &err) < 0)
+        snprintf(r->what, sizeof r->what, "%.150s", err.text);
+    slot_new(&slot, &m, SEQUENCES * LENGTH, MODE_TRAIN, NULL);
+    batch_new(&b, SEQUENCES, LENGTH);
+    bool good = o.table != NULL;
+    for (int step = 0; step < STEPS && good; step++) {
+        optimizer_clear(&o);
+        pass(&m, &slot, &b, g->rank, step);
+        good &= optimizer_reduce(&o, &err) == 0 && optimizer_norm(&o, &r->norms[g->rank][step], &err) == 0 &&
+                optimizer_step(&o, 1e-2, r->norms[g->rank][step], &err) == 0;
+    }
+    if (good) {
+        r->count = m.params.table.total;
+        r->states = optimizer_states(&o);
+        r->weights[g->rank] = memory_alloc(r->count, sizeof(float));
+        memcpy(r->weights[g->rank], m.params.table.weights, r->count * sizeof(float));
+    } else {
+        __atomic_fetch_add(&r->wrong, 1, __ATOMIC_RELAXED);
+    }
+    batch_free(&b);
+    slot_free(&slot);
+    optimizer_close(&o);
+    model_close(&m);
+    device_close(d);
+    return 0;
+}
+
+static void run_free(Run *r)
+{
+    for (int i = 0; i < LARGEST; i++)
+        free(r->weights[i]);
+}
+
+static bool equal(const Run *a, int i, const Run *b, int k)
+{
+    return a->wrong == 0 && b->wrong == 0 && a->count == b->count && memcmp(a->weights[i], b->weights[k], a->count * sizeof(float)) == 0 &&
+           memcmp(a->norms[i], b->norms[k], sizeof a->norms[i]) == 0;
+}
+
+static void test_grid(const int extent[GRID_DIMENSIONS], bool tied)
+{
+    int ranks = extent[GRID_CP] * extent[GRID_DP];
+    Run whole = {.tied = tied}, sliced = {.shard = 1, .tied = tied};
+    Error err;
+    grid_run(extent, rank_main, &whole, &err);
+    grid_run(extent, rank_main, &sliced, &err);
+    bool good = true, moved = false;
+    for (int i = 0; i < ranks; i++)
+        good &= equal(&whole, 0, &sliced, i) && equal(&whole, 0, &whole, i);
+    for (int i = 1; i < STEPS && good; i++)
+        moved |= whole.norms[0][i] != whole.norms[0][i - 1];
+    ok(good && moved, "cp %d, dp %d, embeddings %s: slices of states give the bits of whole ones on every rank %s%s", extent[GRID_CP], extent[GRID_DP],
+       tied ? "tied" : "apart", whole.what, sliced.what);
+    ok(sliced.states * (size_t)ranks == whole.states, "and take a %d-th of the memory (%zu floats of %zu)", ranks, sliced.states, whole.states);
+    run_free(&whole);
+    run_free(&sliced);
+}
+
+int main(void)
+{
+    static const int grids[][GRID_DIMENSIONS] = {{1, 1, 1, 2}, {1, 1, 1, 3}, {1, 1, 1, 4}, {1, 2, 1, 2}};
+    for (size_t i = 0; i < sizeof grids / sizeof *grids; i++)
+        test_grid(grids[i], i % 2);
+    return tap_end();
+}
