@@ -149,6 +149,8 @@ ifneq ($(EDITOR),)
 $(B)/cmd/generate/edit.o: EXTRA_CFLAGS = -DLMPIPE_$(if $(filter libedit,$(EDITOR)),LIBEDIT,READLINE) $(shell $(PKG_CONFIG) --cflags $(EDITOR))
 $(B)/bin/generate: EXTRA_LIBS = $(shell $(PKG_CONFIG) --libs $(EDITOR))
 endif
+# Its loop over runs is made into vectors.
+$(B)/cmd/scalefit/form3.o: EXTRA_CFLAGS = -O3 -fno-trapping-math
 
 $(B)/%.o: %.cc
 	$(call say,CXX)

@@ -1,5 +1,6 @@
-/* Least squares by lines and parabolas, and Student's t. */
+/* Least squares by lines, parabolas and any smooth function, and Student's t. */
 #include <math.h>
+#include <stdlib.h>
 #include "scalefit.h"
 
 void line_fit(Line *l, const double *x, const double *y, int n)
@@ -79,36 +80,110 @@ void line_band(const Line *l, double low, double high, int n, double *x, double 
     }
 }
 
+bool matrix_solve(double *a, double *b, int n, int columns)
+{
+    for (int j = 0; j < n; j++) {
+        int pivot = j;
+        for (int k = j + 1; k < n; k++)
+            pivot = fabs(a[k * n + j]) > fabs(a[pivot * n + j]) ? k : pivot;
+        if (!(fabs(a[pivot * n + j]) > 0))
+            return false;
+        for (int k = 0; k < n; k++) {
+            double swap = a[j * n + k];
+            a[j * n + k] = a[pivot * n + k];
+            a[pivot * n + k] = swap;
+        }
+        for (int k = 0; k < columns; k++) {
+            double swap = b[j * columns + k];
+            b[j * columns + k] = b[pivot * columns + k];
+            b[pivot * columns + k] = swap;
+        }
+        for (int i = 0; i < n; i++) {
+            double by = i == j ? 0 : a[i * n + j] / a[j * n + j];
+            for (int k = j; k < n && by != 0; k++)
+                a[i * n + k] -= by * a[j * n + k];
+            for (int k = 0; k < columns && by != 0; k++)
+                b[i * columns + k] -= by * b[j * columns + k];
+        }
+    }
+    for (int j = 0; j < n; j++)
+        for (int k = 0; k < columns; k++)
+            b[j * columns + k] /= a[j * n + j];
+    return true;
+}
+
 void parabola_fit(const double *x, const double *y, int n, double c[3])
 {
-    double mean = 0, a[3][4] = {{0}};
+    double mean = 0, a[9] = {0}, b[3] = {0};
     for (int i = 0; i < n; i++)
         mean += x[i] / n;
     for (int i = 0; i < n; i++) {
         double p[3] = {1, x[i] - mean, (x[i] - mean) * (x[i] - mean)};
         for (int j = 0; j < 3; j++) {
             for (int k = 0; k < 3; k++)
-                a[j][k] += p[j] * p[k];
-            a[j][3] += p[j] * y[i];
+                a[3 * j + k] += p[j] * p[k];
+            b[j] += p[j] * y[i];
         }
     }
-    for (int j = 0; j < 3; j++) {
-        int pivot = j;
-        for (int k = j + 1; k < 3; k++)
-            pivot = fabs(a[k][j]) > fabs(a[pivot][j]) ? k : pivot;
-        for (int k = 0; k < 4; k++) {
-            double swap = a[j][k];
-            a[j][k] = a[pivot][k];
-            a[pivot][k] = swap;
+    matrix_solve(a, b, 3, 1);
+    c[2] = b[2];
+    c[1] = b[1] - 2 * b[2] * mean;
+    c[0] = b[0] - b[1] * mean + b[2] * mean * mean;
+}
+
+double least_squares(ResidualFunction f, const void *context, double *x, int n, int count, int iterations)
+{
+    size_t size = (size_t)n * (size_t)n;
+    double *residual = memory_alloc((size_t)count, sizeof *residual), *jacobian = memory_alloc((size_t)(count * n), sizeof *jacobian);
+    double *next = memory_alloc((size_t)n, sizeof *next), *a = memory_alloc(size, sizeof *a), *damped = memory_alloc(size, sizeof *damped);
+    double *g = memory_alloc((size_t)n, sizeof *g), *step = memory_alloc((size_t)n, sizeof *step), damping = 1e-3, sum = 0;
+    int still = 0;
+    f(context, x, residual, jacobian);
+    for (int i = 0; i < count; i++)
+        sum += residual[i] * residual[i];
+    for (int round = 0; round < iterations && still < 3; round++) {
+        for (int j = 0; j < n; j++) {
+            g[j] = 0;
+            for (int k = 0; k <= j; k++)
+                a[j * n + k] = 0;
         }
-        for (int i = 0; i < 3; i++) {
-            double by = i == j ? 0 : a[i][j] / a[j][j];
-            for (int k = j; k < 4; k++)
-                a[i][k] -= by * a[j][k];
+        for (int i = 0; i < count; i++)
+            for (int j = 0; j < n; j++) {
+                g[j] -= jacobian[i * n + j] * residual[i];
+                for (int k = 0; k <= j; k++)
+                    a[j * n + k] += jacobian[i * n + j] * jacobian[i * n + k];
+            }
+        double better = NAN;
+        for (int tries = 0; tries < 40 && !(better <= sum); tries++) {
+            for (int j = 0; j < n; j++)
+                for (int k = 0; k < n; k++)
+                    damped[j * n + k] = a[j > k ? j * n + k : k * n + j] * (j == k ? 1 + damping : 1) + (j == k ? 1e-12 : 0);
+            for (int j = 0; j < n; j++)
+                step[j] = g[j];
+            bool solved = matrix_solve(damped, step, n, 1);
+            better = 0;
+            for (int j = 0; j < n; j++)
+                next[j] = x[j] + step[j];
+            f(context, next, residual, NULL);
+            for (int i = 0; i < count; i++)
+                better += residual[i] * residual[i];
+            damping *= solved && better <= sum ? 0.2 : 4;
+            better = solved ? better : NAN;
         }
+        if (!(better <= sum))
+            break;
+        still = sum - better <= 1e-13 * sum ? still + 1 : 0;
+        sum = better;
+        for (int j = 0; j < n; j++)
+            x[j] = next[j];
+        f(context, x, residual, jacobian);
     }
-    double d0 = a[0][3] / a[0][0], d1 = a[1][3] / a[1][1], d2 = a[2][3] / a[2][2];
-    c[2] = d2;
-    c[1] = d1 - 2 * d2 * mean;
-    c[0] = d0 - d1 * mean + d2 * mean * mean;
+    free(residual);
+    free(jacobian);
+    free(next);
+    free(a);
+    free(damped);
+    free(g);
+    free(step);
+    return sum;
 }

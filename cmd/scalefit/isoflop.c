@@ -35,6 +35,9 @@ int points_read(const Table *t, RunPoint **out, int *count, Error *err)
     RunPoint *p = memory_alloc(t->row_count, sizeof *p);
     int n = 0, status = 0;
     *out = p;
+    if (table_require(t, "params", err) < 0 || (!table_has(t, "val_loss") && table_require(t, "loss", err) < 0) ||
+        (!table_has(t, "tokens") && table_require(t, "flops", err) < 0))
+        return -1;
     for (size_t i = 0; i < t->row_count && status == 0; i++) {
         RunPoint r;
         double value;
@@ -61,7 +64,7 @@ int points_read(const Table *t, RunPoint **out, int *count, Error *err)
     if (status == 0 && (size_t)n < t->row_count && n > 0)
         message("%zu of %zu rows have no loss and are left out", t->row_count - (size_t)n, t->row_count);
     *count = n;
-    return status < 0 ? -1 : n ? 0 : error_set(err, "no row has a loss");
+    return status < 0 ? -1 : n ? 0 : error_set(err, "%s: no row has a loss", table_place(t, 0));
 }
 
 static bool lies_within(double x, const double *points, int n)

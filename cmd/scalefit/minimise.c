@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 static double dot(const double *a, const double *b, int n)
 {
@@ -45,23 +46,26 @@ static void update(double h[MINIMISE_MAX][MINIMISE_MAX], const double *s, const 
             h[i][j] += (1 + yhy / sy) * s[i] * s[j] / sy - (hy[i] * s[j] + s[i] * hy[j]) / sy;
 }
 
-double minimise(MinimiseFunction f, const void *context, double *x, int n, int iterations)
+double minimise(MinimiseFunction f, const void *context, double *x, int n, int iterations, double still, const Metric *from, Metric *last)
 {
-    double h[MINIMISE_MAX][MINIMISE_MAX], g[MINIMISE_MAX], d[MINIMISE_MAX], to[MINIMISE_MAX], next[MINIMISE_MAX], s[MINIMISE_MAX], y[MINIMISE_MAX];
+    Metric m = {0};
+    double g[MINIMISE_MAX], d[MINIMISE_MAX], to[MINIMISE_MAX], next[MINIMISE_MAX], s[MINIMISE_MAX], y[MINIMISE_MAX];
     double value = f(context, x, g);
     bool fresh = true;
     for (int i = 0; i < iterations; i++) {
-        if (fresh)
-            for (int j = 0; j < n; j++)
-                for (int k = 0; k < n; k++)
-                    h[j][k] = j == k;
+        if (fresh && from)
+            m = *from;
+        for (int j = 0; j < n && fresh && !from; j++)
+            for (int k = 0; k < n; k++)
+                m.h[j][k] = j == k;
         for (int k = 0; k < n; k++)
-            d[k] = -dot(h[k], g, n);
+            d[k] = -dot(m.h[k], g, n);
         double slope = dot(d, g, n), length = sqrt(dot(g, g, n));
-        double found = slope < 0 ? search(f, context, x, value, d, slope, fresh ? fmin(1, 1 / length) : 1, n, to, next) : NAN;
-        if (isnan(found)) { /* along the gradient once more, or at the end */
-            if (fresh)
+        double found = slope < 0 ? search(f, context, x, value, d, slope, fresh && !from ? fmin(1, 1 / length) : 1, n, to, next) : NAN;
+        if (isnan(found)) { /* once more as at the start, then along the gradient, or at the end */
+            if (fresh && !from)
                 break;
+            from = fresh ? NULL : from;
             fresh = true;
             continue;
         }
@@ -71,12 +75,14 @@ double minimise(MinimiseFunction f, const void *context, double *x, int n, int i
             x[k] = to[k];
             g[k] = next[k];
         }
-        bool still = value - found <= 1e-14 * fabs(value);
+        bool stands = value - found <= still * fabs(value);
         value = found;
-        if (still && fresh)
+        if (stands && fresh)
             break;
-        fresh = still;
-        update(h, s, y, n);
+        fresh = stands;
+        update(m.h, s, y, n);
     }
+    if (last)
+        *last = m;
     return value;
 }

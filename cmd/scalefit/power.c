@@ -91,6 +91,8 @@ static int read_points(const Table *t, const Settings *s, double *x, double *y, 
 {
     *count = 0;
     bool differ = false;
+    if (table_require(t, s->x, err) < 0 || table_require(t, s->y, err) < 0)
+        return -1;
     for (size_t i = 0; i < t->row_count; i++) {
         double a, b;
         if (table_number(t, i, s->x, &a, err) < 0 || table_number(t, i, s->y, &b, err) < 0)
@@ -103,7 +105,7 @@ static int read_points(const Table *t, const Settings *s, double *x, double *y, 
         ++*count;
     }
     if (!differ)
-        return error_set(err, "fewer than two rows have positive %s and %s at different %s", s->x, s->y, s->x);
+        return error_set(err, "%s: fewer than two rows have positive %s and %s at different %s", table_place(t, 0), s->x, s->y, s->x);
     if ((size_t)*count < t->row_count)
         message("%zu of %zu rows have no positive %s and %s and are left out", t->row_count - (size_t)*count, t->row_count, s->x, s->y);
     return 0;

@@ -31,6 +31,15 @@ void report_number(Buffer *b, const char *key, double x)
     json_write_number(b, x);
 }
 
+void report_spread(Buffer *b, Spread s)
+{
+    buffer_byte(b, '[');
+    json_write_number(b, s.low);
+    buffer_string(b, ", ");
+    json_write_number(b, s.high);
+    buffer_byte(b, ']');
+}
+
 void isoflop_json(const Settings *s, const Budget *b, int count, const Laws *l)
 {
     Buffer o = {0};

@@ -1,4 +1,5 @@
 /* scalefit: scaling laws from tables of runs, and plans for large ones. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,20 +11,40 @@
 
 static Settings self = {.common = COMMON_DEFAULT, .window = "2", .tolerance = 0.1, .x = "flops", .y = "loss", .peak = 989, .mfu = 0.4, .gpus = 1, .bits = 16,
                         .bytes_weights = 14, .checkpoint_seconds = 60, .mtbf_hours = 50677, .availability = 1, .sequence = 2048, .batch = 1, .head_dim = 64,
-                        .aspect = 64, .bootstrap = 1000, .tied = true, .bos = -1, .eos = -1};
+                        .aspect = 64, .bootstrap = 1000, .objective = "huber", .first_law = "compute", .weights = "w_", .tied = true, .bos = -1, .eos = -1};
 
 static const Option options[] = {
-    {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power, parametric:", 0, 0, 0},
-    {"where", 0, OPTION_LIST, &self.wheres, "COL=VAL", "only rows whose column COL is VAL (repeatable)", 0, 0, 0},
-    {"columns", 0, OPTION_LIST, &self.renames, "A=B", "read the table's column A as B, such as N=params (repeatable)", 0, 0, 0},
-    {"budget", 0, OPTION_LIST, &self.budgets, "FLOPS", "predict for this compute (power: for this x; repeatable)", 0, 0, 0},
+    {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power, parametric, downstream, mixture, repeated:", 0, 0, 0},
+    {"where", 0, OPTION_LIST, &self.wheres, "COND", "only rows with COL=VAL, COL<X, COL>=X … (repeatable)", 0, 0, 0},
+    {"columns", 0, OPTION_LIST, &self.renames, "A=B", "read the table's column A as B (repeatable)", 0, 0, 0},
+    {"budget", 0, OPTION_LIST, &self.budgets, "FLOPS", "predict for this compute (repeatable)", 0, 0, 0},
+    {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png, with gnuplot", 0, 0, 0},
+    {"json", 0, OPTION_FLAG, &self.json, 0, "a JSON object instead of text (plan too)", 0, 0, 0},
+    {"bootstrap", 0, OPTION_INTEGER, &self.bootstrap, "N", "samples for intervals, 0: none (default 1000)", 0, 0, 1e6},
+    OPTION_MORE_HEADING("isoflop, power, parametric:"),
     {"window", 0, OPTION_STRING, &self.window, "N|all", "isoflop: neighbours a side of the lowest loss that the parabola is fitted to (default 2)", 0, 0, 0},
     {"tolerance", 0, OPTION_NUMBER, &self.tolerance, "X", "isoflop: runs of one budget differ by this share (default 0.1)", 0, 0, 10},
     {"x", 0, OPTION_STRING, &self.x, "COL", "power: x of y = k·x^a (default flops)", 0, 0, 0},
     {"y", 0, OPTION_STRING, &self.y, "COL", "power: y of it (default loss)", 0, 0, 0},
-    {"bootstrap", 0, OPTION_INTEGER, &self.bootstrap, "N", "parametric: samples for intervals, 0: none (default 1000)", 0, 0, 1e6},
-    {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png, with gnuplot", 0, 0, 0},
-    {"json", 0, OPTION_FLAG, &self.json, 0, "a JSON object instead of text (plan too)", 0, 0, 0},
+    {"objective", 0, OPTION_CHOICE, &self.objective, "WHAT", "parametric: huber or likelihood, with a free scale (default huber)", "huber|likelihood", 0, 0},
+    OPTION_MORE_HEADING("downstream:"),
+    {"task", 0, OPTION_LIST, &self.tasks, "NAME", "columns NAME_bpb (_nll, _loss) and NAME_acc (repeatable; default: all there are)", 0, 0, 0},
+    {"nll", 0, OPTION_STRING, &self.nll, "COL", "loss of the right answer (default nll)", 0, 0, 0},
+    {"accuracy", 0, OPTION_STRING, &self.accuracy, "COL", "share of right answers (default accuracy)", 0, 0, 0},
+    {"chance", 0, OPTION_LIST, &self.chances, "X|TASK=X", "accuracy of guessing (repeatable; default: fitted)", 0, 0, 0},
+    {"first", 0, OPTION_LIST, &self.firsts, "COND", "rows of the first step, as --where; the others are predicted (repeatable)", 0, 0, 0},
+    {"first-law", 0, OPTION_CHOICE, &self.first_law, "LAW", "the loss from compute, or from size: parameters and tokens (default compute)", "compute|size", 0, 0},
+    {"at", 0, OPTION_LIST, &self.points, "N,D[,U]", "predict for parameters, tokens (repeated: and unique ones; repeatable)", 0, 0, 0},
+    OPTION_MORE_HEADING("mixture:"),
+    {"shares", 0, OPTION_STRING, &self.weights, "PREFIX", "columns that begin so are shares of a mix (default w_)", 0, 0, 0},
+    {"target", 0, OPTION_LIST, &self.targets, "COL", "loss to fit (repeatable; default: all columns that begin with loss_)", 0, 0, 0},
+    {"test", 0, OPTION_LIST, &self.tests, "TABLE", "other runs, of which the laws' ranks and errors are told (repeatable)", 0, 0, 0},
+    {"mixture", 0, OPTION_LIST, &self.mixtures, "NAME=X,…", "predict for this mix (repeatable)", 0, 0, 0},
+    {"aim", 0, OPTION_LIST, &self.aims, "NAME=X,…", "weights of the losses that the best mix makes least (default: equal)", 0, 0, 0},
+    {"law", 0, OPTION_STRING, &self.law, "LAW", "what predicts: exponential or linear (default exponential); repeated: A,B,E,ALPHA,BETA that are given", 0, 0, 0},
+    OPTION_MORE_HEADING("repeated:"),
+    {"lifetimes", 0, OPTION_STRING, &self.lifetimes, "RD,RN", "with --law: nothing is fitted, --at is predicted", 0, 0, 0},
+    {"free-exponents", 0, OPTION_FLAG, &self.free_exponents, 0, "alpha and beta differ (default: they are one)", 0, 0, 0},
     OPTION_MORE_HEADING("plan, shape:"),
     {"params", 0, OPTION_NUMBER, &self.params, "N", "parameters; shape: without the input embedding", 0, 0, 1e20},
     {"vocab", 0, OPTION_INTEGER, &self.vocab, "V", "size of the vocabulary (shape needs it)", 0, 0, 1e9},
@@ -58,6 +79,27 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
+static int condition_check(const char *option, const char *text, Error *err)
+{
+    size_t name;
+    char op[3];
+    const char *value;
+    return where_split(text, &name, op, &value) ? 0 : error_set(err, "--%s %s is not COLUMN=VALUE, COLUMN<X or COLUMN>X", option, text);
+}
+
+int parse_numbers(const char *option, const char *text, double *out, int n, Error *err)
+{
+    const char *at = text;
+    for (int i = 0; i < n; i++) {
+        char *end;
+        out[i] = strtod(at, &end);
+        if (end == at || !(out[i] > 0 && isfinite(out[i])) || *end != (i + 1 < n ? ',' : 0))
+            return error_set(err, "--%s %s: %d positive numbers with commas between them are wanted", option, text, n);
+        at = end + 1;
+    }
+    return 0;
+}
+
 static int check_numbers(Error *err)
 {
     char *end;
@@ -65,8 +107,11 @@ static int check_numbers(Error *err)
         if (!(strtod(self.budgets.values[i], &end) > 0) || *end)
             return error_set(err, "--budget %s is not a positive number", self.budgets.values[i]);
     for (size_t i = 0; i < self.wheres.count; i++)
-        if (!strchr(self.wheres.values[i], '='))
-            return error_set(err, "--where %s is not COLUMN=VALUE", self.wheres.values[i]);
+        if (condition_check("where", self.wheres.values[i], err) < 0)
+            return -1;
+    for (size_t i = 0; i < self.firsts.count; i++)
+        if (condition_check("first", self.firsts.values[i], err) < 0)
+            return -1;
     for (size_t i = 0; i < self.renames.count; i++)
         if (!strchr(self.renames.values[i], '='))
             return error_set(err, "--columns %s is not A=B", self.renames.values[i]);
@@ -87,16 +132,20 @@ int main(int argc, char **argv)
     Error err;
     double begin = clock_seconds();
     if (set.operand_count == 0)
-        return message_usage("a command is needed: isoflop, power, parametric, plan or shape");
+        return message_usage("a command is needed: isoflop, power, parametric, downstream, mixture, repeated, plan or shape");
     if (check_numbers(&err) < 0)
         return message_usage("%s", err.text);
+    static const struct {
+        const char *name;
+        int (*run)(const Settings *, const char *const *, Error *);
+    } fits[] = {{"isoflop", command_isoflop}, {"power", command_power}, {"parametric", command_parametric}, {"downstream", command_downstream},
+                {"mixture", command_mixture}, {"repeated", command_repeated}};
     const char *command = set.operands[0], *const *files = (const char *const *)set.operands + 1;
-    if (strcmp(command, "isoflop") == 0)
-        status = command_isoflop(&self, files, &err);
-    else if (strcmp(command, "power") == 0)
-        status = command_power(&self, files, &err);
-    else if (strcmp(command, "parametric") == 0)
-        status = command_parametric(&self, files, &err);
+    size_t fit = 0;
+    while (fit < sizeof fits / sizeof *fits && strcmp(command, fits[fit].name) != 0)
+        fit++;
+    if (fit < sizeof fits / sizeof *fits)
+        status = fits[fit].run(&self, files, &err);
     else if ((strcmp(command, "plan") == 0 || strcmp(command, "shape") == 0) && *files)
         return message_usage("%s reads no table: '%s'", command, *files);
     else if (strcmp(command, "plan") == 0) {
@@ -108,7 +157,7 @@ int main(int argc, char **argv)
             return message_usage("shape needs --params and --vocab");
         status = command_shape(&self, &err);
     } else
-        return message_usage("unknown command '%s' (isoflop, power, parametric, plan, shape)", command);
+        return message_usage("unknown command '%s' (isoflop, power, parametric, downstream, mixture, repeated, plan, shape)", command);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
     if (status == 0)

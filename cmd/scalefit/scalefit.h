@@ -19,6 +19,15 @@ int table_read(Table *t, const char *const *files, const OptionList *wheres, con
 void table_free(Table *t);
 /* The number in a row's column; NAN where it is absent or says so (nan, NA, null, an empty cell). Other text is an error. */
 int table_number(const Table *t, size_t row, const char *column, double *out, Error *err);
+/* The cell's text, NULL where absent. */
+const char *table_text(const Table *t, size_t row, const char *column);
+bool table_has(const Table *t, const char *column);
+/* An error that names the column and those that there are. */
+int table_require(const Table *t, const char *column, Error *err);
+/* Do all conditions hold (--where)? */
+bool table_row_is(const Table *t, size_t row, const OptionList *wheres);
+/* Splits a condition "COL=VAL", "COL<X" …: the length of its column's name, the operator, the value. false: it is none. */
+bool where_split(const char *where, size_t *name, char op[3], const char **value);
 /* FILE:LINE, for messages. */
 const char *table_place(const Table *t, size_t row);
 
@@ -39,12 +48,27 @@ void line_band(const Line *l, double low, double high, int n, double *x, double 
 /* Least squares c0 + c1·x + c2·x² (x centred by the caller's choice is not needed). */
 void parabola_fit(const double *x, const double *y, int n, double c[3]);
 
+/* Solves a [n, n] x = b [n, columns]; x takes b's place, a is spoilt. false: singular. */
+bool matrix_solve(double *a, double *b, int n, int columns);
+/* Least squares of a smooth function (Marquardt 1963): from x of n variables to a minimum, whose sum of squares is returned. The
+ * function writes `count` residuals, and where asked their derivatives [count, n]. */
+typedef void (*ResidualFunction)(const void *context, const double *x, double *residual, double *jacobian);
+double least_squares(ResidualFunction f, const void *context, double *x, int n, int count, int iterations);
+
+typedef struct Spread {
+    double sd, low, high; /* the middle 95 % */
+} Spread;
+/* Standard deviation and percentiles (linear between order statistics) of x, which is put in order; NAN of fewer than two. */
+Spread spread(double *x, size_t n);
+/* Correlation of the ranks. */
+double spearman(const double *x, const double *y, size_t n);
+
 typedef struct Settings {
     Common common;
-    OptionList wheres, renames, budgets;
-    const char *window, *plot, *x, *y, *model_config;
+    OptionList wheres, renames, budgets, firsts, tasks, chances, points, tests, targets, mixtures, aims;
+    const char *window, *plot, *x, *y, *model_config, *objective, *nll, *accuracy, *first_law, *weights, *law, *lifetimes;
     double tolerance;
-    bool json;
+    bool json, free_exponents;
     /* plan and shape */
     double params, tokens, peak, mfu, gpus, bits, bytes_weights, checkpoint_seconds, restart_seconds, mtbf_hours, availability;
     int64_t bootstrap;
@@ -83,9 +107,16 @@ int isoflop_plot(const Settings *s, const Budget *b, int count, const Laws *l, E
 /* A line as the members "name": {"slope", …}, and "key": number. */
 void report_line(Buffer *b, const char *name, const Line *l);
 void report_number(Buffer *b, const char *key, double x);
+/* [low, high] */
+void report_spread(Buffer *b, Spread s);
 
 int command_isoflop(const Settings *s, const char *const *files, Error *err);
 int command_parametric(const Settings *s, const char *const *files, Error *err);
+int command_downstream(const Settings *s, const char *const *files, Error *err);
+int command_mixture(const Settings *s, const char *const *files, Error *err);
+int command_repeated(const Settings *s, const char *const *files, Error *err);
+/* Numbers with commas between them, exactly n of them. */
+int parse_numbers(const char *option, const char *text, double *out, int n, Error *err);
 int command_power(const Settings *s, const char *const *files, Error *err);
 /* Takes what --model-config says where no option does. */
 int plan_config(Settings *s, Error *err);

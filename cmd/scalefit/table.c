@@ -44,7 +44,7 @@ static void row_drop(Table *t)
     free(t->places[t->row_count]);
 }
 
-static const char *table_text(const Table *t, size_t row, const char *column)
+const char *table_text(const Table *t, size_t row, const char *column)
 {
     size_t i = 0;
     while (i < t->column_count && strcmp(t->columns[i], column) != 0)
@@ -72,7 +72,7 @@ int table_number(const Table *t, size_t row, const char *column, double *out, Er
     return *end == 0 ? 0 : error_set(err, "%s: %s is '%s', not a number", t->places[row], column, text);
 }
 
-static bool table_has(const Table *t, const char *column)
+bool table_has(const Table *t, const char *column)
 {
     for (size_t i = 0; i < t->column_count; i++)
         if (strcmp(t->columns[i], column) == 0)
@@ -146,17 +146,57 @@ static int json_row(Table *t, JsonParser *p, Reader *r, Span line, const OptionL
     return 0;
 }
 
-static bool row_wanted(const Table *t, const OptionList *wheres)
+/* "COL=VAL" compares text; "COL<X", "COL<=X", "COL>X", "COL>=X" compare numbers. */
+bool where_split(const char *where, size_t *name, char op[3], const char **value)
+{
+    *name = strcspn(where, "=<>");
+    bool two = (where[*name] == '<' || where[*name] == '>') && where[*name + 1] == '=';
+    if (*name == 0 || where[*name] == 0)
+        return false;
+    memcpy(op, where + *name, 2);
+    op[two ? 2 : 1] = 0;
+    *value = where + *name + (two ? 2 : 1);
+    char *end;
+    return op[0] == '=' || (**value && (strtod(*value, &end), *end == 0));
+}
+
+static bool condition_holds(const char *text, const char *op, const char *value)
+{
+    if (op[0] == '=')
+        return strcmp(text, value) == 0;
+    char *end;
+    double x = strtod(text, &end), y = strtod(value, NULL);
+    return end > text && *end == 0 && (op[0] == '<' ? x < y : x > y) + (op[1] && x == y) > 0;
+}
+
+bool table_row_is(const Table *t, size_t row, const OptionList *wheres)
 {
     for (size_t i = 0; i < wheres->count; i++) {
-        const char *equals = strchr(wheres->values[i], '=');
-        char *name = memory_copy(wheres->values[i], (size_t)(equals - wheres->values[i]));
-        const char *text = table_text(t, t->row_count - 1, name);
+        size_t length;
+        char op[3];
+        const char *value;
+        if (!where_split(wheres->values[i], &length, op, &value))
+            return false;
+        char *name = memory_copy(wheres->values[i], length);
+        const char *text = table_text(t, row, name);
         free(name);
-        if (!text || strcmp(text, equals + 1) != 0)
+        if (!text || !condition_holds(text, op, value))
             return false;
     }
     return true;
+}
+
+int table_require(const Table *t, const char *column, Error *err)
+{
+    if (table_has(t, column))
+        return 0;
+    Buffer names = {0};
+    for (size_t i = 0; i < t->column_count && names.length < 160; i++)
+        buffer_format(&names, "%s%s", i ? " " : "", t->columns[i]);
+    buffer_byte(&names, 0);
+    error_set(err, "%s: the table has no column '%s' (it has: %s); --columns renames", t->places[0], column, names.data);
+    buffer_free(&names);
+    return -1;
 }
 
 /* How a file's lines are read, known from its first one. */
@@ -244,7 +284,7 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
         }
         f.log |= f.json && (table_text(t, t->row_count - 1, "final") || table_text(t, t->row_count - 1, "step"));
         t->rows_read++;
-        if (!row_wanted(t, wheres))
+        if (!table_row_is(t, t->row_count - 1, wheres))
             row_drop(t);
     }
     size_t read = t->row_count;
@@ -262,7 +302,7 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
 static int nothing_wanted(const Table *t, const OptionList *wheres, Error *err)
 {
     for (size_t i = 0; i < wheres->count && t->rows_read > 0; i++) {
-        char *name = memory_copy(wheres->values[i], (size_t)(strchr(wheres->values[i], '=') - wheres->values[i]));
+        char *name = memory_copy(wheres->values[i], strcspn(wheres->values[i], "=<>"));
         bool known = table_has(t, name);
         if (!known)
             error_set(err, "--where %s: the table has no column '%s'", wheres->values[i], name);

@@ -69,5 +69,9 @@ fixture_make() (
     rmtrain -q --model chat --epochs 1 --lr 1e-3 -o reward rankings.jsonl || exit 1
     generate -q --model chat --samples 4 --max-tokens 8 --seed 1 prompts.jsonl | rmtrain --score --model reward -q >scored.jsonl || exit 1
     cp "$project/tests/data/isoflop.tsv" runs.tsv
+    awk 'BEGIN { print "run\tflops\tparams\ttokens\tquiz_bpb\tquiz_acc"; for (i = 0; i < 16; i++) { c = i < 14 ? 1e18 * 2 ^ i : 1e23 * 5 ^ (i - 14); x = 30 * c ^ -0.07 * (1 + 0.01 * sin(9 * i))
+        printf "%s\t%g\t%g\t%g\t%.6f\t%.6f\n", i < 14 ? "small-" i : "large-" i, c, sqrt(c / 120), sqrt(c / 120) * 20, x, 0.25 + 0.6 / (1 + exp(12 * (x - 1))) + 0.004 * cos(7 * i) } }' >tasks.tsv
+    awk 'BEGIN { srand(5); print "w_general\tw_math\tw_code\tw_multi\tloss_general\tloss_math\tloss_code"; for (i = 0; i < 24; i++) { s = 0; for (k = 1; k < 5; k++) s += w[k] = rand() ^ 2
+        for (k = 1; k < 5; k++) { w[k] /= s; printf "%.4f\t", w[k] } for (k = 1; k < 4; k++) printf "%.5f%s", 2 + k / 5 + exp(-2 * w[k] + 0.2 * w[4]) + 0.01 * rand(), k < 3 ? "\t" : "\n" } }' >mixes.tsv
     sweep runs.tsv
 )

@@ -34,6 +34,9 @@ sed 's/^params/size/' $runs | scalefit isoflop --json --columns size=params >"$T
 same "--columns renames" "$T/a" "$T/b"
 awk 'NR == 1 { print $0 "\tset"; next } { print $0 "\tgood"; print $1 "\t" $2 "\t" $3 "\t1\tbad" }' $runs | scalefit isoflop --json --where set=good >"$T/b"
 same "--where chooses rows" "$T/a" "$T/b"
+scalefit isoflop --json --where 'flops>=1e17' --where 'flops<1e19' $runs >"$T/c"
+awk 'NR == 1 || ($3 >= 1e17 && $3 < 1e19)' $runs | scalefit isoflop --json >"$T/b"
+same "--where compares numbers" "$T/c" "$T/b"
 awk 'NR == 1 { print; next } { print; print $1 "\t" $2 "\t" $3 "\t" $4 + 1 }' $runs | scalefit isoflop --json >"$T/b"
 same "of runs of one size the lowest loss counts" "$T/a" "$T/b"
 mkdir "$T/logs"
@@ -113,7 +116,7 @@ for n in 3e5 2e6 5e7; do
 done
 is "the number said is that of the configuration" "$(scalefit plan --json --model-config "$T/config.json" --tokens 1 | sed -n 's/.*"params": \([0-9.e+]*\),/\1/p' | awk '{ printf "%d", $1 }')" "$got"
 
-fails 2 "unknown command 'downstream'" "a command that is not there" scalefit downstream $runs
+fails 2 "unknown command 'upstream'" "a command that is not there" scalefit upstream $runs
 fails 2 "command" "no command" scalefit
 fails 2 "needs --tokens" "plan without sizes" scalefit plan --params 1e9
 fails 2 "needs --params" "shape without sizes" scalefit shape --params 1e9
@@ -126,9 +129,10 @@ fails 1 "no column 'set'" "--where of a column that is not there" scalefit isofl
 fails 2 "" "an unknown option" scalefit isoflop --nonsense $runs
 fails 2 "where" "--where without a value" scalefit isoflop --where a $runs
 fails 1 "no rows" "no row that --where wants" scalefit isoflop --where params=none $runs
+fails 2 "where" "--where with no number to compare with" scalefit isoflop --where 'params<many' $runs
 fails 1 "none.tsv" "a missing table" scalefit isoflop "$T/none.tsv"
 fails 1 "" "a folder for a table" scalefit isoflop "$T"
-fails 1 "power.tsv:2: no positive params" "columns that are not there" scalefit isoflop "$T/power.tsv"
+fails 1 "power.tsv:2: the table has no column 'params'" "columns that are not there" scalefit isoflop "$T/power.tsv"
 printf 'params\ttokens\tflops\tloss\n1\t2\t3\n' >"$T/bad.tsv"
 fails 1 "bad.tsv:2: 3 cells" "a row that is too short" scalefit isoflop "$T/bad.tsv"
 printf 'params\ttokens\tflops\tloss\n1\t2\t3\t4\t5\n' >"$T/bad.tsv"
