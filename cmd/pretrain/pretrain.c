@@ -302,7 +302,7 @@ static int dry_run(const Pretrain *p, const Model *m, const Grid *g, Error *err)
     if (stages_open(&s, &plan, NULL, err) < 0)
         return -1;
     double n = (double)config_parameters(c), flops = 0;
-    double activations = (double)slot_bytes(m, most_rows(p, &s, g->extent[GRID_DP]), MODE_TRAIN), tokens = (double)s.tokens;
+    double activations = (double)slot_bytes(m, most_rows(p, &s, g->extent[GRID_DP]), MODE_TRAIN, 1), tokens = (double)s.tokens;
     for (size_t i = 0; i < s.count; i++)
         flops += config_flops_per_token(c, s.items[i].sequence_length) * (double)(s.items[i].steps * s.items[i].samples * s.items[i].sequence_length);
     printf("parameters            %14.0f\n", n);

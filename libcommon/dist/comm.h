@@ -74,8 +74,9 @@ void comm_close(Comm *c);
 
 /* The dimensions, and the groups made of them: DATA is CP and DP together, over which weights are equal and gradients, token
  * counts and optimiser states are shared; EMBED is the first and the last stage of a pipeline, which hold copies of tied
- * embeddings (one rank elsewhere). */
-typedef enum GridDimension { GRID_TP, GRID_CP, GRID_PP, GRID_DP, GRID_DIMENSIONS, GRID_DATA = GRID_DIMENSIONS, GRID_EMBED, GRID_GROUPS } GridDimension;
+ * embeddings (one rank elsewhere); PP_BACK is PP once more, for what goes back: so messages of both directions between two ranks
+ * may be posted in any order. */
+typedef enum GridDimension { GRID_TP, GRID_CP, GRID_PP, GRID_DP, GRID_DIMENSIONS, GRID_DATA = GRID_DIMENSIONS, GRID_EMBED, GRID_PP_BACK, GRID_GROUPS } GridDimension;
 
 typedef struct Grid {
     int rank, size;

@@ -10,7 +10,7 @@
 #include "base/stop.h"
 #include "base/thread.h"
 
-static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed"};
+static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed", "pp back"};
 
 /* Ranks in the job that a launcher started this process in; 1: none did. Open MPI, MPICH and Slurm's PMI say it so. */
 static int launched(void)
@@ -61,6 +61,9 @@ static int group_colour(const Grid *g, int i, int *size)
     case GRID_EMBED: /* stages in between stay alone */
         *size = stages > 1 ? 2 : 1;
         return stage == 0 || stage == stages - 1 ? g->rank - stage * stride[GRID_PP] : g->rank;
+    case GRID_PP_BACK:
+        *size = stages;
+        return g->rank - stage * stride[GRID_PP];
     default:
         *size = g->extent[i];
         return g->rank - g->place[i] * stride[i];

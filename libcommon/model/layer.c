@@ -2,11 +2,17 @@
  * h2 = h1 + attention's output, y2 its norm; the MLP's output goes to slot.branch and is added by the next norm. */
 #include <math.h>
 #include "model/cache.h"
+#include "model/context_parallel.h"
 #include "model/tensor_parallel.h"
 
 static Tensor used(Tensor x, int64_t rows)
 {
     return x.data ? tensor_rows(x, 0, rows) : x;
+}
+
+static LayerSlot *layer_slot(Slot *s, int64_t layer)
+{
+    return &s->layers[layer - s->stage.first];
 }
 
 /* [T·heads, d] view of a contiguous range of columns that is all of x. */
@@ -21,7 +27,7 @@ static Attention attention_of(const Slot *s, int64_t layer)
     bool window = config_window(c, layer) > 0;
     return (Attention){.heads = (int)s->model->shape.heads, .kv_heads = (int)s->model->shape.kv_heads, .head_dim = (int)c->head_dim,
                        .scale = 1.0f / sqrtf((float)c->head_dim), .begin = window ? s->window_begin : s->begin, .end = s->end,
-                       .sequences = s->sequences, .sequence_rows = s->sequence_rows};
+                       .sequences = s->sequences, .sequence_rows = s->sequence_rows, .key_rows = s->key_rows};
 }
 
 static void linear_forward(Model *m, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
@@ -134,7 +140,7 @@ static void mlp_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
 {
     const Ops *ops = m->device->ops;
     const LayerParameters *p = &m->params.layers[layer];
-    LayerSlot *l = &s->layers[layer];
+    LayerSlot *l = layer_slot(s, layer);
     int64_t n = s->used, mine = s->mine;
     ops->rmsnorm_forward(m->stream, used(l->y2, mine), used(l->h2, mine), l->r2, x, sub, param_acquire(&m->params.table, p->post_norm, p->post_norm),
                          (float)m->config.rms_norm_eps);
@@ -148,7 +154,7 @@ static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
     const ModelConfig *c = &m->config;
     const Ops *ops = m->device->ops;
     const LayerParameters *p = &m->params.layers[layer];
-    LayerSlot *l = &s->layers[layer];
+    LayerSlot *l = layer_slot(s, layer);
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
     Tensor h1 = used(l->h1, mine), y1 = used(l->y1, mine), qkv = used(l->qkv, n);
@@ -163,9 +169,10 @@ static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
         cache_store(s->cache, s, layer, tensor_columns(qkv, q, kv), tensor_columns(qkv, q + kv, kv));
     if (s->decoding)
         cache_attend(s->cache, s, layer, attended, tensor_columns(qkv, 0, q));
-    else
-        ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
-                               tensor_columns(qkv, q + kv, kv), &a);
+    else {
+        Tensor keys = cp_gather(m, s, tensor_columns(qkv, q, 2 * kv));
+        ops->attention_forward(m->stream, attended, l->lse, tensor_columns(qkv, 0, q), tensor_columns(keys, 0, kv), tensor_columns(keys, kv, kv), &a);
+    }
     scattered_forward(m, s, branch, attended, p->o, p->o_bias);
     mlp_enter(m, s, layer, h1, branch);
 }
@@ -174,23 +181,36 @@ static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub
 {
     const LayerParameters *p = &m->params.layers[layer];
     layer_enter(m, s, layer, x, sub);
-    scattered_forward(m, s, used(s->branch, s->mine), used(s->layers[layer].activated, s->used), p->down, p->down_bias);
+    scattered_forward(m, s, used(s->branch, s->mine), used(layer_slot(s, layer)->activated, s->used), p->down, p->down_bias);
+}
+
+void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)
+{
+    const Ops *ops = m->device->ops;
+    ParameterTable *t = &m->params.table;
+    Tensor x = in, sub = {0};
+    param_refresh(t);
+    if (s->stage.embedding) {
+        x = used(s->layers[0].h1, s->mine);
+        tp_embedding_forward(m, s, x);
+    }
+    for (int64_t i = s->stage.first; i < s->stage.first + s->stage.count; i++) {
+        layer_forward(m, s, i, x, sub);
+        x = used(layer_slot(s, i)->h2, s->mine);
+        sub = used(s->branch, s->mine);
+    }
+    if (s->stage.head) {
+        ops->rmsnorm_forward(m->stream, used(s->hidden, s->mine), used(s->last_h, s->mine), s->last_r, x, sub,
+                             param_acquire(t, m->params.norm, m->params.norm), (float)m->config.rms_norm_eps);
+    } else {
+        ops->copy(m->stream, out, x);
+        ops->add(m->stream, out, sub, 1);
+    }
 }
 
 void model_forward(Model *m, Slot *s)
 {
-    const Ops *ops = m->device->ops;
-    ParameterTable *t = &m->params.table;
-    Tensor x = used(s->last_h, s->mine), sub = {0};
-    param_refresh(t);
-    tp_embedding_forward(m, s, x);
-    for (int64_t i = 0; i < m->config.num_hidden_layers; i++) {
-        layer_forward(m, s, i, x, sub);
-        x = used(s->layers[i].h2, s->mine);
-        sub = used(s->branch, s->mine);
-    }
-    ops->rmsnorm_forward(m->stream, used(s->hidden, s->mine), used(s->last_h, s->mine), s->last_r, x, sub,
-                         param_acquire(t, m->params.norm, m->params.norm), (float)m->config.rms_norm_eps);
+    stage_forward(m, s, (Tensor){0}, (Tensor){0});
 }
 
 /* What the slot's policy dropped of a layer. slot.branch is free in a backward pass. */
@@ -198,7 +218,7 @@ static void layer_recompute(Model *m, Slot *s, int64_t layer)
 {
     const Ops *ops = m->device->ops;
     const LayerParameters *p = &m->params.layers[layer];
-    LayerSlot *l = &s->layers[layer];
+    LayerSlot *l = layer_slot(s, layer);
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, mine = s->mine;
     float eps = (float)m->config.rms_norm_eps;
@@ -228,7 +248,7 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     const ModelConfig *c = &m->config;
     const Ops *ops = m->device->ops;
     const LayerParameters *p = &m->params.layers[layer];
-    LayerSlot *l = &s->layers[layer];
+    LayerSlot *l = layer_slot(s, layer);
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
     Tensor dy = used(s->dbranch, mine), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
@@ -240,9 +260,10 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
                           param_acquire(t, p->post_norm, p->post_norm), dh);
     scattered_backward(m, s, dattended, narrowed(m, s, dh), used(l->attended, n), p->o, p->o_bias);
     Attention a = attention_of(s, layer);
-    ops->attention_backward(m->stream, tensor_columns(dqkv, 0, q), tensor_columns(dqkv, q, kv), tensor_columns(dqkv, q + kv, kv),
-                            dattended, used(l->attended, n), l->lse, s->delta, tensor_columns(qkv, 0, q), tensor_columns(qkv, q, kv),
-                            tensor_columns(qkv, q + kv, kv), &a);
+    Tensor keys = cp_gather(m, s, tensor_columns(qkv, q, 2 * kv)), dkeys = cp_partial(s, tensor_columns(dqkv, q, 2 * kv));
+    ops->attention_backward(m->stream, tensor_columns(dqkv, 0, q), tensor_columns(dkeys, 0, kv), tensor_columns(dkeys, kv, kv), dattended,
+                            used(l->attended, n), l->lse, s->delta, tensor_columns(qkv, 0, q), tensor_columns(keys, 0, kv), tensor_columns(keys, kv, kv), &a);
+    cp_scatter(m, s, tensor_columns(dqkv, q, 2 * kv));
     rotate(m, s, dqkv, true);
     if (c->qk_norm)
         qk_norm_backward(m, l, p, dqkv, dattended);
@@ -251,14 +272,23 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
                           param_acquire(t, p->input_norm, p->input_norm), dh);
 }
 
-void model_backward(Model *m, Slot *s)
+void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din)
 {
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
-    Tensor dh = used(s->dstream, s->mine);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->mine), used(s->last_h, s->mine),
-                          s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
-    for (int64_t i = m->config.num_hidden_layers - 1; i >= 0; i--)
+    Tensor dh = s->stage.head ? used(s->dstream, s->mine) : dout;
+    if (s->stage.head)
+        ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->mine), used(s->last_h, s->mine),
+                              s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
+    for (int64_t i = s->stage.first + s->stage.count - 1; i >= s->stage.first; i--)
         layer_backward(m, s, i, dh);
-    tp_embedding_backward(m, s, dh);
+    if (s->stage.embedding)
+        tp_embedding_backward(m, s, dh);
+    else
+        ops->copy(m->stream, din, dh);
+}
+
+void model_backward(Model *m, Slot *s)
+{
+    stage_backward(m, s, (Tensor){0}, (Tensor){0});
 }

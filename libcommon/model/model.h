@@ -1,4 +1,4 @@
-/* A decoder-only transformer: parameters, one stage of layers, and the slots in which activations live.
+/* A decoder-only transformer: parameters, stages of layers, and the slots in which activations live.
  *
  * A forward pass reads a batch from a slot (slot_load), leaves the final hidden states there, and a head (head.h) turns
  * them into losses or scores and leaves their gradient there; the backward pass takes it from the slot and adds to the
@@ -69,8 +69,9 @@ typedef struct Slot {
     Mode mode;
     Recompute recompute;
     int64_t rows;                /* room */
-    void *memory;
-    LayerSlot *layers;           /* one for all in MODE_SCORE */
+    void *memory, *scratch;      /* what is kept; what is used up within a pass, NULL: another slot's */
+    LayerRange stage;            /* the layers that pass now */
+    LayerSlot *layers;           /* of the stage; one for all in MODE_SCORE */
     Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated; /* the first four and dbranch: R/t rows */
     Tensor dstream;              /* gradient of the residual stream, f32; dhidden's memory where that is f32 too */
     Tensor dnarrow;              /* dstream as products read it; NULL data: as it is */
@@ -80,10 +81,15 @@ typedef struct Slot {
     int32_t *chunk_best;
     void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */
     ChunkSaid *said;             /* this rank's word, then all ranks' in order */
+    /* Under context parallelism: keys and values side by side [R·c, 2kv] of c ranks, one rank's rows behind another's and in the
+     * order of the sequences, the latter's gradient, and where each row of one stands in the other (batch_orders). */
+    Tensor dealt_keys, keys, dkeys;
+    int32_t *dealt_order, *whole_order;
     /* The batch, on the device; tokens and labels counted from the first of this rank's, -1 where they are another's. */
     int32_t *tokens, *labels, *positions, *begin, *end;
     int64_t sequences, sequence_rows, used; /* used = sequences · sequence_rows */
     int64_t mine;                           /* rows of this rank: used / t, rounded up */
+    int64_t key_rows;                       /* rows of a sequence that may be seen: all ranks' */
     int32_t *window_begin;                  /* begin under the sliding window */
     int32_t *prepared;                      /* where the host makes what the batch does not have as it stands */
     /* Set by cache.c while a pass fills the KV cache (prompts lie packed) or decodes one token a sequence from it. */
@@ -92,16 +98,27 @@ typedef struct Slot {
     int64_t prompts;
 } Slot;
 
-/* Bytes that a slot of so many rows takes. */
-size_t slot_bytes(const Model *m, int64_t rows, Mode mode);
+/* Bytes that so many slots of so many rows take that lie beside one another. */
+size_t slot_bytes(const Model *m, int64_t rows, Mode mode, int slots);
 int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err);
+/* Another slot like the first, for another micro-batch in flight. They share what is used up within a pass: one passes at a time, and
+ * the first is freed last. */
+int slot_beside(Slot *s, const Slot *first, Error *err);
 void slot_free(Slot *s);
+/* The next pass goes through that stage of the model's part (0 … ranges-1); after slot_new through the first. */
+void slot_stage(Slot *s, int chunk);
 /* Copies the batch's integers to the device. The batch must fit the slot and its tokens the vocabulary. */
 int slot_load(Slot *s, const Batch *b, Error *err);
 
-/* Layers of this rank's stage; with one rank all of them. hidden: [mine, H], after the last norm. */
+/* The slot's stage. `in` [mine, H] f32 is the residual stream that came from the stage before, without data where this one begins
+ * with the embedding; `out` is what the next stage gets, without data where this one ends with the last norm: then slot.hidden
+ * [mine, H] is what the head reads. They may not be the same memory. */
+void stage_forward(Model *m, Slot *s, Tensor in, Tensor out);
+/* dout: the gradient of what stage_forward gave, which is used up; without data it comes from slot.dhidden. din: that of what it got.
+ * The parameters' gradients are added to. */
+void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din);
+/* A model that is one stage. */
 void model_forward(Model *m, Slot *s);
-/* From slot.dhidden to the gradients. */
 void model_backward(Model *m, Slot *s);
 
 #endif

@@ -52,7 +52,7 @@ static int add(Layout *l, char *name, Entry n)
     Parameter *e = &t->items[t->count];
     int replicas = n.replicas ? n.replicas : n.split == WHOLE ? l->part->tp_size : 1;
     *e = (Parameter){.name = name, .ndim = n.cols ? 2 : 1, .shape = {n.rows, n.cols}, .extent = {n.rows, n.cols}, .split = (int)n.split - 1,
-                     .replicas = replicas, .owner = l->part->tp_rank % replicas == 0, .groups = 1u << GRID_DATA,
+                     .replicas = replicas, .owner = l->part->tp_rank % replicas == 0,
                      .trainable = true, .decayed = n.cols > 0, .deviation = n.deviation, .constant = n.constant};
     if (n.split != WHOLE) {
         e->begin[e->split] = n.begin;
@@ -137,6 +137,7 @@ static void add_head(Layout *l, const ModelConfig *c, Entry table)
     else if (p->embedding >= 0)
         p->output = p->embedding;
     else {
+        begin_unit(l); /* cut as the first stage cuts its own */
         p->output = add(l, memory_string("model.embed_tokens.weight"), table);
         p->table.items[p->output].tied = true;
         p->table.items[p->output].owner = false;

@@ -21,7 +21,6 @@ typedef struct Parameter {
     int replicas;                 /* neighbouring tensor-parallel ranks that hold this box; their gradients add up to its */
     bool owner;                   /* this rank's replica is the one that is saved and counted in norms */
     bool tied;                    /* the first and the last stage of a pipeline both hold it; their gradients add up */
-    unsigned groups;              /* bits 1 << GRID_…: gradients are summed over these */
     bool trainable, decayed;
     size_t offset, count;         /* floats in the arena of weights; param_trained finds them in those of what is trained */
     double deviation;             /* initial values: N(0, deviation²), or where 0 the constant */

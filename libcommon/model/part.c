@@ -4,7 +4,7 @@
 
 ModelPart part_whole(const ModelConfig *c)
 {
-    return (ModelPart){.tp_size = 1, .ranges = 1, .range = {{.count = c->num_hidden_layers, .embedding = true, .head = true}}};
+    return (ModelPart){.tp_size = 1, .cp_size = 1, .ranges = 1, .range = {{.count = c->num_hidden_layers, .embedding = true, .head = true}}};
 }
 
 bool part_is_whole(const ModelPart *p, const ModelConfig *c)
@@ -37,6 +37,38 @@ bool part_has_head(const ModelPart *p)
         if (p->range[i].head)
             return true;
     return false;
+}
+
+/* Layers of stage `stage` of all `stages`, and in *first how many come before. */
+static int64_t layers_of(int64_t layers, int64_t stages, int64_t stage, const PartStages *s, int64_t *first)
+{
+    int64_t whole = layers + s->first_fewer + s->last_fewer, each = whole / stages, more = whole % stages, count = 0;
+    *first = 0;
+    for (int64_t i = 0; i <= stage; i++) {
+        /* Stages in the middle take the first of what is left over, then the first stage. */
+        int64_t order = i == stages - 1 ? i : i == 0 ? stages - 2 : i - 1;
+        *first += count;
+        count = each + (order < more) - (i == 0 ? s->first_fewer : 0) - (i == stages - 1 ? s->last_fewer : 0);
+    }
+    return count;
+}
+
+int part_of_grid(ModelPart *p, const ModelConfig *c, Grid *g, const PartStages *s, Error *err)
+{
+    int64_t stages = g->extent[GRID_PP], all = stages * s->chunks;
+    *p = (ModelPart){.tp_rank = g->place[GRID_TP], .tp_size = g->extent[GRID_TP], .tp = &g->group[GRID_TP],
+                     .cp_size = g->extent[GRID_CP], .cp = &g->group[GRID_CP], .shards = g->group[GRID_DATA].size, .ranges = s->chunks};
+    if (s->chunks > PART_MAX_RANGES || (s->chunks > 1 && stages == 1))
+        return error_set(err, "--virtual-stages %d: %s", s->chunks, stages == 1 ? "there is no pipeline (--pp)" : "more than a rank takes");
+    for (int64_t i = 0, first; i < all; i++) {
+        int64_t count = layers_of(c->num_hidden_layers, all, i, s, &first);
+        if (count < 1)
+            return error_set(err, "--pp %" PRId64 " --virtual-stages %d: %" PRId64 " layers leave none for stage %" PRId64 " of %" PRId64, stages, s->chunks,
+                             c->num_hidden_layers, i, all);
+        if (i % stages == g->place[GRID_PP])
+            p->range[i / stages] = (LayerRange){first, count, i == 0, i == all - 1};
+    }
+    return 0;
 }
 
 int part_check(const ModelPart *p, const ModelConfig *c, Error *err)

@@ -50,10 +50,4 @@ void pipeline_close(PipelineSchedule *s);
  * M >= stages; with fewer micro-batches an interleaved schedule idles longer. */
 double pipeline_bubble(int stages, int chunks, int64_t micro_batches);
 
-/* For messages between two ranks: what goes forward is never taken for what goes backward. */
-static inline int pipeline_tag(const PipelineAction *a)
-{
-    return a->backward;
-}
-
 #endif

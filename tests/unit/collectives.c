@@ -290,7 +290,7 @@ static int places(void *context, Grid *g)
     int t = e[0], c = e[1], p = e[2], at = g->place[0] + t * (g->place[1] + c * (g->place[2] + p * g->place[3]));
     bool end = g->place[2] == 0 || g->place[2] == p - 1;
     const int want[GRID_GROUPS][2] = {{t, g->place[0]}, {c, g->place[1]}, {p, g->place[2]}, {e[3], g->place[3]},
-                                      {c * e[3], g->place[1] + c * g->place[3]}, {p > 1 && end ? 2 : 1, p > 1 && end ? g->place[2] / (p - 1) : 0}};
+                                      {c * e[3], g->place[1] + c * g->place[3]}, {p > 1 && end ? 2 : 1, p > 1 && end ? g->place[2] / (p - 1) : 0}, {p, g->place[2]}};
     bool good = at == g->rank;
     for (int i = 0; i < GRID_GROUPS; i++) {
         Comm *group = &g->group[i];
