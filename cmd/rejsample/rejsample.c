@@ -1,57 +1,65 @@
-/* rejsample: draws K answers a prompt, scores them with a reward model, and keeps the best as SFT documents, or the best and
- * the worst as preference documents. It also takes candidates that somebody else has scored (prompt, responses, scores). */
+/* rejsample: draws K answers a prompt, scores them with reward models, and keeps the best as SFT documents, or the best and the worst
+ * as preference documents. It also takes candidates that are there already (prompt, responses), or that somebody else has scored
+ * (scores). With --annotate people rank the candidates (annotate.c). */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "annotate.h"
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/progress.h"
 #include "base/thread.h"
+#include "curve.h"
 #include "data/document.h"
 #include "io/stats.h"
+#include "pool.h"
 #include "train/answers.h"
 #include "train/scoring.h"
 
-/* Candidate answers of one prompt: different ones, finished ones. */
-typedef struct Candidates {
-    char **texts;
-    size_t *lengths;
-    float *scores;
-    size_t count;
-} Candidates;
-
-/* A record whose answers are still to be drawn, or that follows such a one. */
-typedef struct Waiting {
-    JsonTree tree;     /* of the whole record */
-    int32_t *ids;      /* of the prompt; NULL: scored already */
-    int64_t length;
-    Candidates candidates;
-} Waiting;
+/* A record on its way: its answers are drawn, then scored, then written in the order of the input. */
+typedef struct Item {
+    JsonTree tree; /* of the whole record */
+    Pool pool;
+    enum { ITEM_DRAWING, ITEM_SCORING, ITEM_DONE } state;
+    struct Item *next;
+} Item;
 
 typedef struct Rejsample {
     Common common;
     AnswerOptions answer;
-    const char *model, *reward;
-    bool best, pairs;
+    const char *model, *choose, *reference, *curve_path;
+    OptionList rewards;
+    bool best, pairs, margins;
     double min_margin;
+    Annotate annotate;
     Answerer answerer;
-    Scorer scorer;
+    Scorer *scorers; /* [rewards.count] */
     Writer *out;
-    Waiting *waiting; /* [room] prompts are drawn together */
-    int64_t count, room;
-    uint64_t read, drawn, written, same;
+    Item *first, *last;
+    Curve curve;
+    Dropped dropped;
+    uint64_t read, drawn, written, same, reference_best;
     Progress *progress;
 } Rejsample;
 
-static Rejsample self = {.common = COMMON_DEFAULT, .answer = ANSWER_DEFAULT};
+static Rejsample self = {.common = COMMON_DEFAULT, .answer = ANSWER_DEFAULT, .choose = "vote"};
 
 static const Option options[] = {
-    {"model", 0, OPTION_STRING, &self.model, "DIR", "model that answers (not needed for scored candidates)", 0, 0, 0},
-    {"reward", 0, OPTION_STRING, &self.reward, "DIR", "reward model (not needed for scored candidates)", 0, 0, 0},
+    {"model", 0, OPTION_STRING, &self.model, "DIR", "model that answers (not for candidates that are there)", 0, 0, 0},
+    {"reward", 0, OPTION_LIST, &self.rewards, "DIR", "reward model, again for several (not for scored candidates)", 0, 0, 0},
     {"best", 0, OPTION_FLAG, &self.best, 0, "write the best answer as a chat document", 0, 0, 0},
     {"pairs", 0, OPTION_FLAG, &self.pairs, 0, "write best and worst as a preference document", 0, 0, 0},
+    {"annotate", 0, OPTION_STRING, &self.annotate.path, "FILE", "rank candidates by hand; rankings are added to FILE", 0, 0, 0},
+    {"agreement", 0, OPTION_FLAG, &self.annotate.report, 0, "report how far annotators agree in such FILEs", 0, 0, 0},
+    OPTION_MORE_HEADING("choice:"),
+    {"choose", 0, OPTION_CHOICE, &self.choose, "vote|mean", "of several reward models: by votes or by mean score (default vote)", "vote|mean", 0, 0},
     {"min-margin", 0, OPTION_NUMBER, &self.min_margin, "X", "leave out prompts whose best and worst scores are closer (default 0)", 0, 0, 1e9},
+    {"margins", 0, OPTION_FLAG, &self.margins, 0, "with --pairs: write the scores' difference as the field margin", 0, 0, 0},
+    {"reference", 0, OPTION_STRING, &self.reference, "FIELD", "the record's own answer in this field joins the candidates", 0, 0, 0},
+    {"curve", 0, OPTION_STRING, &self.curve_path, "FILE", "reward of the best of 1 to K: a table, or .svg, .png", 0, 0, 0},
+    {"annotator", 0, OPTION_STRING, &self.annotate.annotator, "NAME", "who ranks (default: $USER)", 0, 0, 0},
+    OPTION_MORE_HEADING("answers:"),
     ANSWER_OPTIONS(&self.answer, "8"),
     OPTION_COMMON_OUTPUT(&self.common),
     OPTION_MORE_HEADING("everywhere:"),
@@ -62,96 +70,11 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
-static void candidates_add(Candidates *c, Span text, float score)
+static void item_free(Item *i)
 {
-    for (size_t i = 0; i < c->count; i++)
-        if (c->lengths[i] == text.length && memcmp(c->texts[i], text.data, text.length) == 0)
-            return;
-    c->texts = memory_realloc(c->texts, c->count + 1, sizeof *c->texts);
-    c->lengths = memory_realloc(c->lengths, c->count + 1, sizeof *c->lengths);
-    c->scores = memory_realloc(c->scores, c->count + 1, sizeof *c->scores);
-    c->texts[c->count] = memory_copy(text.data, text.length);
-    c->lengths[c->count] = text.length;
-    c->scores[c->count++] = score;
-}
-
-static void candidates_free(Candidates *c)
-{
-    for (size_t i = 0; i < c->count; i++)
-        free(c->texts[i]);
-    free(c->texts);
-    free(c->lengths);
-    free(c->scores);
-}
-
-/* Answers to every prompt that waits, in one batch. */
-static int draw(Rejsample *j, Error *err)
-{
-    int64_t k = j->answer.samples, n = 0;
-    const int32_t **ids = memory_alloc((size_t)j->count, sizeof *ids);
-    int64_t *lengths = memory_alloc((size_t)j->count, sizeof *lengths);
-    Candidates **owners = memory_alloc((size_t)j->count, sizeof *owners);
-    for (int64_t i = 0; i < j->count; i++)
-        if (j->waiting[i].ids) {
-            ids[n] = j->waiting[i].ids;
-            lengths[n] = j->waiting[i].length;
-            owners[n++] = &j->waiting[i].candidates;
-        }
-    Answer *answers = memory_zalloc((size_t)(n * k), sizeof *answers);
-    int status = generator_run(&j->answerer.generator, ids, lengths, n, j->drawn, answers, NULL, NULL, err);
-    Buffer text = {0};
-    for (int64_t i = 0; i < n * k; i++) {
-        text.length = 0;
-        /* An answer that was cut off or is empty teaches nothing. */
-        if (status == 0 && answers[i].stopped && answers[i].count > 0 && (status = answerer_text(&j->answerer, &answers[i], &text, err)) == 0 && text.length > 0)
-            candidates_add(owners[i / k], (Span){text.data, text.length}, 0);
-        free(answers[i].tokens);
-    }
-    j->drawn += (uint64_t)n;
-    buffer_free(&text);
-    free(answers);
-    free(owners);
-    free(lengths);
-    free(ids);
-    return status;
-}
-
-/* And their scores. */
-static int score(Rejsample *j, Error *err)
-{
-    int status = 0;
-    for (int64_t i = 0; i < j->count && status == 0; i++) {
-        Candidates *c = &j->waiting[i].candidates;
-        for (size_t k = 0; k < c->count && j->waiting[i].ids && status == 0; k++) {
-            JsonValue answer = {.type = JSON_STRING, .string = {c->texts[k], c->lengths[k]}};
-            status = scorer_add(&j->scorer, &(ChatInput){.messages = json_get(j->waiting[i].tree.root, "prompt"), .answer = &answer}, err);
-        }
-    }
-    if (status == 0)
-        status = scorer_run(&j->scorer, err);
-    size_t at = 0;
-    for (int64_t i = 0; i < j->count && status == 0; i++)
-        for (size_t k = 0; k < j->waiting[i].candidates.count && j->waiting[i].ids; k++)
-            j->waiting[i].candidates.scores[k] = j->scorer.scores[at++];
-    scorer_clear(&j->scorer);
-    return status;
-}
-
-/* Somebody else's candidates; those that generate says were cut off are left out, as in a draw of our own. */
-static int take_scored(const JsonValue *record, Candidates *c, Error *err)
-{
-    const JsonValue *responses = json_get(record, "responses"), *scores = json_get(record, "scores"), *reasons = json_get(record, "finish_reasons");
-    if (!json_is(responses, JSON_ARRAY) || !json_is(scores, JSON_ARRAY) || responses->count != scores->count)
-        return error_set(err, "'responses' and 'scores' must be lists of the same length");
-    for (size_t i = 0; i < scores->count; i++) {
-        if (!json_is(&responses->items[i], JSON_STRING) || !json_is(&scores->items[i], JSON_NUMBER))
-            return error_set(err, "'responses' must hold strings and 'scores' numbers");
-        const JsonValue *reason = json_is(reasons, JSON_ARRAY) && i < reasons->count ? &reasons->items[i] : NULL;
-        bool cut = json_is(reason, JSON_STRING) && strcmp(reason->string.data, "length") == 0;
-        if (responses->items[i].string.length > 0 && !cut)
-            candidates_add(c, responses->items[i].string, (float)scores->items[i].number);
-    }
-    return 0;
+    pool_free(&i->pool);
+    json_free(&i->tree);
+    free(i);
 }
 
 static void put_messages(Buffer *b, const JsonValue *prompt)
@@ -166,16 +89,33 @@ static void put_messages(Buffer *b, const JsonValue *prompt)
     }
 }
 
-static int write_choice(Rejsample *j, const JsonValue *record, const Candidates *c, Error *err)
+static void put_answer(Buffer *b, const char *name, const Candidate *c)
+{
+    buffer_format(b, "%s{\"role\":\"assistant\",\"content\":", name);
+    json_write_string(b, (Span){c->text, c->length});
+    buffer_string(b, "}]");
+}
+
+/* Numbers of the best and, for pairs, the worst: one, or a list of both. */
+static void put_numbers(Buffer *b, const char *name, bool both, double best, double worst)
+{
+    buffer_format(b, ",\"%s\":%s", name, both ? "[" : "");
+    json_write_number(b, best);
+    if (both) {
+        buffer_byte(b, ',');
+        json_write_number(b, worst);
+        buffer_byte(b, ']');
+    }
+}
+
+static int write_choice(Rejsample *j, const JsonValue *record, const Pool *p, Error *err)
 {
     const JsonValue *prompt = json_get(record, "prompt"), *id = json_get(record, "id");
-    size_t best = 0, worst = 0;
-    for (size_t i = 1; i < c->count; i++) {
-        best = c->scores[i] > c->scores[best] ? i : best;
-        worst = c->scores[i] < c->scores[worst] ? i : worst;
-    }
-    bool apart = c->count > 0 && (double)c->scores[best] - (double)c->scores[worst] >= self.min_margin;
-    if (c->count == 0 || (j->pairs && (best == worst || !apart)) || (j->best && self.min_margin > 0 && !apart)) {
+    bool by_mean = strcmp(j->choose, "mean") == 0;
+    int64_t votes_best = 0, votes_worst = 0;
+    size_t best = p->count ? pool_best(p, false, by_mean, &votes_best) : 0, worst = p->count ? pool_best(p, true, by_mean, &votes_worst) : 0;
+    double high = p->count ? candidate_mean(p, best) : 0, low = p->count ? candidate_mean(p, worst) : 0;
+    if (p->count == 0 || (j->pairs && (best == worst || high <= low)) || ((j->pairs || j->min_margin > 0) && high - low < j->min_margin)) {
         j->same++;
         return 0;
     }
@@ -186,89 +126,283 @@ static int write_choice(Rejsample *j, const JsonValue *record, const Candidates 
         json_write_value(b, id, -1);
         buffer_byte(b, ',');
     }
+    buffer_string(b, j->pairs ? "\"prompt\":" : "\"messages\":");
+    put_messages(b, prompt);
     if (j->pairs) {
-        buffer_string(b, "\"prompt\":");
-        put_messages(b, prompt);
-        buffer_string(b, "],\"chosen\":[{\"role\":\"assistant\",\"content\":");
-        json_write_string(b, (Span){c->texts[best], c->lengths[best]});
-        buffer_string(b, "}],\"rejected\":[{\"role\":\"assistant\",\"content\":");
-        json_write_string(b, (Span){c->texts[worst], c->lengths[worst]});
-        buffer_string(b, "}],\"scores\":[");
-        json_write_number(b, (double)c->scores[best]);
-        buffer_byte(b, ',');
-        json_write_number(b, (double)c->scores[worst]);
-        buffer_string(b, "]}\n");
+        put_answer(b, "],\"chosen\":[", &p->items[best]);
+        put_answer(b, ",\"rejected\":[", &p->items[worst]);
+        if (j->margins)
+            put_numbers(b, "margin", false, high - low, 0);
     } else {
-        buffer_string(b, "\"messages\":");
-        put_messages(b, prompt);
-        buffer_string(b, ",{\"role\":\"assistant\",\"content\":");
-        json_write_string(b, (Span){c->texts[best], c->lengths[best]});
-        buffer_string(b, "}],\"score\":");
-        json_write_number(b, (double)c->scores[best]);
-        buffer_string(b, "}\n");
+        put_answer(b, ",", &p->items[best]);
     }
+    put_numbers(b, j->pairs ? "scores" : "score", j->pairs, high, low);
+    if (p->models > 1)
+        put_numbers(b, "votes", j->pairs, (double)votes_best, (double)votes_worst);
+    buffer_string(b, "}\n");
     j->written++;
+    j->reference_best += p->items[best].reference && p->items[best].times == 0;
     int status = writer_write(j->out, b->data, b->length, err);
     buffer_free(b);
     return status;
 }
 
-/* Draws for what waits, scores it and writes it. */
-static int finish_waiting(Rejsample *j, Error *err)
+/* The drawn answers' rewards go into the curve, as often as each was drawn. */
+static void count_rewards(Rejsample *j, const Pool *p)
 {
-    bool own = err && j->model && j->count > 0; /* without err only the memory goes */
-    int status = own ? draw(j, err) : 0;
-    if (status == 0 && own)
-        status = score(j, err);
-    for (int64_t i = 0; i < j->count; i++) {
-        Waiting *w = &j->waiting[i];
-        if (status == 0 && err)
-            status = write_choice(j, w->tree.root, &w->candidates, err);
-        candidates_free(&w->candidates);
-        json_free(&w->tree);
-        free(w->ids);
+    size_t n = 0;
+    for (size_t i = 0; i < p->count; i++)
+        n += (size_t)p->items[i].times;
+    double *rewards = memory_alloc(n + 1, sizeof *rewards);
+    n = 0;
+    for (size_t i = 0; i < p->count; i++)
+        for (int64_t k = 0; k < p->items[i].times; k++)
+            rewards[n++] = candidate_mean(p, i);
+    curve_add(&j->curve, rewards, n);
+    free(rewards);
+}
+
+/* Writes what is done, in order. */
+static int flush(Rejsample *j, Error *err)
+{
+    int status = 0;
+    while (j->first && j->first->state == ITEM_DONE && status == 0) {
+        Item *i = j->first;
+        count_rewards(j, &i->pool);
+        status = write_choice(j, i->tree.root, &i->pool, err);
+        j->first = i->next;
+        item_free(i);
+        progress_set(j->progress, j->written + j->same);
     }
-    j->count = 0;
-    progress_set(j->progress, j->read);
     return status;
 }
 
-static int take_prompt(Rejsample *j, const JsonValue *prompt, Waiting *w, Error *err)
+/* Scores whatever waits for it. Items got in line in their own order. */
+static int score(Rejsample *j, Error *err)
+{
+    for (size_t m = 0; m < j->rewards.count; m++) {
+        if (scorer_run(&j->scorers[m], err) < 0)
+            return -1;
+        size_t at = 0;
+        for (Item *i = j->first; i; i = i->next)
+            for (size_t k = 0; i->state == ITEM_SCORING && k < i->pool.count; k++)
+                i->pool.items[k].scores[m] = j->scorers[m].scores[at++];
+        scorer_clear(&j->scorers[m]);
+    }
+    for (Item *i = j->first; i; i = i->next)
+        i->state = i->state == ITEM_SCORING ? ITEM_DONE : i->state;
+    return flush(j, err);
+}
+
+static int line_up(Rejsample *j, Item *i, Error *err)
+{
+    bool full = false;
+    i->state = ITEM_SCORING;
+    for (size_t k = 0; k < i->pool.count; k++) {
+        JsonValue answer = {.type = JSON_STRING, .string = {i->pool.items[k].text, i->pool.items[k].length}};
+        for (size_t m = 0; m < j->rewards.count; m++) {
+            if (scorer_add(&j->scorers[m], &(ChatInput){.messages = json_get(i->tree.root, "prompt"), .answer = &answer}, err) < 0)
+                return -1;
+            full |= scorer_full(&j->scorers[m]);
+        }
+    }
+    return full ? score(j, err) : 0;
+}
+
+/* An answer that was cut off or is empty teaches nothing. */
+static void keep(Rejsample *j, Pool *p, Span text, const float *scores, bool cut)
+{
+    if (cut)
+        j->dropped.cut++;
+    else if (text.length == 0)
+        j->dropped.empty++;
+    else
+        pool_add(p, text, scores, false, &j->dropped.twice);
+}
+
+/* The answers of an item are drawn. */
+static int take_answers(void *context, void *tag, Answer *answers, Error *err)
+{
+    Rejsample *j = context;
+    Item *i = tag;
+    Buffer text = {0};
+    int status = 0;
+    for (int64_t k = 0; answers && k < j->answer.samples; k++) {
+        text.length = 0;
+        if (status == 0 && (status = answerer_text(&j->answerer, &answers[k], &text, err)) == 0)
+            keep(j, &i->pool, (Span){text.data ? text.data : "", text.length}, NULL, !answers[k].stopped);
+        free(answers[k].tokens);
+    }
+    buffer_free(&text);
+    return answers && status == 0 ? line_up(j, i, err) : status;
+}
+
+/* Scores of one answer: a number, or a list with one for each reward model. */
+static int read_scores(const JsonValue *v, float *scores, size_t models, Error *err)
+{
+    for (size_t m = 0; m < models; m++) {
+        const JsonValue *one = json_is(v, JSON_ARRAY) ? (v->count == models ? &v->items[m] : NULL) : models == 1 ? v : NULL;
+        if (!json_is(one, JSON_NUMBER) && !json_is(one, JSON_INTEGER))
+            return error_set(err, "'scores' must hold numbers, or a list of as many for each response");
+        scores[m] = (float)one->number;
+    }
+    return 0;
+}
+
+/* Candidates that are there; those that generate says were cut off are left out, as in a draw of our own. */
+static int take_responses(Rejsample *j, const JsonValue *record, Pool *p, Error *err)
+{
+    const JsonValue *responses = json_get(record, "responses"), *scores = json_get(record, "scores"), *reasons = json_get(record, "finish_reasons");
+    if (!json_is(responses, JSON_ARRAY) || (scores && (!json_is(scores, JSON_ARRAY) || responses->count != scores->count)))
+        return error_set(err, "'responses' and 'scores' must be lists of the same length");
+    if (scores)
+        p->models = scores->count && json_is(&scores->items[0], JSON_ARRAY) && scores->items[0].count ? scores->items[0].count : 1;
+    float *own = memory_zalloc(p->models, sizeof *own);
+    int status = 0;
+    for (size_t i = 0; i < responses->count && status == 0; i++) {
+        const JsonValue *reason = json_is(reasons, JSON_ARRAY) && i < reasons->count ? &reasons->items[i] : NULL;
+        bool cut = json_is(reason, JSON_STRING) && strcmp(reason->string.data, "length") == 0;
+        if (!json_is(&responses->items[i], JSON_STRING))
+            status = error_set(err, "'responses' must hold strings");
+        else if (!scores || (status = read_scores(&scores->items[i], own, p->models, err)) == 0)
+            keep(j, p, responses->items[i].string, own, cut);
+    }
+    free(own);
+    return status;
+}
+
+/* The record's own answer, a string or a list whose last message it is. */
+static int take_reference(const Rejsample *j, const JsonValue *record, Pool *p, Error *err)
+{
+    const JsonValue *v = json_get(record, j->reference);
+    if (json_is(v, JSON_ARRAY) && v->count)
+        v = json_get(&v->items[v->count - 1], "content");
+    if (!json_is(v, JSON_STRING) || v->string.length == 0)
+        return error_set(err, "no answer in '%s' (--reference)", j->reference);
+    pool_add(p, v->string, NULL, true, NULL);
+    return 0;
+}
+
+static int take_prompt(Rejsample *j, const JsonValue *prompt, Error *err)
 {
     if (!j->model)
         return error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
     if (answerer_prompt(&j->answerer, prompt, err) < 0)
         return -1;
-    w->length = (int64_t)j->answerer.ids.count;
-    if (w->length > j->answer.max_prompt)
-        return error_set(err, "a prompt of %" PRId64 " tokens (--max-prompt %" PRId64 ")", w->length, j->answer.max_prompt);
-    w->ids = (int32_t *)memory_copy((char *)j->answerer.ids.data, (size_t)w->length * sizeof *w->ids);
-    return 0;
+    int64_t length = (int64_t)j->answerer.ids.count;
+    return length > j->answer.max_prompt ? error_set(err, "a prompt of %" PRId64 " tokens (--max-prompt %" PRId64 ")", length, j->answer.max_prompt) : 0;
 }
 
 static int take_record(void *context, Document *d, Error *err)
 {
     Rejsample *j = context;
-    Waiting w = {0};
+    Item *i = memory_zalloc(1, sizeof *i);
     Buffer line = {0};
     buffer_append(&line, d->raw.data, d->raw.length);
     buffer_reserve(&line, READER_PADDING);
     memset(line.data + line.length, 0, READER_PADDING);
-    int status = json_parse(&w.tree, "record", (Span){line.data, line.length}, err);
+    int status = json_parse(&i->tree, "record", (Span){line.data, line.length}, err);
     buffer_free(&line);
-    const JsonValue *prompt = status == 0 ? json_get(w.tree.root, "prompt") : NULL;
+    const JsonValue *record = i->tree.root, *prompt = status == 0 ? json_get(record, "prompt") : NULL;
     if (status == 0 && !prompt)
         status = error_set(err, "no field 'prompt'");
+    bool scored = status == 0 && json_get(record, "scores"), there = scored || (status == 0 && !j->model && j->rewards.count && json_get(record, "responses"));
+    i->pool.models = j->rewards.count ? j->rewards.count : 1;
     if (status == 0)
-        status = json_get(w.tree.root, "scores") ? take_scored(w.tree.root, &w.candidates, err) : take_prompt(j, prompt, &w, err);
+        status = there ? take_responses(j, record, &i->pool, err) : take_prompt(j, prompt, err);
+    if (status == 0 && j->reference && !scored)
+        status = take_reference(j, record, &i->pool, err);
     if (status < 0) {
-        candidates_free(&w.candidates);
-        json_free(&w.tree);
+        item_free(i);
         return DOCUMENT_MALFORMED;
     }
-    j->waiting[j->count++] = w;
+    if (j->first)
+        j->last->next = i;
+    else
+        j->first = i;
+    j->last = i;
     j->read++;
-    return j->count == j->room ? finish_waiting(j, err) : 0;
+    if (scored) {
+        i->state = ITEM_DONE;
+        return flush(j, err);
+    }
+    return there ? line_up(j, i, err)
+                 : generator_add(&j->answerer.generator, j->answerer.ids.data, (int64_t)j->answerer.ids.count, j->drawn++, i, err);
+}
+
+static int models_open(Rejsample *j, Device *d, Error *err)
+{
+    Dtype type = dtype_of_option(j->common.dtype);
+    if (j->model && answerer_open(&j->answerer, j->model, &j->answer, false, (uint64_t)j->common.seed, type, d, err) < 0)
+        return -1;
+    j->answerer.generator.emit = take_answers;
+    j->answerer.generator.context = j;
+    j->scorers = memory_zalloc(j->rewards.count + 1, sizeof *j->scorers);
+    for (size_t m = 0; m < j->rewards.count; m++)
+        if (scorer_open(&j->scorers[m], j->rewards.values[m], j->answer.max_prompt + j->answer.max_tokens, type, d, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int choose_all(Rejsample *j, OptionSet *set, Error *err)
+{
+    j->out = writer_open(j->common.output, err);
+    if (!j->out)
+        return -1;
+    Common plain = j->common;
+    plain.threads = 1;
+    plain.progress = "never";
+    j->progress = progress_begin(&j->common, "prompts", 0);
+    DocumentReader r = {.common = &plain, .files = set->operands, .text_optional = true, .emit = take_record, .context = j};
+    int status = document_run(&r, err);
+    if (status == 0 && j->model)
+        status = generator_finish(&j->answerer.generator, err);
+    if (status == 0)
+        status = score(j, err);
+    progress_end(j->progress);
+    document_report(&r);
+    if (status < 0)
+        writer_abandon(j->out);
+    else
+        status = writer_close(j->out, err);
+    return status;
+}
+
+static int report(Rejsample *j, double begin, Error *err)
+{
+    message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", j->written, j->read, j->same);
+    message("left out: %" PRIu64 " empty answers, %" PRIu64 " cut off, %" PRIu64 " there twice", j->dropped.empty, j->dropped.cut, j->dropped.twice);
+    if (j->reference)
+        message("the reference answer was the best of %" PRIu64 " prompts", j->reference_best);
+    curve_report(&j->curve);
+    StatsItem items[7 + ANSWER_STATS] = {{"prompts", (double)j->read}, {"kept", (double)j->written}, {"without_choice", (double)j->same},
+                                         {"dropped_empty", (double)j->dropped.empty}, {"dropped_cut", (double)j->dropped.cut},
+                                         {"dropped_twice", (double)j->dropped.twice}};
+    size_t count = 6;
+    if (j->model) {
+        answerer_stats(&j->answerer, items + count);
+        items[count].key = "prompts_drawn";
+        count += ANSWER_STATS;
+    }
+    if (j->curve_path && curve_write(&j->curve, j->curve_path, err) < 0)
+        return -1;
+    return stats_write(j->common.stats, items, count, begin, err);
+}
+
+static int usage(void)
+{
+    if (self.annotate.path || self.annotate.report) {
+        if (self.best || self.pairs || self.model || self.rewards.count)
+            return message_usage("--annotate and --agreement go with candidates that are there, without --best and --pairs");
+        return -1;
+    }
+    if (self.best == self.pairs)
+        return message_usage("one of --best and --pairs is needed");
+    if (self.model && !self.rewards.count)
+        return message_usage("--model and --reward go together");
+    if (self.margins && !self.pairs)
+        return message_usage("--margins goes with --pairs");
+    return -1;
 }
 
 int main(int argc, char **argv)
@@ -278,55 +412,35 @@ int main(int argc, char **argv)
                      .summary = "Draw K answers a prompt and keep what a reward model likes best.", .options = options};
     self.answer.samples = 8;
     int status = option_main(&set, argc, argv);
-    if (status >= 0)
+    if (status >= 0 || (status = usage()) >= 0)
         return status;
-    if (self.best == self.pairs)
-        return message_usage("one of --best and --pairs is needed");
-    if (!self.model != !self.reward)
-        return message_usage("--model and --reward go together");
     Error err;
+    if (self.annotate.path || self.annotate.report) {
+        self.annotate.seed = (uint64_t)self.common.seed;
+        status = annotate_run(&self.annotate, set.operands, &err);
+        option_free(&set);
+        return status < 0 ? message_failed(&err) : 0;
+    }
     double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);
-    status = d ? 0 : -1;
-    if (status == 0 && self.model) {
-        Dtype type = dtype_of_option(self.common.dtype);
-        status = answerer_open(&self.answerer, self.model, &self.answer, false, (uint64_t)self.common.seed, type, d, &err);
-        if (status == 0)
-            status = scorer_open(&self.scorer, self.reward, self.answer.max_prompt + self.answer.max_tokens, type, d, &err);
-    }
-    self.out = status == 0 ? writer_open(self.common.output, &err) : NULL;
-    if (self.out) {
-        Common plain = self.common;
-        plain.threads = 1;
-        plain.progress = "never";
-        self.progress = progress_begin(&self.common, "prompts", 0);
-        DocumentReader r = {.common = &plain, .files = set.operands, .text_optional = true, .emit = take_record, .context = &self};
-        self.room = self.answer.batch / self.answer.samples < 1 ? 1 : self.answer.batch / self.answer.samples;
-        self.waiting = memory_alloc((size_t)self.room, sizeof *self.waiting);
-        status = document_run(&r, &err);
-        if (finish_waiting(&self, status == 0 ? &err : NULL) < 0)
-            status = -1;
-        free(self.waiting);
-        progress_end(self.progress);
-        document_report(&r);
-        if (status < 0)
-            writer_abandon(self.out);
-        else
-            status = writer_close(self.out, &err);
-        if (status == 0)
-            message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", self.written, self.read, self.same);
-        const StatsItem items[] = {{"prompts", (double)self.read}, {"kept", (double)self.written}, {"without_choice", (double)self.same}};
-        if (status == 0)
-            status = stats_write(self.common.stats, items, 3, begin, &err);
-    } else {
-        status = -1;
-    }
+    status = d ? models_open(&self, d, &err) : -1;
+    if (status == 0)
+        status = choose_all(&self, &set, &err);
+    if (status == 0)
+        status = report(&self, begin, &err);
     if (status < 0)
         message_failed(&err);
     if (self.model && self.answerer.tokenizer)
         answerer_close(&self.answerer);
-    if (self.model && self.scorer.coder.tokenizer)
-        scorer_close(&self.scorer);
+    for (size_t m = 0; self.scorers && m < self.rewards.count; m++)
+        if (self.scorers[m].coder.tokenizer)
+            scorer_close(&self.scorers[m]);
+    free(self.scorers);
+    for (Item *i = self.first, *next; i; i = next) {
+        next = i->next;
+        item_free(i);
+    }
+    curve_free(&self.curve);
     device_close(d);
     option_free(&set);
     return status < 0 ? 1 : 0;

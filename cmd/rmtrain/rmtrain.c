@@ -42,14 +42,19 @@ static const Option options[] = {
 static const char *const free_options[] = {"rows", NULL};
 static const char *const extras[] = {"accuracy", NULL};
 
-/* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs; records weigh alike (InstructGPT,
+/* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs that are not tied; records weigh alike (InstructGPT,
  * trl/trainer/reward_trainer.py). Gradients are added to gradient[example]; returns the loss and counts pairs. */
 static double record_loss(const Examples *x, size_t record, const float *scores, double share, double *gradient, int64_t *right, int64_t *pairs)
 {
     size_t first = x->group_first[record], n = x->group_first[record + 1] - first;
-    double all = (double)n * (double)(n - 1) / 2, loss = 0;
+    double all = 0, loss = 0;
+    for (size_t i = first; i < first + n; i++)
+        for (size_t j = i + 1; j < first + n; j++)
+            all += x->items[i].level != x->items[j].level;
     for (size_t i = first; i < first + n; i++)
         for (size_t j = i + 1; j < first + n; j++) {
+            if (x->items[i].level == x->items[j].level)
+                continue;
             double apart = (double)scores[i] - (double)scores[j] - x->items[i].margin, sum = (double)scores[i] + (double)scores[j];
             loss += (-log_sigmoid(apart) + rm.center * sum * sum) / all;
             if (gradient) {

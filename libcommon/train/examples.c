@@ -119,6 +119,7 @@ static void group_end(Reading *r)
     bool fine = e->count > first;
     for (size_t i = first; i < e->count; i++)
         fine &= e->items[i].trained > 0 || r->kind == EXAMPLES_RANKING;
+    fine &= r->kind != EXAMPLES_RANKING || e->items[first].level < e->items[e->count - 1].level;
     if (fine) {
         e->group_first[++e->groups] = e->count;
     } else {
@@ -136,7 +137,18 @@ static const JsonValue *wanted(const JsonValue *record, const char *key, Error *
     return v;
 }
 
-static int read_answers(Reading *r, const JsonValue *record, const JsonValue *const *answers, size_t count, double margin, Error *err)
+/* ranks: of answers that stand best first, equal where they are tied; NULL: none are. */
+static int check_ranks(const JsonValue *ranks, size_t count, Error *err)
+{
+    if (!json_is(ranks, JSON_ARRAY) || ranks->count != count)
+        return error_set(err, "'ranks' must hold a number for each response");
+    for (size_t i = 0; i < count; i++)
+        if (!json_is(&ranks->items[i], JSON_NUMBER) || (i > 0 && ranks->items[i].number < ranks->items[i - 1].number))
+            return error_set(err, "'ranks' must hold numbers that do not fall: the best response stands first");
+    return 0;
+}
+
+static int read_answers(Reading *r, const JsonValue *record, const JsonValue *const *answers, size_t count, const JsonValue *ranks, double margin, Error *err)
 {
     const JsonValue *prompt = wanted(record, "prompt", err);
     if (!prompt)
@@ -146,6 +158,7 @@ static int read_answers(Reading *r, const JsonValue *record, const JsonValue *co
         if (chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
         example_add(r, (int32_t)i, margin);
+        r->e->items[r->e->count - 1].level = ranks ? ranks->items[i].number : (double)i;
     }
     return 0;
 }
@@ -163,10 +176,13 @@ static int read_record(Reading *r, const JsonValue *record, Error *err)
     if (r->kind == EXAMPLES_RANKING && responses) {
         if (!json_is(responses, JSON_ARRAY) || responses->count < 2)
             return error_set(err, "'responses' must be a list of at least two answers");
-        const JsonValue **list = memory_alloc(responses->count, sizeof *list);
+        const JsonValue **list, *ranks = json_get(record, "ranks");
+        if (ranks && check_ranks(ranks, responses->count, err) < 0)
+            return -1;
+        list = memory_alloc(responses->count, sizeof *list);
         for (size_t i = 0; i < responses->count; i++)
             list[i] = &responses->items[i];
-        int status = read_answers(r, record, list, responses->count, 0, err);
+        int status = read_answers(r, record, list, responses->count, ranks, 0, err);
         free(list);
         return status;
     }
@@ -175,7 +191,7 @@ static int read_record(Reading *r, const JsonValue *record, Error *err)
         return error_set(err, "no fields 'chosen' and 'rejected'");
     if (margin && margin->type != JSON_NULL && !json_is(margin, JSON_NUMBER))
         return error_set(err, "'margin' is not a number");
-    return read_answers(r, record, pair, 2, json_is(margin, JSON_NUMBER) ? margin->number : 0, err);
+    return read_answers(r, record, pair, 2, NULL, json_is(margin, JSON_NUMBER) ? margin->number : 0, err);
 }
 
 /* One thread, so in order. */

@@ -28,6 +28,7 @@ typedef struct Example {
     int64_t count, trained;
     int64_t source;       /* number of the record */
     int32_t rank;         /* in a group: 0 best, or chosen 0, rejected 1 */
+    double level;         /* equal for answers of a ranking that are tied (its field `ranks`) */
     double margin;
 } Example;
 

@@ -1,0 +1,41 @@
+/* Ranking documents that people wrote, and how far they agree. */
+#ifndef REJSAMPLE_RANKINGS_H
+#define REJSAMPLE_RANKINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/error.h"
+#include "io/json.h"
+
+/* One person's ranking of one item. An item is a prompt with a set of answers, in whatever order they stand. */
+typedef struct Ranking {
+    uint64_t item;
+    char *annotator;
+    size_t count;
+    uint64_t *answers; /* [count] ascending hashes of the answers' texts */
+    double *ranks;     /* [count] of those, 1 the best; equals have the mean of their places */
+} Ranking;
+
+typedef struct Rankings {
+    Ranking *items;
+    size_t count, capacity;
+} Rankings;
+
+/* The number of an item. */
+uint64_t ranking_item(const JsonValue *prompt, const Span *answers, size_t count);
+/* Adds the rankings of a file. `ranks` gives ties; without it the answers stand best first. A later ranking of an item by the same
+ * annotator takes the place of the earlier. */
+int rankings_read(Rankings *r, const char *path, Error *err);
+const Ranking *rankings_find(const Rankings *r, uint64_t item, const char *annotator);
+void rankings_free(Rankings *r);
+
+/* Kendall's coefficient of concordance, corrected for ties (Kendall and Babington Smith 1939), of m rankings of the same item: 1 all
+ * agree, 0 no more than chance. NAN where all is tied. */
+double rankings_concordance(const Ranking *const *list, size_t m);
+/* Cohen's kappa (1960) of two annotators over pairs of answers, each judged better, worse or equal; a pair counts in both directions,
+ * so that the order of the answers is nothing. *pairs: of answers; *same: the share judged alike. NAN where chance explains all. */
+double rankings_kappa(const Rankings *r, const char *a, const char *b, size_t *items, size_t *pairs, double *same);
+/* Both for everybody, on standard output. */
+void rankings_report(const Rankings *r);
+
+#endif
