@@ -195,7 +195,7 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
         weight += t->batch.weight;
         passes++;
     }
-    if (comm_sum_host(&t->grid->world, &weight, 1, err) < 0)
+    if (comm_sum_host(&t->grid->group[GRID_DATA], &weight, 1, err) < 0)
         return -1;
     HeadSums sums = {0};
     for (int64_t done = 0; done < all; done += t->micro_batch) {
@@ -240,7 +240,7 @@ static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Erro
         sums[1] += t->batch.weight;
     }
     free(logprob);
-    if (status < 0 || comm_sum_host(&t->grid->world, sums, 2, err) < 0)
+    if (status < 0 || comm_sum_host(&t->grid->group[GRID_DATA], sums, 2, err) < 0)
         return -1;
     *loss = sums[0] / sums[1];
     return 0;
@@ -357,21 +357,23 @@ static int sizes(Pretrain *p, Error *err)
     return status;
 }
 
-static int load_model(const Pretrain *p, Model *m, Device *d, Error *err)
+static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *err)
 {
-    int status;
-    if (p->init) {
-        char *folder = folder_resolve(p->init, err);
-        status = folder ? folder_load(m, folder, 0, 0, NULL, d, err) : -1;
-        free(folder);
-    } else {
-        ModelConfig c;
-        status = config_read(&c, p->model_config, err);
-        if (status == 0)
-            status = model_open(m, &c, NULL, d, err);
-        if (status == 0)
-            param_initialise(&m->params.table, (uint64_t)p->common.seed);
-    }
+    char *folder = p->init ? folder_resolve(p->init, err) : NULL;
+    if (p->init && !folder)
+        return -1;
+    char *path = folder ? memory_format("%s/config.json", folder) : memory_string(p->model_config);
+    ModelConfig c;
+    int status = config_read(&c, path, err);
+    free(path);
+    ModelPart part;
+    if (status == 0)
+        status = part_of_grid(&part, &c, g, &(PartStages){.chunks = 1}, err);
+    if (status == 0)
+        status = folder ? folder_load(m, folder, 0, 0, &part, d, err) : model_open(m, &c, &part, d, err);
+    if (status == 0 && !folder)
+        param_initialise(&m->params.table, (uint64_t)p->common.seed);
+    free(folder);
     if (status == 0 && m->config.num_labels)
         status = error_set(err, "%s: a reward model cannot be pre-trained", p->init ? p->init : p->model_config);
     if (status < 0)
@@ -427,7 +429,7 @@ static int rank_main(void *context, Grid *grid)
     Error err;
     int status;
     t.device = grid_device(grid, p->common.device, (int)p->common.threads, &err);
-    if (!t.device || load_model(p, &t.model, t.device, &err) < 0) {
+    if (!t.device || load_model(p, &t.model, grid, t.device, &err) < 0) {
         status = grid_failed(grid, &err);
     } else if (p->common.dry_run) {
         status = grid->rank == 0 ? dry_run(p, &t.model, grid, &err) : 0;
@@ -465,8 +467,8 @@ int main(int argc, char **argv)
         message("%s: this run has finished", self.common.output);
         return 0;
     }
-    if (self.tp > 1 || self.cp > 1 || self.pp > 1) {
-        error_set(&err, "--tp %" PRId64 " --cp %" PRId64 " --pp %" PRId64 ": this version splits a job along --dp alone", self.tp, self.cp, self.pp);
+    if (self.cp > 1 || self.pp > 1) {
+        error_set(&err, "--cp %" PRId64 " --pp %" PRId64 ": this version splits a job along --tp and --dp", self.cp, self.pp);
         return message_failed(&err);
     }
     const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};

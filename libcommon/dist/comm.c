@@ -170,3 +170,24 @@ void comm_close(Comm *c)
     c->ops->close(c);
     comm_one(c);
 }
+
+int comm_agree(Comm *c, int status, Error *err)
+{
+    struct Said {
+        int status;
+        Error error;
+    } mine = {.status = status}, *all;
+    if (c->size == 1)
+        return status;
+    if (status < 0)
+        mine.error = *err;
+    all = memory_zalloc((size_t)c->size, sizeof *all);
+    status = comm_gather_host(c, &mine, all, sizeof mine, err);
+    for (int r = 0; r < c->size && status == 0; r++)
+        if (all[r].status < 0) {
+            status = -1;
+            *err = all[r].error;
+        }
+    free(all);
+    return status;
+}

@@ -67,6 +67,8 @@ void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count);
 int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err);
 int comm_sum_host(Comm *c, double *values, size_t n, Error *err);
 int comm_broadcast_host(Comm *c, void *data, size_t bytes, int root, Error *err);
+/* Each says how something went on its rank: -1 on all where it failed on any, with the reason of the first that it did. */
+int comm_agree(Comm *c, int status, Error *err);
 
 /* The ranks that name the same colour, in this group's order. A collective; close what comes out with comm_close. */
 int comm_split(Comm *c, int colour, const char *name, Comm *out, Error *err);

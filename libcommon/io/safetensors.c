@@ -81,6 +81,7 @@ static int header_read(Safetensors *s, uint64_t header_size, Error *err)
     if (!json_is(root, JSON_OBJECT))
         return error_set(err, "%s: the header is not a JSON object", path);
     uint64_t data_size = m->file.size - 8 - header_size;
+    s->start = m->file.data;
     s->data = m->file.data + 8 + header_size;
     s->entries = memory_zalloc(root->count, sizeof *s->entries);
     for (size_t i = 0; i < root->count; i++) {
@@ -178,40 +179,65 @@ static void write_string(Buffer *b, const char *s)
     json_write_string(b, (Span){s, strlen(s)});
 }
 
-int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err)
+/* The order in the file. */
+static const SafetensorsSource **sources_sort(const SafetensorsSource *tensors, size_t count)
 {
     const SafetensorsSource **order = memory_alloc(count, sizeof *order);
     for (size_t i = 0; i < count; i++)
         order[i] = &tensors[i];
     qsort(order, count, sizeof *order, compare_sources);
-    Buffer header = {0};
-    buffer_append(&header, "\0\0\0\0\0\0\0\0{", 9);
+    return order;
+}
+
+static void header_write(Buffer *header, const SafetensorsSource *const *order, size_t count, const char *const *metadata)
+{
+    buffer_append(header, "\0\0\0\0\0\0\0\0{", 9);
     if (metadata && *metadata) {
-        buffer_string(&header, "\"__metadata__\":{");
+        buffer_string(header, "\"__metadata__\":{");
         for (int i = 0; metadata[i]; i += 2) {
-            buffer_string(&header, i ? "," : "");
-            write_string(&header, metadata[i]);
-            buffer_byte(&header, ':');
-            write_string(&header, metadata[i + 1]);
+            buffer_string(header, i ? "," : "");
+            write_string(header, metadata[i]);
+            buffer_byte(header, ':');
+            write_string(header, metadata[i + 1]);
         }
-        buffer_byte(&header, '}');
+        buffer_byte(header, '}');
     }
     uint64_t at = 0;
     for (size_t i = 0; i < count; i++) {
         const SafetensorsSource *t = order[i];
-        buffer_string(&header, header.length > 9 ? "," : "");
-        write_string(&header, t->name);
-        buffer_format(&header, ":{\"dtype\":\"%s\",\"shape\":[", dtype_name(t->dtype));
+        buffer_string(header, header->length > 9 ? "," : "");
+        write_string(header, t->name);
+        buffer_format(header, ":{\"dtype\":\"%s\",\"shape\":[", dtype_name(t->dtype));
         for (int d = 0; d < t->ndim; d++)
-            buffer_format(&header, "%s%" PRId64, d ? "," : "", t->shape[d]);
-        buffer_format(&header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + source_bytes(t));
+            buffer_format(header, "%s%" PRId64, d ? "," : "", t->shape[d]);
+        buffer_format(header, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", at, at + source_bytes(t));
         at += source_bytes(t);
     }
-    buffer_byte(&header, '}');
-    while (header.length % 8)
-        buffer_byte(&header, ' ');
-    uint64_t n = header.length - 8;
-    memcpy(header.data, &n, 8);
+    buffer_byte(header, '}');
+    while (header->length % 8)
+        buffer_byte(header, ' ');
+    uint64_t n = header->length - 8;
+    memcpy(header->data, &n, 8);
+}
+
+uint64_t safetensors_layout(const SafetensorsSource *tensors, size_t count, const char *const *metadata, Buffer *header, uint64_t *begin)
+{
+    const SafetensorsSource **order = sources_sort(tensors, count);
+    header_write(header, order, count, metadata);
+    uint64_t at = header->length;
+    for (size_t i = 0; i < count; i++) {
+        begin[order[i] - tensors] = at;
+        at += source_bytes(order[i]);
+    }
+    free(order);
+    return at;
+}
+
+int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err)
+{
+    const SafetensorsSource **order = sources_sort(tensors, count);
+    Buffer header = {0};
+    header_write(&header, order, count, metadata);
     Writer *w = writer_open(path, err);
     int status = w ? writer_write(w, header.data, header.length, err) : -1;
     for (size_t i = 0; i < count && status == 0; i++)

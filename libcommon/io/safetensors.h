@@ -23,7 +23,7 @@ typedef struct Safetensors {
     SafetensorsEntry *entries; /* sorted by begin */
     size_t count;
     const JsonValue *metadata; /* object of strings, or NULL */
-    const unsigned char *data; /* the data part, mapped read-only */
+    const unsigned char *start, *data; /* the file and its data part, mapped read-only */
     struct SafetensorsMapping *mapping;
 } Safetensors;
 
@@ -42,5 +42,9 @@ typedef struct SafetensorsSource {
 } SafetensorsSource;
 /* metadata: pairs of strings, NULL-terminated: {"format", "pt", NULL}. */
 int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err);
+
+/* For a file that several write together: its header, and where each tensor's bytes begin in the file; returns the file's size.
+ * data is not looked at. */
+uint64_t safetensors_layout(const SafetensorsSource *tensors, size_t count, const char *const *metadata, Buffer *header, uint64_t *begin);
 
 #endif

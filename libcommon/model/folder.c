@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "io/safetensors.h"
 #include "io/stream.h"
+#include "model/folder_parts.h"
 
 char *folder_resolve(const char *path, Error *err)
 {
@@ -264,39 +265,9 @@ static int write_text(const char *folder, const char *name, Buffer *b, Error *er
     return status;
 }
 
-int folder_save(Model *m, Dtype type, const char *path, Error *err)
+int folder_begin(const Model *m, Dtype type, const char *path, Error *err)
 {
-    ParameterTable *t = &m->params.table;
-    if (m->device->is_host)
-        return folder_write(m, t->weights, type, path, err);
-    float *host = memory_alloc(t->total, sizeof *host);
-    m->device->copy(m->stream, host, t->weights, t->total * sizeof *host, COPY_TO_HOST);
-    int status = m->device->stream_wait(m->stream, err);
-    if (status == 0)
-        status = folder_write(m, host, type, path, err);
-    free(host);
-    return status;
-}
-
-int folder_write(const Model *m, const float *weights, Dtype type, const char *path, Error *err)
-{
-    const ParameterTable *t = &m->params.table;
-    char *rounded = type == DTYPE_F32 ? NULL : memory_alloc(t->total, dtype_size(type));
-    if (rounded)
-        dtype_convert(rounded, type, weights, DTYPE_F32, t->total);
-    const char *data = rounded ? rounded : (const char *)weights;
-    SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
-    for (size_t i = 0; i < t->count; i++) {
-        const Parameter *p = &t->items[i];
-        sources[i] = (SafetensorsSource){.name = p->name, .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]},
-                                         .data = data + p->offset * dtype_size(type)};
-    }
-    static const char *const metadata[] = {"format", "pt", NULL};
-    char *file = memory_format("%s/model.safetensors", path);
-    int status = safetensors_write(file, sources, t->count, metadata, err);
-    free(file);
-    free(sources);
-    free(rounded);
+    int status = parts_begin(m, type, path, err);
     Buffer b = {0};
     config_write(&m->config, type, &b);
     if (status == 0)
@@ -309,5 +280,42 @@ int folder_write(const Model *m, const float *weights, Dtype type, const char *p
     static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model"};
     for (size_t i = 0; m->tokenizer_folder && status == 0 && i < sizeof files / sizeof *files; i++)
         status = copy_file(m->tokenizer_folder, path, files[i], err);
+    return status;
+}
+
+int folder_save(Model *m, Dtype type, const char *path, Error *err)
+{
+    ParameterTable *t = &m->params.table;
+    float *host = m->device->is_host ? t->weights : memory_alloc(t->total, sizeof *host);
+    int status = 0;
+    if (!m->device->is_host) {
+        m->device->copy(m->stream, host, t->weights, t->total * sizeof *host, COPY_TO_HOST);
+        status = m->device->stream_wait(m->stream, err);
+    }
+    if (status == 0)
+        status = folder_begin(m, type, path, err);
+    if (status == 0)
+        status = parts_write(m, host + t->frozen, &(ArenaStretch){0, param_trained_total(t)}, 1, type, path, NULL, err);
+    if (!m->device->is_host)
+        free(host);
+    return status;
+}
+
+int folder_reload(Model *m, const char *path, Error *err)
+{
+    ParameterTable *t = &m->params.table;
+    Shards s = {0};
+    if (shards_open(&s, path, err) < 0)
+        return -1;
+    int status = 0;
+    for (size_t i = 0; i < t->count && status == 0; i++) {
+        const Parameter *p = &t->items[i];
+        const Safetensors *file = NULL;
+        if (!p->trainable)
+            continue;
+        const SafetensorsEntry *e = shards_find(&s, p->name, &file);
+        status = e ? parameter_load(m, p, e, file, err) : error_set(err, "%s: the tensor '%s' is missing", path, p->name);
+    }
+    shards_close(&s);
     return status;
 }

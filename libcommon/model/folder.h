@@ -15,7 +15,9 @@ int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, const
 
 /* Writes the model into an existing folder, its weights as F32 or rounded to BF16 or F16, with the tokenizer's files copied from m->tokenizer_folder where that is known. */
 int folder_save(Model *m, Dtype type, const char *path, Error *err);
-/* The same with f32 weights that were copied to the host before: [table.total]. Touches no device, so another thread may do it. */
-int folder_write(const Model *m, const float *weights, Dtype type, const char *path, Error *err);
+/* Reads what is trained of an open model from a folder that folder_save or the ranks of a grid wrote of it. */
+int folder_reload(Model *m, const char *path, Error *err);
+/* Makes what belongs to a model but its weights, for which folder_parts.h then has room. Touches no device. */
+int folder_begin(const Model *m, Dtype type, const char *path, Error *err);
 
 #endif

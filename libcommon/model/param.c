@@ -218,6 +218,14 @@ float *param_trained(const ParameterTable *t, float *arena, const Parameter *p)
     return arena + (p->offset - t->frozen);
 }
 
+int param_find(const ParameterTable *t, const char *name)
+{
+    for (size_t i = 0; i < t->count; i++)
+        if (strcmp(t->items[i].name, name) == 0)
+            return (int)i;
+    return -1;
+}
+
 int param_need_working(ParameterTable *t, Error *err)
 {
     if (!t->working)
@@ -237,18 +245,6 @@ void param_refresh(ParameterTable *t)
         t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)t->total),
                              tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->total));
     t->stale = false;
-}
-
-int param_copy(ParameterTable *to, const ParameterTable *from, Error *err)
-{
-    for (size_t i = 0; i < to->count; i++) {
-        const Parameter *a = &to->items[i], *b = &from->items[i];
-        if (to->count != from->count || strcmp(a->name, b->name) != 0 || a->count != b->count)
-            return error_set(err, "the model has another shape than this run's");
-        to->device->copy(to->stream, to->weights + a->offset, from->weights + b->offset, a->count * sizeof(float), COPY_ON_DEVICE);
-    }
-    param_changed(to);
-    return to->device->stream_wait(to->stream, err);
 }
 
 void param_initialise(ParameterTable *t, uint64_t seed)

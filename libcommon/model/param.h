@@ -72,14 +72,14 @@ void param_freeze(ParameterTable *t, size_t count);
 size_t param_trained_total(const ParameterTable *t);
 float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);
 
+/* -1: there is none of that name. */
+int param_find(const ParameterTable *t, const char *name);
+
 /* From now on products read matrices as bf16; the weights stay f32. Whoever writes weights says so with param_changed, and
  * param_refresh, at the head of a pass, rounds them again. */
 int param_need_working(ParameterTable *t, Error *err);
 void param_changed(ParameterTable *t);
 void param_refresh(ParameterTable *t);
-
-/* The values of every entry from a table with the same entries, whose arena may be laid out otherwise. -1: they are others. */
-int param_copy(ParameterTable *to, const ParameterTable *from, Error *err);
 
 /* Initial values: counter-based random numbers of (seed, name, global index), so that every grid starts from the same bits.
  * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1. */

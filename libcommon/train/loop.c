@@ -12,6 +12,7 @@
 #include "base/stop.h"
 #include "io/stats.h"
 #include "model/folder.h"
+#include "model/tensor_parallel.h"
 #include "train/checkpoint.h"
 #include "train/schedule.h"
 
@@ -81,23 +82,22 @@ static bool first_rank(const Loop *l)
 }
 
 /* What the disk refuses costs a checkpoint, not the run. */
-static void warn_of_checkpoint(const Error *err)
+static void warn_of_checkpoint(const Loop *l, const Error *err)
 {
-    message_warning("%s; going on without this checkpoint", err->text);
+    if (first_rank(l))
+        message_warning("%s; going on without this checkpoint", err->text);
 }
 
 /* needed: the last chance to save, so the step is on the disk afterwards, or that is an error. */
 static int save(Loop *l, bool needed, Error *err)
 {
-    if (!first_rank(l))
-        return 0;
-    if (checkpoint_settle(&l->checkpoints, true, err) < 0)
-        warn_of_checkpoint(err);
+    if (checkpoint_settle(&l->checkpoints, err) < 0)
+        warn_of_checkpoint(l, err);
     int status = checkpoint_begin(&l->checkpoints, &l->state, err);
     if (status == 0 && needed)
-        status = checkpoint_settle(&l->checkpoints, true, err);
+        status = checkpoint_settle(&l->checkpoints, err);
     if (status < 0 && !needed) {
-        warn_of_checkpoint(err);
+        warn_of_checkpoint(l, err);
         return 0;
     }
     return status;
@@ -120,29 +120,6 @@ static void write_counters(Loop *l, double loss, double rate, double norm)
     l->last_tokens = l->state.tokens;
 }
 
-/* The weights as they are as a model of the run. */
-static int keep_model(Loop *l, Dtype type, const char *name, Error *err)
-{
-    if (!first_rank(l))
-        return 0;
-    char *temporary = run_temporary(&l->run, name, err);
-    int status = temporary ? folder_save(l->m, type, temporary, err) : -1;
-    if (status == 0)
-        status = run_commit_model(&l->run, temporary, name, err);
-    free(temporary);
-    return status;
-}
-
-/* The averaged weights, which take the place of the others for a moment. */
-static int keep_average(Loop *l, Error *err)
-{
-    float *weights = l->m->params.table.weights;
-    l->m->params.table.weights = l->average.weights;
-    int status = keep_model(l, dtype_of_option(l->o->save_dtype), "average", err);
-    l->m->params.table.weights = weights;
-    return status;
-}
-
 /* Is the mean of the weights taken after this step? In the last part of the run, the one in which wsd decays. */
 static bool averages(const Loop *l)
 {
@@ -155,12 +132,18 @@ static bool patience_over(const Loop *l)
     return l->o->patience > 0 && l->state.stale >= l->o->patience;
 }
 
+static const float *trained_weights(const Loop *l)
+{
+    const ParameterTable *t = &l->m->params.table;
+    return t->weights + t->frozen;
+}
+
 static int evaluate(Loop *l, Error *err)
 {
     if (!l->task->evaluate)
         return 0;
     double loss = NAN, score = NAN;
-    if (l->task->evaluate(l->task->context, l->m, l->log, &loss, &score, err) < 0)
+    if (l->task->evaluate(l->task->context, l->m, l->log, &loss, &score, err) < 0 || model_check(l->m, err) < 0)
         return -1;
     metrics_number(l->log, "val_loss", loss);
     l->last_time = clock_seconds();
@@ -169,67 +152,63 @@ static int evaluate(Loop *l, Error *err)
     if (score > l->state.best) {
         l->state.best = score;
         l->state.stale = 0;
-        return keep_model(l, DTYPE_F32, "best", err);
+        return checkpoint_keep(&l->checkpoints, trained_weights(l), DTYPE_F32, "best", err);
     }
     l->state.stale++;
     return 0;
 }
 
-/* The best model's weights instead of the last ones. */
-static int restore_best(Loop *l, Error *err)
-{
-    char *best = memory_format("%s/best", l->run.folder);
-    Model kept;
-    int status = folder_load(&kept, best, 0, 0, NULL, l->m->device, err);
-    if (status == 0) {
-        status = param_copy(&l->m->params.table, &kept.params.table, err);
-        model_close(&kept);
-    }
-    free(best);
-    return status;
-}
-
 static int finish(Loop *l, Error *err)
 {
-    if (!first_rank(l))
-        return 0;
-    if (checkpoint_settle(&l->checkpoints, true, err) < 0)
-        warn_of_checkpoint(err); /* the final model matters more */
-    if (l->o->patience > 0 && l->state.best > 0 && restore_best(l, err) < 0)
+    if (checkpoint_settle(&l->checkpoints, err) < 0)
+        warn_of_checkpoint(l, err); /* the final model matters more */
+    Dtype type = dtype_of_option(l->o->save_dtype);
+    if (l->o->patience > 0 && l->state.best > 0) {
+        /* The best model's weights instead of the last ones. */
+        char *best = memory_format("%s/best", l->run.folder);
+        int status = comm_agree(&l->grid->world, folder_reload(l->m, best, err), err);
+        free(best);
+        if (status < 0)
+            return -1;
+    }
+    if (l->average.count > 0 && checkpoint_keep(&l->checkpoints, l->average.weights, type, "average", err) < 0)
         return -1;
-    if (l->average.count > 0 && keep_average(l, err) < 0)
-        return -1;
-    char *temporary = run_temporary(&l->run, "final", err);
-    int status = temporary ? folder_save(l->m, dtype_of_option(l->o->save_dtype), temporary, err) : -1;
-    if (status == 0)
-        status = run_commit_final(&l->run, temporary, err);
-    free(temporary);
-    return status;
+    return checkpoint_keep(&l->checkpoints, trained_weights(l), type, "final", err);
 }
 
-/* What the ranks tell one another at the end of a step. Loss, tokens and the task's numbers are shares that add up; the norm is
- * the first rank's, so that all clip and skip alike; one signal stops all. */
-static int agree(Loop *l, TrainStep *step, double *norm, bool *stop, Error *err)
+/* Does this rank's word on a step count? Tensor-parallel ranks all say the same. */
+static bool counts(const Loop *l)
 {
-    enum { LOSS, TOKENS, STOP, NORM, EXTRA, COUNT = EXTRA + TRAIN_EXTRAS };
-    double values[COUNT] = {step->loss, (double)step->tokens, stop_requested(), first_rank(l) ? *norm : 0};
-    memcpy(values + EXTRA, step->extra, sizeof step->extra);
+    return l->grid->place[GRID_TP] == 0;
+}
+
+/* What the ranks tell one another at the end of a step. Loss, tokens and the task's numbers are shares that add up; one signal
+ * stops all; a checkpoint that all have written is due. */
+static int agree(Loop *l, TrainStep *step, bool *stop, bool *written, Error *err)
+{
+    enum { STOP, WRITTEN, LOSS, TOKENS, EXTRA, COUNT = EXTRA + TRAIN_EXTRAS };
+    double values[COUNT] = {[STOP] = stop_requested(), [WRITTEN] = checkpoint_written(&l->checkpoints)};
+    if (counts(l)) {
+        values[LOSS] = step->loss;
+        values[TOKENS] = (double)step->tokens;
+        memcpy(values + EXTRA, step->extra, sizeof step->extra);
+    }
     if (comm_sum_host(&l->grid->world, values, COUNT, err) < 0)
         return -1;
     step->loss = values[LOSS];
     step->tokens = (int64_t)values[TOKENS];
     *stop = values[STOP] > 0;
-    *norm = values[NORM];
+    *written = (int)values[WRITTEN] == l->grid->size;
     memcpy(step->extra, values + EXTRA, sizeof step->extra);
     return 0;
 }
 
-static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *stop, Error *err)
+static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *stop, bool *written, Error *err)
 {
     *step = (TrainStep){0};
     optimizer_clear(&l->optimizer);
-    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || optimizer_reduce(&l->optimizer, err) < 0 ||
-        optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, norm, stop, err) < 0)
+    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 || tp_reduce(l->m, err) < 0 ||
+        optimizer_reduce(&l->optimizer, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
         return -1;
     *rate = schedule_rate(&l->schedule, l->state.step);
     if (isfinite(*norm) && isfinite(step->loss)) {
@@ -278,8 +257,8 @@ static int run_steps(Loop *l, Error *err)
     while (l->state.step < l->o->steps && !patience_over(l)) {
         TrainStep step;
         double rate, norm;
-        bool stop;
-        if (one_step(l, &step, &rate, &norm, &stop, err) < 0 || report(l, &step, rate, norm, err) < 0)
+        bool stop, written;
+        if (one_step(l, &step, &rate, &norm, &stop, &written, err) < 0 || report(l, &step, rate, norm, err) < 0)
             return -1;
         int64_t s = l->state.step;
         bool end = s == l->o->steps || patience_over(l);
@@ -287,8 +266,8 @@ static int run_steps(Loop *l, Error *err)
         if (stop || (l->o->save_every > 0 && (end || s % l->o->save_every == 0))) {
             if (save(l, stop, err) < 0)
                 return -1;
-        } else if (checkpoint_settle(&l->checkpoints, false, err) < 0) {
-            warn_of_checkpoint(err);
+        } else if (written && checkpoint_settle(&l->checkpoints, err) < 0) {
+            warn_of_checkpoint(l, err);
         }
         if (stop) {
             if (first_rank(l))
@@ -345,8 +324,8 @@ static int loop_open(Loop *l, Error *err)
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
         optimizer_open(&l->optimizer, &l->m->params.table, l->grid, 0, &adamw, err) < 0)
         return -1;
-    l->checkpoints = (Checkpoints){.run = &l->run, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
-    if (checkpoint_resume(&l->checkpoints, l->grid, &l->state, err) < 0 || log_open(l, err) < 0)
+    l->checkpoints = (Checkpoints){.run = &l->run, .grid = l->grid, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
+    if (checkpoint_resume(&l->checkpoints, &l->state, err) < 0 || log_open(l, err) < 0)
         return -1;
     l->flops_per_token = config_flops_per_token(&l->m->config, l->task->sequence_length);
     l->peak = o->peak_flops > 0 ? o->peak_flops * l->grid->size : measure_peak(l->m);

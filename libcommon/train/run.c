@@ -174,9 +174,14 @@ int run_open(Run *run, const char *folder, const char *options, const char *cons
     return 0;
 }
 
+char *run_temporary_path(const Run *run, const char *name)
+{
+    return memory_format("%s/.tmp-%s", run->folder, name);
+}
+
 char *run_temporary(const Run *run, const char *name, Error *err)
 {
-    char *path = memory_format("%s/.tmp-%s", run->folder, name);
+    char *path = run_temporary_path(run, name);
     if (folder_remove(path, err) < 0 || folder_create(path, err) < 0) {
         free(path);
         return NULL;

@@ -28,6 +28,8 @@ char *run_step_path(const Run *run, int64_t step);
 int64_t run_step_before(const Run *run, int64_t step);
 /* A fresh temporary folder to write a checkpoint or `final` into; caller frees. */
 char *run_temporary(const Run *run, const char *name, Error *err);
+/* Its path, which is there already. */
+char *run_temporary_path(const Run *run, const char *name);
 /* Makes the temporary folder step-N, points `latest` at it and removes older steps but the newest `keep` (0: all stay) and the
  * multiples of keep_every (0: none), which stay for good. */
 int run_commit_step(Run *run, const char *temporary, int64_t step, int64_t keep, int64_t keep_every, Error *err);

@@ -1,0 +1,212 @@
+#include "model/folder_parts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include "base/memory.h"
+#include "io/safetensors.h"
+
+/* Where the whole model's tensors lie in its file. */
+typedef struct FileLayout {
+    ModelParameters whole;
+    Buffer header;
+    uint64_t *begin; /* of each parameter */
+    uint64_t size;
+} FileLayout;
+
+static int layout_open(FileLayout *l, const Model *m, Dtype type, Error *err)
+{
+    *l = (FileLayout){0};
+    ModelPart all = part_whole(&m->config);
+    if (param_open(&l->whole, &m->config, &all, NULL, NULL, err) < 0)
+        return -1;
+    const ParameterTable *t = &l->whole.table;
+    SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
+    for (size_t i = 0; i < t->count; i++) {
+        const Parameter *p = &t->items[i];
+        sources[i] = (SafetensorsSource){.name = p->name, .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]}};
+    }
+    static const char *const metadata[] = {"format", "pt", NULL};
+    l->begin = memory_alloc(t->count, sizeof *l->begin);
+    l->size = safetensors_layout(sources, t->count, metadata, &l->header, l->begin);
+    free(sources);
+    return 0;
+}
+
+static void layout_close(FileLayout *l)
+{
+    param_close(&l->whole);
+    buffer_free(&l->header);
+    free(l->begin);
+}
+
+static int write_at(int file, const char *path, const void *data, size_t n, uint64_t at, Error *err)
+{
+    const char *p = data;
+    while (n > 0) {
+        ssize_t done = pwrite(file, p, n, (off_t)at);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return error_set(err, "%s:", path);
+        p += done;
+        at += (uint64_t)done;
+        n -= (size_t)done;
+    }
+    return 0;
+}
+
+/* Closes, after what was written has reached the disk. */
+static int finish(int file, const char *path, int status, Error *err)
+{
+    if (status == 0 && fsync(file) != 0)
+        status = error_set(err, "%s:", path);
+    if (close(file) != 0 && status == 0)
+        status = error_set(err, "%s:", path);
+    return status;
+}
+
+int parts_begin(const Model *m, Dtype type, const char *folder, Error *err)
+{
+    FileLayout l;
+    char *path = memory_format("%s/" PARTS_FILE, folder);
+    int status = layout_open(&l, m, type, err);
+    if (status == 0) {
+        int file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
+        status = file < 0 ? error_set(err, "%s:", path) : write_at(file, path, l.header.data, l.header.length, 0, err);
+        if (status == 0 && ftruncate(file, (off_t)l.size) != 0)
+            status = error_set(err, "%s:", path);
+        if (file >= 0)
+            status = finish(file, path, status, err);
+        layout_close(&l);
+    }
+    free(path);
+    return status;
+}
+
+static void sum_add(Buffer *sums, const char *key, XXH64_hash_t sum)
+{
+    if (sums)
+        buffer_format(sums, ",\n  \"%s\": \"%016" PRIx64 "\"", key, (uint64_t)sum);
+}
+
+/* values: those of the box, row by row. */
+static int write_box(int file, const char *path, const Parameter *p, const Box *b, const float *values, Dtype type, uint64_t at, Buffer *sums, Error *err)
+{
+    size_t size = dtype_size(type), count = box_count(b), columns = p->ndim == 2 ? (size_t)p->shape[1] : 1, width = (size_t)b->extent[1];
+    char *bytes = memory_alloc(count, size);
+    dtype_convert(bytes, type, values, DTYPE_F32, count);
+    int64_t rows = width == columns ? 1 : b->extent[0];
+    size_t stretch = count / (size_t)rows * size;
+    int status = 0;
+    for (int64_t r = 0; r < rows && status == 0; r++)
+        status = write_at(file, path, bytes + (size_t)r * stretch, stretch, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, err);
+    if (sums) {
+        char *box = box_text(p, b), *key = memory_format(PARTS_FILE " %s %s", p->name, box);
+        sum_add(sums, key, XXH3_64bits(bytes, count * size));
+        free(box);
+        free(key);
+    }
+    free(bytes);
+    return status;
+}
+
+int parts_write(const Model *m, const float *values, const ArenaStretch *stretches, int n, Dtype type, const char *folder, Buffer *sums, Error *err)
+{
+    FileLayout l;
+    if (layout_open(&l, m, type, err) < 0)
+        return -1;
+    char *path = memory_format("%s/" PARTS_FILE, folder);
+    int file = open(path, O_WRONLY | O_CLOEXEC), status = file < 0 ? error_set(err, "%s:", path) : 0;
+    size_t count;
+    OwnBox *boxes = boxes_own(&m->params.table, stretches, n, &count);
+    for (size_t i = 0; i < count && status == 0; i++) {
+        const Parameter *p = boxes[i].parameter;
+        status = write_box(file, path, p, &boxes[i].box, values + boxes[i].at, type, l.begin[param_find(&l.whole.table, p->name)], sums, err);
+    }
+    free(boxes);
+    if (file >= 0)
+        status = finish(file, path, status, err);
+    free(path);
+    layout_close(&l);
+    return status;
+}
+
+int parts_sum_header(const char *folder, Buffer *sums, Error *err)
+{
+    Safetensors file;
+    char *path = memory_format("%s/" PARTS_FILE, folder);
+    int status = safetensors_open(&file, path, err);
+    if (status == 0) {
+        sum_add(sums, PARTS_HEADER, XXH3_64bits(file.start, (size_t)(file.data - file.start)));
+        safetensors_close(&file);
+    }
+    free(path);
+    return status;
+}
+
+static XXH64_hash_t box_sum(const Safetensors *file, const SafetensorsEntry *e, const Parameter *p, const Box *b)
+{
+    size_t size = dtype_size(e->dtype), columns = p->ndim == 2 ? (size_t)p->shape[1] : 1, width = (size_t)b->extent[1];
+    XXH3_state_t *state = XXH3_createState();
+    XXH3_64bits_reset(state);
+    for (int64_t r = 0; r < b->extent[0]; r++)
+        XXH3_64bits_update(state, file->data + e->begin + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, width * size);
+    XXH64_hash_t sum = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
+    return sum;
+}
+
+/* key: "NAME global … box …". */
+static int member_check(const Safetensors *file, const char *key, const char *want, Error *err)
+{
+    const char *space = strchr(key, ' ');
+    char *name = memory_copy(key, space ? (size_t)(space - key) : strlen(key)), text[17];
+    const SafetensorsEntry *e = safetensors_find(file, name);
+    int status = e && space && (e->ndim == 1 || e->ndim == 2) ? 0 : error_set(err, "%s: damaged (it has no '%s')", file->path, name);
+    if (status == 0) {
+        Parameter p = {.name = name, .ndim = e->ndim, .shape = {e->shape[0], e->ndim == 2 ? e->shape[1] : 0}};
+        Box b;
+        status = box_parse(space + 1, &p, &b, err);
+        if (status == 0)
+            snprintf(text, sizeof text, "%016" PRIx64, (uint64_t)box_sum(file, e, &p, &b));
+        if (status == 0 && strcmp(text, want) != 0)
+            status = error_set(err, "%s: damaged (the checksum of '%s' does not fit)", file->path, key);
+    }
+    free(name);
+    return status;
+}
+
+int parts_check(const char *folder, const JsonValue *sums, Error *err)
+{
+    static const char prefix[] = PARTS_FILE " ";
+    Safetensors file = {0};
+    int status = 0;
+    for (size_t i = 0; i < sums->count && status == 0; i++) {
+        const char *key = sums->keys[i].data;
+        if (strncmp(key, prefix, sizeof prefix - 1) != 0)
+            continue;
+        if (!file.path) {
+            char *path = memory_format("%s/" PARTS_FILE, folder);
+            status = safetensors_open(&file, path, err);
+            free(path);
+            if (status < 0)
+                return -1;
+        }
+        const char *want = json_is(&sums->items[i], JSON_STRING) ? sums->items[i].string.data : "";
+        char header[17];
+        snprintf(header, sizeof header, "%016" PRIx64, (uint64_t)XXH3_64bits(file.start, (size_t)(file.data - file.start)));
+        if (strcmp(key, PARTS_HEADER) != 0)
+            status = member_check(&file, key + sizeof prefix - 1, want, err);
+        else if (strcmp(header, want) != 0)
+            status = error_set(err, "%s: damaged (its header's checksum does not fit)", file.path);
+    }
+    if (file.path)
+        safetensors_close(&file);
+    return status;
+}

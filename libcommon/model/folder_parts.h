@@ -1,0 +1,27 @@
+/* A model's folder that the ranks of a grid write together, each what it holds: one model.safetensors in Hugging Face's layout comes
+ * of any grid. The first rank makes the folder's files and the header (folder_begin), then each writes its boxes; a box's checksum
+ * is that of the bytes that were written. */
+#ifndef MODEL_FOLDER_PARTS_H
+#define MODEL_FOLDER_PARTS_H
+
+#include "io/json.h"
+#include "model/box.h"
+#include "model/model.h"
+
+/* The checksum of a box is found under the file's name, the tensor's and box_text, as `"model.safetensors NAME global 4 box 0+2"`;
+ * the header's under this. */
+#define PARTS_FILE "model.safetensors"
+#define PARTS_HEADER "model.safetensors header"
+
+/* Makes model.safetensors with its header and its full size, in an existing folder. */
+int parts_begin(const Model *m, Dtype type, const char *folder, Error *err);
+/* Writes what is this rank's own (its replica's) in some stretches of the arena of what is trained, whose values lie one after the
+ * other in host memory, and waits until it is on the disk; another thread may do it. sums: gets the checksums as members of a JSON
+ * object, `,"KEY": "xxh3"` each; NULL: not wanted. */
+int parts_write(const Model *m, const float *values, const ArenaStretch *stretches, int n, Dtype type, const char *folder, Buffer *sums, Error *err);
+/* The header's checksum, which the first rank adds. */
+int parts_sum_header(const char *folder, Buffer *sums, Error *err);
+/* Do the header and the boxes that are members of `sums` have the checksums they had? Other members are passed over. */
+int parts_check(const char *folder, const JsonValue *sums, Error *err);
+
+#endif
