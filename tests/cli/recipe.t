@@ -113,7 +113,7 @@ rm -rf "$T/acut/step-00000018" "$T/acut/step-00000020" "$T/acut/done" "$T/acut/f
 $S --average-every 2 --save-every 3 --keep 0 -o "$T/acut"
 same "a resumed run has the same average" "$T/acut/average/model.safetensors" "$T/avg/average/model.safetensors"
 rm -rf "$T/acut/done" "$T/acut/step-00000020"
-printf x | dd of="$T/acut/step-00000018/trainer/average.safetensors" bs=1 seek=1000 conv=notrunc 2>/dev/null
+printf xxxxxxxx | dd of="$T/acut/step-00000018/trainer/average.safetensors" bs=1 seek=1000 conv=notrunc 2>/dev/null
 like "a damaged average is found too" "$($S --average-every 2 --save-every 3 --keep 0 -o "$T/acut" 2>&1)" "average.safetensors: damaged"
 
 # TensorBoard: the records' checksums (bit by bit here), steps and numbers.

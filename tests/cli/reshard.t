@@ -98,7 +98,7 @@ for how in flipped gone; do
     cp -a "$T/untiedtp2dp2" "$T/move"
     rm -rf "$T/move/final" "$T/move/done"
     f=$T/move/step-00000020/trainer/optimizer-00003.safetensors
-    [ $how = gone ] && rm "$f" || printf x | dd of="$f" bs=1 seek=2000 conv=notrunc 2>/dev/null
+    [ $how = gone ] && rm "$f" || printf xxxxxxxx | dd of="$f" bs=1 seek=2000 conv=notrunc 2>/dev/null
     like "a rank's part that is $how is named" "$($P --model-config "$T/untied.json" --steps 20 --tp 2 --dp 2 -o "$T/move" 2>&1)" "optimizer-00003.safetensors.*going on from the checkpoint before"
     same "and the checkpoint before leads to the same bits ($how)" "$T/untiedtp2dp2/final/model.safetensors" "$T/move/final/model.safetensors"
 done

@@ -37,7 +37,7 @@ kill -TERM $pid
 wait $pid
 is "SIGTERM saves and exits with 75" $? 75
 fails 1 "the run was started with --lr 0.003, not 0.001" "a changed option is refused by name" $P --steps 4000 --lr 1e-3 -o "$T/t"
-printf x | dd of="$T/t/latest/model.safetensors" bs=1 seek=2000 conv=notrunc 2>/dev/null
+printf xxxxxxxx | dd of="$T/t/latest/model.safetensors" bs=1 seek=2000 conv=notrunc 2>/dev/null
 $P --steps 4000 -o "$T/t" 2>"$T/damage" &
 pid=$!
 for i in $(seq 400); do grep -q damaged "$T/damage" && break; sleep 0.05; done
