@@ -11,13 +11,31 @@
 #include "base/memory.h"
 #include "io/safetensors.h"
 
+const char *parts_file(const Model *m)
+{
+    (void)m;
+    return "model.safetensors";
+}
+
+static char *file_path(const Model *m, const char *folder)
+{
+    return memory_format("%s/%s", folder, parts_file(m));
+}
+
 /* Where the whole model's tensors lie in its file. */
 typedef struct FileLayout {
     ModelParameters whole;
     Buffer header;
-    uint64_t *begin; /* of each parameter */
+    uint64_t *begin; /* of each parameter that is saved */
     uint64_t size;
 } FileLayout;
+
+/* What is frozen stays where it came from. */
+static bool saved(const Model *m, const char *name)
+{
+    int here = param_find(&m->params.table, name);
+    return here < 0 || m->params.table.items[here].trainable;
+}
 
 static int layout_open(FileLayout *l, const Model *m, Dtype type, Error *err)
 {
@@ -27,13 +45,19 @@ static int layout_open(FileLayout *l, const Model *m, Dtype type, Error *err)
         return -1;
     const ParameterTable *t = &l->whole.table;
     SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
+    uint64_t *begin = memory_alloc(t->count, sizeof *begin);
+    size_t n = 0;
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
-        sources[i] = (SafetensorsSource){.name = p->name, .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]}};
+        if (saved(m, p->name))
+            sources[n++] = (SafetensorsSource){.name = p->name, .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]}};
     }
     static const char *const metadata[] = {"format", "pt", NULL};
-    l->begin = memory_alloc(t->count, sizeof *l->begin);
-    l->size = safetensors_layout(sources, t->count, metadata, &l->header, l->begin);
+    l->size = safetensors_layout(sources, n, metadata, &l->header, begin);
+    l->begin = memory_zalloc(t->count, sizeof *l->begin);
+    for (size_t i = 0; i < n; i++)
+        l->begin[param_find(t, sources[i].name)] = begin[i];
+    free(begin);
     free(sources);
     return 0;
 }
@@ -74,7 +98,7 @@ static int finish(int file, const char *path, int status, Error *err)
 int parts_begin(const Model *m, Dtype type, const char *folder, Error *err)
 {
     FileLayout l;
-    char *path = memory_format("%s/" PARTS_FILE, folder);
+    char *path = file_path(m, folder);
     int status = layout_open(&l, m, type, err);
     if (status == 0) {
         int file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
@@ -89,10 +113,9 @@ int parts_begin(const Model *m, Dtype type, const char *folder, Error *err)
     return status;
 }
 
-static void sum_add(Buffer *sums, const char *key, XXH64_hash_t sum)
+static void sum_add(Buffer *sums, const char *file, const char *what, XXH64_hash_t sum)
 {
-    if (sums)
-        buffer_format(sums, ",\n  \"%s\": \"%016" PRIx64 "\"", key, (uint64_t)sum);
+    buffer_format(sums, ",\n  \"%s %s\": \"%016" PRIx64 "\"", file, what, (uint64_t)sum);
 }
 
 /* values: those of the box, row by row. */
@@ -107,10 +130,10 @@ static int write_box(int file, const char *path, const Parameter *p, const Box *
     for (int64_t r = 0; r < rows && status == 0; r++)
         status = write_at(file, path, bytes + (size_t)r * stretch, stretch, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, err);
     if (sums) {
-        char *box = box_text(p, b), *key = memory_format(PARTS_FILE " %s %s", p->name, box);
-        sum_add(sums, key, XXH3_64bits(bytes, count * size));
+        char *box = box_text(p, b), *what = memory_format("%s %s", p->name, box);
+        sum_add(sums, strrchr(path, '/') + 1, what, XXH3_64bits(bytes, count * size));
         free(box);
-        free(key);
+        free(what);
     }
     free(bytes);
     return status;
@@ -121,7 +144,7 @@ int parts_write(const Model *m, const float *values, const ArenaStretch *stretch
     FileLayout l;
     if (layout_open(&l, m, type, err) < 0)
         return -1;
-    char *path = memory_format("%s/" PARTS_FILE, folder);
+    char *path = file_path(m, folder);
     int file = open(path, O_WRONLY | O_CLOEXEC), status = file < 0 ? error_set(err, "%s:", path) : 0;
     size_t count;
     OwnBox *boxes = boxes_own(&m->params.table, stretches, n, &count);
@@ -137,13 +160,18 @@ int parts_write(const Model *m, const float *values, const ArenaStretch *stretch
     return status;
 }
 
-int parts_sum_header(const char *folder, Buffer *sums, Error *err)
+static XXH64_hash_t header_sum(const Safetensors *file)
+{
+    return XXH3_64bits(file->start, (size_t)(file->data - file->start));
+}
+
+int parts_sum_header(const Model *m, const char *folder, Buffer *sums, Error *err)
 {
     Safetensors file;
-    char *path = memory_format("%s/" PARTS_FILE, folder);
+    char *path = file_path(m, folder);
     int status = safetensors_open(&file, path, err);
     if (status == 0) {
-        sum_add(sums, PARTS_HEADER, XXH3_64bits(file.start, (size_t)(file.data - file.start)));
+        sum_add(sums, parts_file(m), "header", header_sum(&file));
         safetensors_close(&file);
     }
     free(path);
@@ -162,49 +190,47 @@ static XXH64_hash_t box_sum(const Safetensors *file, const SafetensorsEntry *e, 
     return sum;
 }
 
-/* key: "NAME global … box …". */
-static int member_check(const Safetensors *file, const char *key, const char *want, Error *err)
+/* what: "header", or "NAME global … box …". */
+static int member_check(const Safetensors *file, const char *what, const JsonValue *want, Error *err)
 {
-    const char *space = strchr(key, ' ');
-    char *name = memory_copy(key, space ? (size_t)(space - key) : strlen(key)), text[17];
+    const char *space = strchr(what, ' ');
+    char *name = memory_copy(what, space ? (size_t)(space - what) : strlen(what)), text[17];
     const SafetensorsEntry *e = safetensors_find(file, name);
-    int status = e && space && (e->ndim == 1 || e->ndim == 2) ? 0 : error_set(err, "%s: damaged (it has no '%s')", file->path, name);
-    if (status == 0) {
-        Parameter p = {.name = name, .ndim = e->ndim, .shape = {e->shape[0], e->ndim == 2 ? e->shape[1] : 0}};
-        Box b;
+    Parameter p = {.name = name, .ndim = e && e->ndim == 2 ? 2 : 1};
+    Box b;
+    int status = 0;
+    if (!space)
+        snprintf(text, sizeof text, "%016" PRIx64, (uint64_t)header_sum(file));
+    else if (!e || e->ndim < 1 || e->ndim > 2)
+        status = error_set(err, "%s: damaged (it has no '%s')", file->path, name);
+    else {
+        memcpy(p.shape, e->shape, sizeof p.shape);
         status = box_parse(space + 1, &p, &b, err);
         if (status == 0)
             snprintf(text, sizeof text, "%016" PRIx64, (uint64_t)box_sum(file, e, &p, &b));
-        if (status == 0 && strcmp(text, want) != 0)
-            status = error_set(err, "%s: damaged (the checksum of '%s' does not fit)", file->path, key);
     }
+    if (status == 0 && (!json_is(want, JSON_STRING) || strcmp(text, want->string.data) != 0))
+        status = error_set(err, "%s: damaged (the checksum of '%s' does not fit)", file->path, what);
     free(name);
     return status;
 }
 
 int parts_check(const char *folder, const JsonValue *sums, Error *err)
 {
-    static const char prefix[] = PARTS_FILE " ";
     Safetensors file = {0};
     int status = 0;
     for (size_t i = 0; i < sums->count && status == 0; i++) {
-        const char *key = sums->keys[i].data;
-        if (strncmp(key, prefix, sizeof prefix - 1) != 0)
+        const char *key = sums->keys[i].data, *space = strchr(key, ' ');
+        if (!space)
             continue;
-        if (!file.path) {
-            char *path = memory_format("%s/" PARTS_FILE, folder);
+        char *path = memory_format("%s/%.*s", folder, (int)(space - key), key);
+        if (file.path && strcmp(file.path, path) != 0)
+            safetensors_close(&file);
+        if (!file.path)
             status = safetensors_open(&file, path, err);
-            free(path);
-            if (status < 0)
-                return -1;
-        }
-        const char *want = json_is(&sums->items[i], JSON_STRING) ? sums->items[i].string.data : "";
-        char header[17];
-        snprintf(header, sizeof header, "%016" PRIx64, (uint64_t)XXH3_64bits(file.start, (size_t)(file.data - file.start)));
-        if (strcmp(key, PARTS_HEADER) != 0)
-            status = member_check(&file, key + sizeof prefix - 1, want, err);
-        else if (strcmp(header, want) != 0)
-            status = error_set(err, "%s: damaged (its header's checksum does not fit)", file.path);
+        free(path);
+        if (status == 0)
+            status = member_check(&file, space + 1, &sums->items[i], err);
     }
     if (file.path)
         safetensors_close(&file);

@@ -8,20 +8,19 @@
 #include "model/box.h"
 #include "model/model.h"
 
-/* The checksum of a box is found under the file's name, the tensor's and box_text, as `"model.safetensors NAME global 4 box 0+2"`;
- * the header's under this. */
-#define PARTS_FILE "model.safetensors"
-#define PARTS_HEADER "model.safetensors header"
+/* The file's name. The checksum of a box of it is found under "FILE NAME global 4 box 0+2" (box_text), that of its header under
+ * "FILE header". */
+const char *parts_file(const Model *m);
 
-/* Makes model.safetensors with its header and its full size, in an existing folder. */
+/* Makes the file with its header and its full size, in an existing folder: room for what is trained. */
 int parts_begin(const Model *m, Dtype type, const char *folder, Error *err);
 /* Writes what is this rank's own (its replica's) in some stretches of the arena of what is trained, whose values lie one after the
  * other in host memory, and waits until it is on the disk; another thread may do it. sums: gets the checksums as members of a JSON
  * object, `,"KEY": "xxh3"` each; NULL: not wanted. */
 int parts_write(const Model *m, const float *values, const ArenaStretch *stretches, int n, Dtype type, const char *folder, Buffer *sums, Error *err);
 /* The header's checksum, which the first rank adds. */
-int parts_sum_header(const char *folder, Buffer *sums, Error *err);
-/* Do the header and the boxes that are members of `sums` have the checksums they had? Other members are passed over. */
+int parts_sum_header(const Model *m, const char *folder, Buffer *sums, Error *err);
+/* Do the headers and the boxes that are members of `sums` have the checksums they had? Other members, files, are passed over. */
 int parts_check(const char *folder, const JsonValue *sums, Error *err);
 
 #endif

@@ -200,13 +200,13 @@ static int sum_file(Buffer *sums, const char *folder, const char *path, Error *e
     return 0;
 }
 
-static int sums_save(const char *folder, const Snapshot *s, const char *const *files, size_t count, Buffer *sums, Error *err)
+static int sums_save(const char *folder, const Model *m, const Snapshot *s, const char *const *files, size_t count, Buffer *sums, Error *err)
 {
     int status = 0;
     for (size_t i = 0; i < count && status == 0; i++)
         status = sum_file(sums, folder, files[i], err);
     if (status == 0 && s->share.rank == 0)
-        status = parts_sum_header(folder, sums, err);
+        status = parts_sum_header(m, folder, sums, err);
     sums->data[0] = '{'; /* for the first comma */
     buffer_string(sums, "\n}\n");
     char *path = rank_file(folder, "checksums", "json", s->share.rank);
@@ -237,7 +237,7 @@ int state_save(const char *folder, const Model *m, const Snapshot *s, Error *err
         written[n++] = files[3];
     }
     if (status == 0)
-        status = sums_save(folder, s, written, n, &sums, err);
+        status = sums_save(folder, m, s, written, n, &sums, err);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         free(files[i]);
     buffer_free(&sums);
