@@ -24,12 +24,16 @@ CXXFLAGS ?= $(OPTIMIZE)
 SANITIZE = $(if $(SAN),-fsanitize=$(SAN) -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 PACKAGE_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES) 2>/dev/null)
 PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -lz -lzstd -lpcre2-8 -lxxhash -lsimdjson)
+# libyaml, for lmeval's task definitions: where it is.
+YAML := $(shell $(PKG_CONFIG) --exists yaml-0.1 2>/dev/null && echo yes)
+YAML_CFLAGS := $(if $(YAML),-DHAVE_YAML $(shell $(PKG_CONFIG) --cflags yaml-0.1))
+YAML_LIBS := $(if $(YAML),$(shell $(PKG_CONFIG) --libs yaml-0.1))
 ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -I. $(PACKAGE_CFLAGS) $(CPPFLAGS)
 ALL_CFLAGS = -std=gnu11 $(C_WARNINGS) -fopenmp -fno-math-errno -ffp-contract=off $(SANITIZE) $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 $(WARNINGS) $(SANITIZE) $(CXXFLAGS)
 # Kernels choose their instructions at run time; contraction to fused multiply-add is theirs alone.
 KERNEL_CFLAGS = -O3 -ffp-contract=fast -fno-trapping-math -funroll-loops
-LIBS = $(PACKAGE_LIBS) -lstdc++ -lm -ldl -lpthread $(LDLIBS)
+LIBS = $(PACKAGE_LIBS) $(YAML_LIBS) -lstdc++ -lm -ldl -lpthread $(LDLIBS)
 
 TOOLS = dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmtrain rejsample generate lmeval
 BUILT = $(TOOLS:%=$(B)/bin/%)
@@ -93,6 +97,7 @@ features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
 	@echo 'NCCL: $(if $(NCCL),yes: $(NCCL),no (set NCCL_HOME))'
 	@echo 'lines of the chat: $(if $(EDITOR),edited by $(EDITOR),as the terminal gives them (install libedit-dev or libreadline-dev))'
+	@echo 'YAML: $(if $(YAML),yes,no (install libyaml-dev))'
 	@echo 'MPI: $(if $(MPI_COMPILER),yes: $(or $(MPI_PACKAGE),$(MPI_COMPILER)),no (install libopenmpi-dev or libmpich-dev))'
 
 check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the CPU ones
@@ -151,6 +156,7 @@ $(B)/bin/generate: EXTRA_LIBS = $(shell $(PKG_CONFIG) --libs $(EDITOR))
 endif
 # Its loop over runs is made into vectors.
 $(B)/cmd/scalefit/form3.o: EXTRA_CFLAGS = -O3 -fno-trapping-math
+$(B)/libcommon/io/yaml.o $(B)/tests/unit/harness.o: EXTRA_CFLAGS = $(YAML_CFLAGS)
 
 $(B)/%.o: %.cc
 	$(call say,CXX)

@@ -174,7 +174,7 @@ ChatRenderer *chat_open(const Tokenizer *t, Error *err)
     r->tokenizer = t;
     r->tools = strstr(jinja, "tool_calls") != NULL;
     r->end_of_message = tokenizer_id(t, "<|eom_id|>");
-    r->jinja = jinja_compile((Span){jinja, strlen(jinja)}, err);
+    r->jinja = jinja_compile((Span){jinja, strlen(jinja)}, JINJA_CHAT, err);
     if (r->jinja && turn_learn(r, err) == 0)
         return r;
     chat_close(r);

@@ -18,10 +18,16 @@ int render_fail(Render *r, const char *format, ...)
     va_start(list, format);
     vsnprintf(text, sizeof text, format, list);
     va_end(list);
-    return error_set(r->err, "chat template, line %d: %s", r->line, text);
+    return error_set(r->err, "%s, line %d: %s", jinja_kind_name(r->kind), r->line, text);
+}
+
+const char *jinja_kind_name(JinjaKind kind)
+{
+    return kind == JINJA_CHAT ? "chat template" : "template";
 }
 
 static int eval(Render *r, const Expr *e, Value *out);
+static int eval_any(Render *r, const Expr *e, Value *out); /* may be undefined */
 static int run(Render *r, const Statement *s);
 
 static void name_push(Render *r, Span name, Value v)
@@ -342,7 +348,8 @@ static int eval_applied(Render *r, const Expr *e, Value *out)
 {
     Value object;
     Arguments a = {.keywords = e->keywords, .count = e->count};
-    if (eval(r, e->a, &object) < 0 || eval_list(r, e->arguments, e->count, &a.values) < 0)
+    bool asks = span_is(e->name, "defined") || span_is(e->name, "undefined") || span_is(e->name, "default") || span_is(e->name, "d");
+    if ((asks ? eval_any(r, e->a, &object) : eval(r, e->a, &object)) < 0 || eval_list(r, e->arguments, e->count, &a.values) < 0)
         return -1;
     r->line = e->line;
     if (e->kind == EXPR_FILTER)
@@ -360,7 +367,18 @@ static int eval_dict(Render *r, const Expr *e, Value *out)
     return eval_list(r, e->arguments, e->count, &out->items);
 }
 
+/* A task's names must be there, but where the template asks whether they are. */
 static int eval(Render *r, const Expr *e, Value *out)
+{
+    if (eval_any(r, e, out) < 0)
+        return -1;
+    if (r->kind != JINJA_TASK || out->type != VALUE_UNDEFINED || (e->kind != EXPR_NAME && e->kind != EXPR_GET))
+        return 0;
+    r->line = e->line;
+    return e->name.data ? render_fail(r, "'%.*s' is undefined", (int)e->name.length, e->name.data) : render_fail(r, "an undefined element");
+}
+
+static int eval_any(Render *r, const Expr *e, Value *out)
 {
     *out = (Value){0};
     Value test;
@@ -549,10 +567,11 @@ static int run(Render *r, const Statement *s)
     return 0;
 }
 
-Jinja *jinja_compile(Span text, Error *err)
+Jinja *jinja_compile(Span text, JinjaKind kind, Error *err)
 {
     Jinja *j = memory_zalloc(1, sizeof *j);
-    /* As Jinja does: one kind of line end, and none at the end of the text. */
+    j->kind = kind;
+    /* As Jinja does: one kind of line end, and none at the end of a chat template. */
     j->source = memory_alloc(text.length + 1, 1);
     size_t n = 0;
     for (size_t i = 0; i < text.length; i++)
@@ -560,7 +579,7 @@ Jinja *jinja_compile(Span text, Error *err)
             j->source[n++] = text.data[i];
         else if (i + 1 == text.length || text.data[i + 1] != '\n')
             j->source[n++] = '\n';
-    n -= n && j->source[n - 1] == '\n';
+    n -= n && kind == JINJA_CHAT && j->source[n - 1] == '\n';
     if (jinja_parse(j, (Span){j->source, n}, err) == 0)
         return j;
     jinja_free(j);
@@ -578,7 +597,7 @@ void jinja_free(Jinja *j)
 
 int jinja_render(const Jinja *j, const JinjaVariable *variables, size_t count, JinjaOutput *out, Error *err)
 {
-    Render r = {.text = &out->text, .origins = &out->origins, .err = err};
+    Render r = {.kind = j->kind, .text = &out->text, .origins = &out->origins, .err = err};
     out->text.length = out->origins.length = 0;
     for (size_t i = 0; i < count; i++)
         name_push(&r, (Span){variables[i].name, strlen(variables[i].name)},

@@ -3,10 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "text/jinja_internal.h"
+#include "text/python_re.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
 
-static uint8_t greatest_origin(const Value *v)
+uint8_t value_greatest_origin(const Value *v)
 {
     uint8_t most = v->origin;
     if (v->type == VALUE_STRING)
@@ -14,7 +15,7 @@ static uint8_t greatest_origin(const Value *v)
             most = v->origins[i] > most ? v->origins[i] : most;
     else if (v->type == VALUE_LIST || v->type == VALUE_MAP)
         for (size_t i = 0; i < v->count; i++) {
-            uint8_t origin = greatest_origin(&v->items[i]);
+            uint8_t origin = value_greatest_origin(&v->items[i]);
             most = origin > most ? origin : most;
         }
     return most;
@@ -75,7 +76,7 @@ static Value to_json(Render *r, const Value *v, const Arguments *a)
     Buffer text = {0}, origins = {0};
     write_json(v, indent && indent->type == VALUE_INTEGER && indent->integer < 100 ? (int)indent->integer : -1, 0, &text);
     buffer_reserve(&origins, text.length);
-    memset(origins.data, greatest_origin(v), text.length);
+    memset(origins.data, value_greatest_origin(v), text.length);
     Value out = value_string(r, &text, &origins);
     buffer_free(&text);
     buffer_free(&origins);
@@ -193,18 +194,88 @@ static int join(Render *r, const Value *list, const Value *by, Value *out)
     return status;
 }
 
+static int regex_replace(Render *r, const Value *s, const Arguments *a, Value *out)
+{
+    const Value *pattern = argument(a, 0, "pattern"), *by = argument(a, 1, "repl"), *count = argument(a, 2, "count");
+    if (s->type != VALUE_STRING || !pattern || !by || pattern->type != VALUE_STRING || by->type != VALUE_STRING)
+        return render_fail(r, "regex_replace needs a pattern and a replacement");
+    Error reason;
+    PythonRe *re = python_re_compile((Span){pattern->data, pattern->count}, &reason);
+    Buffer text = {0}, origins = {0};
+    int status = re ? python_re_sub(re, (Span){by->data, by->count}, (Span){s->data, s->count}, count ? count->integer : 0, &text, &reason) : -1;
+    buffer_reserve(&origins, text.length + 1);
+    memset(origins.data, value_greatest_origin(s), text.length);
+    *out = value_string(r, &text, &origins);
+    buffer_free(&text);
+    buffer_free(&origins);
+    python_re_free(re);
+    return status < 0 ? render_fail(r, "%s", reason.text) : 0;
+}
+
+/* str.find, index and count, list.index and count. */
+static int search(Render *r, Span name, const Value *v, const Value *item, Value *out)
+{
+    bool counts = span_is(name, "count"), list = v->type == VALUE_LIST;
+    if (!item || (!list && item->type != VALUE_STRING))
+        return render_fail(r, "%.*s() needs what to look for", (int)name.length, name.data);
+    int64_t first = -1, n = 0, point = 0;
+    for (size_t i = 0; i < v->count; i++) {
+        bool here = list ? value_equal(&v->items[i], item) : item->count <= v->count - i && memcmp(v->data + i, item->data, item->count) == 0;
+        if (here && first < 0)
+            first = list ? (int64_t)i : point;
+        n += here;
+        point += list || ((unsigned char)v->data[i] & 0xc0) != 0x80;
+        if (here && !list && counts && item->count)
+            i += item->count - 1;
+    }
+    if (!counts && first < 0 && span_is(name, "index"))
+        return render_fail(r, "index() does not find '%.*s'", item->type == VALUE_STRING ? (int)item->count : 0, item->type == VALUE_STRING ? item->data : "");
+    *out = value_integer(counts ? n : first);
+    return 0;
+}
+
 typedef enum LetterCase { CASE_UPPER, CASE_LOWER, CASE_CAPITAL, CASE_TITLE } LetterCase;
 
-/* Of ASCII letters; roles and names of types are all that templates do this to. */
+/* str.lower of what is not ASCII. */
+static int lower_case(Render *r, const Value *s, Value *out)
+{
+    Buffer text = {0}, origins = {0};
+    for (size_t i = 0, n; i < s->count; i += n) {
+        uint32_t lower[2], c = utf8_decode(s->data + i, &n);
+        if (c == 0x3a3) {
+            buffer_free(&text);
+            buffer_free(&origins);
+            return render_fail(r, "the lower case of a capital sigma is not known here");
+        }
+        char bytes[8];
+        size_t length = 0;
+        for (int k = 0, m = unicode_to_lower(c, lower); k < m; k++)
+            length += utf8_encode(lower[k], bytes + length);
+        value_append(&text, &origins, bytes, NULL, length);
+        if (s->origins)
+            memset(origins.data + origins.length - length, s->origins[i], length);
+    }
+    *out = value_string(r, &text, &origins);
+    buffer_free(&text);
+    buffer_free(&origins);
+    return 0;
+}
+
+/* Upper case of ASCII letters alone: there is no table of the others. */
 static int change_case(Render *r, const Value *s, LetterCase wanted, Value *out)
 {
+    bool plain = true;
+    for (size_t i = 0; i < s->count; i++)
+        plain &= (unsigned char)s->data[i] < 0x80;
+    if (!plain && wanted == CASE_LOWER)
+        return lower_case(r, s, out);
     char *data = arena_copy(&r->arena, s->data, s->count);
     bool begin = true;
     for (size_t i = 0; i < s->count; i++) {
         char c = data[i];
         bool letter = (c | 32) >= 'a' && (c | 32) <= 'z';
         if ((unsigned char)c >= 0x80)
-            return render_fail(r, "upper and lower case beyond ASCII are not known here");
+            return render_fail(r, "upper case beyond ASCII is not known here");
         bool upper = wanted == CASE_UPPER || (wanted != CASE_LOWER && begin);
         if (letter)
             data[i] = (char)(upper ? c & ~32 : c | 32);
@@ -302,7 +373,9 @@ static int filter_list(Render *r, Span name, const Value *v, const Arguments *a,
 
 int value_filter(Render *r, Span name, const Value *v, const Arguments *a, Value *out)
 {
-    if (span_is(name, "tojson")) {
+    if (span_is(name, "regex_replace") && r->kind == JINJA_TASK)
+        return regex_replace(r, v, a, out);
+    if (span_is(name, "tojson") && r->kind == JINJA_CHAT) {
         *out = to_json(r, v, a);
         return 0;
     }
@@ -439,6 +512,15 @@ static int string_method(Render *r, Span name, const Value *s, const Arguments *
         return replace(r, s, a, out);
     if (first && span_is(name, "join"))
         return join(r, first, s, out);
+    if (span_is(name, "find") || span_is(name, "index") || span_is(name, "count"))
+        return search(r, name, s, first, out);
+    if (span_is(name, "isdigit")) {
+        bool yes = s->count > 0;
+        for (size_t i = 0; i < s->count; i++)
+            yes &= s->data[i] >= '0' && s->data[i] <= '9';
+        *out = value_bool(yes);
+        return 0;
+    }
     static const char *const cases[] = {"upper", "lower", "capitalize", "title"};
     for (int i = 0; i < 4; i++)
         if (span_is(name, cases[i]))
@@ -451,6 +533,8 @@ int value_method(Render *r, Span name, const Value *v, const Arguments *a, Value
     *out = (Value){0};
     if (v->type == VALUE_STRING)
         return string_method(r, name, v, a, out);
+    if (v->type == VALUE_LIST && (span_is(name, "index") || span_is(name, "count")))
+        return search(r, name, v, argument(a, 0, "value"), out);
     if (v->type == VALUE_MAP && span_is(name, "get")) {
         const Value *key = argument(a, 0, "key"), *other = argument(a, 1, "default");
         if (!key || key->type != VALUE_STRING)

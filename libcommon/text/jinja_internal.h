@@ -67,6 +67,7 @@ struct Statement {
 
 struct Jinja {
     Arena arena;
+    JinjaKind kind;
     char *source;
     Statement *body;
 };
@@ -79,6 +80,7 @@ typedef struct Scope {
 
 typedef struct Render {
     Arena arena;
+    JinjaKind kind;
     Scope *scopes; /* a stack of names */
     size_t scope_count, scope_capacity, frame; /* frame: where the innermost loop's or macro's names begin */
     Buffer *text, *origins;
@@ -87,6 +89,7 @@ typedef struct Render {
     int jump; /* 1 break, 2 continue */
 } Render;
 
+const char *jinja_kind_name(JinjaKind kind); /* for messages */
 int render_fail(Render *r, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool span_is(Span s, const char *text);
 bool span_equal(Span a, Span b);
@@ -103,13 +106,14 @@ Value value_member(const Value *object, Span key);
 /* Key number i of a mapping, as a string. */
 Value value_key(Render *r, const Value *map, size_t i);
 void map_set(Render *r, Map *m, Span key, Value v);
-/* What {{ }} prints. */
+/* What {{ }} prints: of lists and mappings Python's repr, all of whose bytes have the greatest origin of those inside. */
 int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins);
 void value_print_float(Buffer *b, double x); /* as Python writes it */
 /* Appends n bytes and the origin of each (from NULL: all 0). */
 void value_append(Buffer *text, Buffer *origins, const char *data, const uint8_t *from, size_t n);
 /* A string value out of two buffers, copied. */
 Value value_string(Render *r, const Buffer *text, const Buffer *origins);
+uint8_t value_greatest_origin(const Value *v);
 Value value_substring(const Value *s, size_t begin, size_t end);
 
 typedef struct Arguments {

@@ -1,4 +1,5 @@
-/* From a template's text to its syntax tree. Blocks are trimmed as transformers asks Jinja to (trim_blocks, lstrip_blocks). */
+/* From a template's text to its syntax tree. Blocks of chat templates are trimmed as transformers asks Jinja to (trim_blocks,
+ * lstrip_blocks). */
 #include <stdlib.h>
 #include <string.h>
 #include "text/jinja_internal.h"
@@ -26,7 +27,7 @@ static void fail(Parser *p, const char *format, const char *detail, size_t lengt
 {
     if (!p->failed) {
         error_set(p->err, format, (int)length, detail);
-        error_prefix(p->err, "chat template, line %d", p->line);
+        error_prefix(p->err, "%s, line %d", jinja_kind_name(p->j->kind), p->line);
     }
     p->failed = true;
     p->type = TOKEN_END;
@@ -63,7 +64,7 @@ static bool tag_end(Parser *p)
     p->at += minus || plus ? 3 : 2;
     p->line_start = false;
     p->strip_text = minus;
-    if (!minus && !plus && !p->print && p->at < p->end && *p->at == '\n') {
+    if (!minus && !plus && !p->print && p->j->kind == JINJA_CHAT && p->at < p->end && *p->at == '\n') {
         p->at++;
         p->line++;
         p->line_start = true;
@@ -533,7 +534,7 @@ static Statement *parse_text(Parser *p)
     if (p->at + 2 < p->end && p->at[2] == '-') {
         while (last > first && blank(last[-1]))
             last--;
-    } else if (p->at + 1 < p->end && p->at[1] != '{' && !(p->at + 2 < p->end && p->at[2] == '+')) {
+    } else if (p->j->kind == JINJA_CHAT && p->at + 1 < p->end && p->at[1] != '{' && !(p->at + 2 < p->end && p->at[2] == '+')) {
         const char *line = last;
         while (line > first && line[-1] != '\n' && blank(line[-1]))
             line--;
@@ -559,7 +560,7 @@ static void skip_comment(Parser *p)
     p->strip_text = p->at[-1] == '-';
     bool plus = p->at[-1] == '+';
     p->at += 2;
-    if (!p->strip_text && !plus && p->at < p->end && *p->at == '\n') {
+    if (!p->strip_text && !plus && p->j->kind == JINJA_CHAT && p->at < p->end && *p->at == '\n') {
         p->at++;
         p->line++;
         p->line_start = true;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "text/jinja_internal.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
 
 Value value_bool(bool b)
 {
@@ -176,6 +178,53 @@ void value_print_float(Buffer *b, double x)
         buffer_string(b, ".0");
 }
 
+/* Python's repr of a string (unicode_repr): what is not printable is escaped. */
+static void repr_string(Buffer *b, const char *s, size_t n)
+{
+    char quote = memchr(s, '\'', n) && !memchr(s, '"', n) ? '"' : '\'';
+    buffer_byte(b, quote);
+    for (size_t i = 0, length; i < n; i += length) {
+        uint32_t c = utf8_decode(s + i, &length);
+        bool printable = c == ' ' || (unicode_class(c) & (UNICODE_L | UNICODE_N | UNICODE_M | UNICODE_P | UNICODE_S));
+        if (c == '\\' || c == (uint32_t)quote)
+            buffer_format(b, "\\%c", (char)c);
+        else if (c == '\n' || c == '\r' || c == '\t')
+            buffer_format(b, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
+        else if (printable)
+            buffer_append(b, s + i, length);
+        else
+            buffer_format(b, c < 0x100 ? "\\x%02x" : c < 0x10000 ? "\\u%04x" : "\\U%08x", c);
+    }
+    buffer_byte(b, quote);
+}
+
+static int repr(Render *r, const Value *v, Buffer *b)
+{
+    if (v->type == VALUE_STRING) {
+        repr_string(b, v->data, v->count);
+        return 0;
+    }
+    if ((v->type != VALUE_LIST && v->type != VALUE_MAP) || v->map) {
+        Buffer origins = {0};
+        int status = v->type == VALUE_UNDEFINED ? render_fail(r, "a list holds what is undefined") : v->type >= VALUE_MAP ? render_fail(r, "a namespace or a macro is printed") :
+                     value_print(r, v, b, &origins);
+        buffer_free(&origins);
+        return status;
+    }
+    buffer_byte(b, v->type == VALUE_MAP ? '{' : '[');
+    int status = 0;
+    for (size_t i = 0; i < v->count && status == 0; i++) {
+        buffer_string(b, i ? ", " : "");
+        if (v->type == VALUE_MAP) {
+            repr_string(b, v->keys[i].data, v->keys[i].length);
+            buffer_string(b, ": ");
+        }
+        status = repr(r, &v->items[i], b);
+    }
+    buffer_byte(b, v->type == VALUE_MAP ? '}' : ']');
+    return status;
+}
+
 int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins)
 {
     Buffer number = {0};
@@ -200,8 +249,12 @@ int value_print(Render *r, const Value *v, Buffer *text, Buffer *origins)
         append_filled(text, origins, number.data, number.length, v->origin);
         buffer_free(&number);
         return 0;
-    default:
-        return render_fail(r, "a list or a mapping is printed as it stands");
+    default: {
+        int status = repr(r, v, &number);
+        append_filled(text, origins, number.data, number.length, value_greatest_origin(v));
+        buffer_free(&number);
+        return status;
+    }
     }
 }
 
