@@ -13,9 +13,9 @@
 #include "io/stats.h"
 #include "model/folder.h"
 
-static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5};
-static const char *model_path;
-static OptionList perplexity, choices, match;
+static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5, .num_fewshot = -1, .fewshot_seed = 1234, .bootstraps = 100000};
+static const char *model_path, *samples_path;
+static OptionList perplexity, choices, match, tasks;
 static bool needle, chat;
 
 static const Option options[] = {
@@ -23,10 +23,19 @@ static const Option options[] = {
     {"perplexity", 0, OPTION_LIST, &perplexity, "FILE", "documents, or a token shard's PREFIX (repeatable)", 0, 0, 0},
     {"choices", 0, OPTION_LIST, &choices, "FILE", "task documents with choices and answer (repeatable)", 0, 0, 0},
     {"match", 0, OPTION_LIST, &match, "FILE", "task documents with target: generate greedily, compare (repeatable)", 0, 0, 0},
+    {"task", 0, OPTION_LIST, &tasks, "FILE", "a task as lm-evaluation-harness defines it, YAML (repeatable)", 0, 0, 0},
+    {"data", 0, OPTION_LIST, &self.data, "SPLIT=FILE", "documents of a task's split; TASK:SPLIT=FILE for one task alone", 0, 0, 0},
+    {"num-fewshot", 0, OPTION_INTEGER, &self.num_fewshot, "N", "examples before each document of --task (default: the task's)", 0, 0, 1000},
     {"needle", 0, OPTION_FLAG, &needle, 0, "needle in a haystack over length and depth", 0, 0, 0},
     {"needle-length", 0, OPTION_LIST, &self.needle_lengths, "N", "tokens of the haystack (repeatable; default 1/4, 1/2 and all of --max-length)", 0, 0, 0},
     {"needle-samples", 0, OPTION_INTEGER, &self.needle_samples, "N", "needles for each length and depth (default 5)", 0, 1, 100000},
     {"chat", 0, OPTION_FLAG, &chat, 0, "put contexts through the chat template as one user turn", 0, 0, 0},
+    OPTION_MORE_HEADING("of tasks:"),
+    {"system", 0, OPTION_STRING, &self.system, "TEXT", "put before all", 0, 0, 0},
+    {"fewshot-in-one-turn", 0, OPTION_FLAG, &self.one_turn, 0, "with --chat examples stand in the user's turn", 0, 0, 0},
+    {"fewshot-seed", 0, OPTION_INTEGER, &self.fewshot_seed, "N", "draws the examples (default 1234)", 0, 0, 9.2e18},
+    {"bootstrap", 0, OPTION_INTEGER, &self.bootstraps, "N", "draws for errors that need them, 0: no errors (default 100000)", 0, 0, 1e9},
+    {"log-samples", 0, OPTION_STRING, &samples_path, "FILE", "write what came of each document of --task and --choices", 0, 0, 0},
     {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens seen at once (default: the model's length)", 0, 8, 1 << 24},
     {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "longest generated answer (default 32)", 0, 1, 1 << 20},
     {"until", 0, OPTION_LIST, &self.until, "TEXT", "an answer of --match ends before this (repeatable)", 0, 0, 0},
@@ -43,8 +52,16 @@ static const Option options[] = {
 
 void result_print(const Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n)
 {
+    result_print_filtered(e, task, metric, "none", value, stderror, n);
+}
+
+void result_print_filtered(const Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n)
+{
+    bool filtered = strcmp(filter, "none") != 0;
     if (!e->json) {
-        printf("%-28s %-16s %10.4f", task, metric, value);
+        char *label = memory_format("%s%s%s", metric, filtered ? "," : "", filtered ? filter : "");
+        printf("%-28s %-16s %10.4f", task, label, value);
+        free(label);
         if (isfinite(stderror))
             printf("  ± %.4f", stderror);
         printf("%*s %8" PRId64 "\n", isfinite(stderror) ? 0 : 10, "", n);
@@ -53,7 +70,12 @@ void result_print(const Eval *e, const char *task, const char *metric, double va
     Buffer b = {0};
     buffer_string(&b, "{\"task\":");
     json_write_string(&b, (Span){task, strlen(task)});
-    buffer_format(&b, ",\"metric\":\"%s\",\"value\":", metric);
+    buffer_format(&b, ",\"metric\":\"%s\"", metric);
+    if (filtered) {
+        buffer_string(&b, ",\"filter\":");
+        json_write_string(&b, (Span){filter, strlen(filter)});
+    }
+    buffer_string(&b, ",\"value\":");
     json_write_number(&b, value);
     buffer_string(&b, ",\"stderr\":");
     json_write_number(&b, stderror);
@@ -79,17 +101,25 @@ static int run(Eval *e, Error *err)
 {
     int status = 0;
     double begin = clock_seconds();
+    if (samples_path && !(e->samples = writer_open(samples_path, err)))
+        return -1;
     for (size_t i = 0; i < perplexity.count && status == 0; i++)
         status = eval_perplexity(e, perplexity.values[i], err);
     for (size_t i = 0; i < choices.count && status == 0; i++)
         status = eval_choices(e, choices.values[i], err);
     for (size_t i = 0; i < match.count && status == 0; i++)
         status = eval_match(e, match.values[i], err);
+    for (size_t i = 0; i < tasks.count && status == 0; i++)
+        status = eval_task(e, tasks.values[i], err);
     if (needle && status == 0)
         status = eval_needle(e, err);
+    if (status == 0)
+        status = writer_close(e->samples, err);
+    else
+        writer_abandon(e->samples);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(err, "standard output:");
-    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + needle)}};
+    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + tasks.count + needle)}};
     return status == 0 ? stats_write(e->common.stats, items, 1, begin, err) : status;
 }
 
@@ -133,9 +163,9 @@ int main(int argc, char **argv)
     if (!model_path)
         return message_usage("--model DIR is needed");
     if (set.operand_count > 0)
-        return message_usage("'%s': files go with --perplexity, --choices or --match", set.operands[0]);
-    if (perplexity.count + choices.count + match.count == 0 && !needle)
-        return message_usage("nothing to measure: --perplexity, --choices, --match or --needle");
+        return message_usage("'%s': files go with --perplexity, --choices, --match or --task", set.operands[0]);
+    if (perplexity.count + choices.count + match.count + tasks.count == 0 && !needle)
+        return message_usage("nothing to measure: --perplexity, --choices, --match, --task or --needle");
     Error err;
     ChatCoder coder = {0};
     status = open_model(&self, &coder, &err) < 0 || run(&self, &err) < 0 ? message_failed(&err) : 0;

@@ -3,6 +3,7 @@
 #define LMEVAL_LMEVAL_H
 
 #include "base/option.h"
+#include "io/stream.h"
 #include "model/head.h"
 #include "text/tokenizer.h"
 #include "train/examples.h"
@@ -14,11 +15,16 @@ typedef struct Eval {
     Tokenizer *tokenizer;
     Encoder *encoder;
     ChatCoder *coder;      /* --chat, else NULL */
+    bool one_turn;         /* with --chat few-shot examples stand in the user's turn */
+    const char *system;    /* what comes before all, NULL: nothing */
     Slot slot;
     int64_t max_length;    /* tokens that the model sees at once */
     int64_t sample_length; /* of a shard's samples and the longest needle: max_length, where not asked for 2048 at most */
     int64_t max_tokens, needle_samples, limit;
+    int64_t num_fewshot, fewshot_seed, bootstraps; /* num_fewshot -1: as the task says */
     bool json;
+    Writer *samples;       /* --log-samples, else NULL */
+    OptionList data;
     const char *folder, *answers; /* --answers: where --match writes what was answered */
     OptionList needle_lengths, until;
 } Eval;
@@ -26,10 +32,14 @@ typedef struct Eval {
 /* One number of one task; stderr NaN where there is none. */
 void result_print(const Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n);
 
+/* The same with the name of a filter ("none": without one). */
+void result_print_filtered(const Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n);
+
 /* A text whose tokens from number `context` on are scored, given those before. */
 typedef struct Request {
     size_t first;           /* of its ids */
     int64_t count, context;
+    size_t group;           /* neighbours of one group are likely to begin alike */
     double logprob;         /* of the continuation */
     bool greedy;            /* each of its tokens was the arg max */
 } Request;
@@ -37,10 +47,19 @@ typedef struct Request {
 /* Requests wait, so that one pass takes many. */
 typedef struct Requests {
     Request *items;
-    size_t count, capacity;
+    size_t count, capacity, group;
     Ids ids;
     int64_t rows;
 } Requests;
+
+/* What is added from now on is of another group. */
+void requests_group(Requests *q);
+/* Adds the windows of a text: each of its tokens once, as lm-evaluation-harness rolls them (utils.get_rolling_token_windows): the first
+ * window begins behind the prefix token, later full ones see one token of context, the last is filled up from the left. ids is scratch
+ * and has the text's tokens behind the prefix afterwards. */
+int requests_add_rolling(Requests *q, Eval *e, Ids *ids, Span text, Error *err);
+/* len(re.split(r"\s+", text)): one more than the runs of white space, as Python knows it. */
+int64_t text_words(Span text);
 
 /* Adds ids[0 … count-1] with count > context ≥ 1; what is longer than max_length loses its front. */
 void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count, int64_t context);
@@ -55,6 +74,7 @@ int eval_prefix(const Eval *e, int32_t *id, Error *err);
 int eval_encode(Eval *e, Span text, Ids *ids, Error *err);
 
 int eval_perplexity(Eval *e, const char *path, Error *err);
+int eval_task(Eval *e, const char *path, Error *err);
 int eval_choices(Eval *e, const char *path, Error *err);
 int eval_match(Eval *e, const char *path, Error *err);
 int eval_needle(Eval *e, Error *err);

@@ -1,8 +1,6 @@
 /* Perplexity and bits per byte of documents or a token shard.
  *
- * Documents are scored by rolling windows as lm-evaluation-harness does (utils.get_rolling_token_windows): the first window
- * begins behind the prefix token, later full ones see one token of context, the last is filled up from the left. Bytes are
- * those of the text. A shard's samples are scored as training sees them; its bytes are those of the decoded labels. */
+ * Documents are scored by rolling windows; bytes are those of the text. A shard's samples are scored as training sees them; its bytes are those of the decoded labels. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -12,8 +10,6 @@
 #include "data/document.h"
 #include "data/samples.h"
 #include "lmeval.h"
-#include "text/unicode.h"
-#include "text/utf8.h"
 
 typedef struct Sums {
     Eval *e;
@@ -32,42 +28,19 @@ static int score_waiting(Sums *s, Error *err)
     return status;
 }
 
-static int64_t word_count(Span s)
-{
-    /* len(re.split(r"\s+", text)): one more than the runs of white space, as Python knows it. */
-    int64_t n = 1;
-    bool blank = false;
-    for (size_t i = 0, length; i < s.length; i += length) {
-        bool b = unicode_is_blank(utf8_decode(s.data + i, &length));
-        n += b && !blank;
-        blank = b;
-    }
-    return n;
-}
-
 static int take_document(void *context, Document *d, Error *err)
 {
     Sums *s = context;
     Eval *e = s->e;
     if (e->limit && s->documents >= e->limit)
         return 0;
-    s->ids.count = 0;
-    int32_t prefix;
-    if (eval_prefix(e, &prefix, err) < 0)
-        return -1;
-    ids_add(&s->ids, prefix);
-    if (eval_encode(e, d->text, &s->ids, err) < 0)
+    requests_group(&s->requests);
+    if (requests_add_rolling(&s->requests, e, &s->ids, d->text, err) < 0)
         return -1;
     int64_t n = (int64_t)s->ids.count;
-    for (int64_t done = 1; done < n;) {
-        int64_t end = done + e->max_length < n ? done + e->max_length : n;
-        int64_t begin = end - e->max_length - 1 > 0 ? end - e->max_length - 1 : 0;
-        requests_add(&s->requests, e, s->ids.data + begin, end - begin, done - begin);
-        done = end;
-    }
     s->tokens += n - 1;
     s->bytes += (double)d->text.length;
-    s->words += word_count(d->text);
+    s->words += text_words(d->text);
     s->documents++;
     return requests_full(&s->requests, e) ? score_waiting(s, err) : 0;
 }

@@ -3,6 +3,8 @@
 #include <string.h>
 #include "base/memory.h"
 #include "lmeval.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
 
 void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count, int64_t context)
 {
@@ -10,10 +12,46 @@ void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count,
     int64_t drop = count - (e->max_length + 1) > 0 ? count - (e->max_length + 1) : 0;
     q->items = memory_grow(q->items, &q->capacity, q->count + 1, sizeof *q->items);
     Request *r = &q->items[q->count++];
-    *r = (Request){.first = q->ids.count, .count = count - drop, .context = context - drop < 1 ? 1 : context - drop, .greedy = true};
+    *r = (Request){.first = q->ids.count, .count = count - drop, .context = context - drop < 1 ? 1 : context - drop, .greedy = true, .group = q->group};
     for (int64_t i = drop; i < count; i++)
         ids_add(&q->ids, ids[i]);
     q->rows += r->count - 1;
+}
+
+void requests_group(Requests *q)
+{
+    q->group++;
+}
+
+int requests_add_rolling(Requests *q, Eval *e, Ids *ids, Span text, Error *err)
+{
+    int32_t prefix;
+    ids->count = 0;
+    if (eval_prefix(e, &prefix, err) < 0)
+        return -1;
+    ids_add(ids, prefix);
+    if (eval_encode(e, text, ids, err) < 0)
+        return -1;
+    int64_t n = (int64_t)ids->count;
+    for (int64_t done = 1; done < n;) {
+        int64_t end = done + e->max_length < n ? done + e->max_length : n;
+        int64_t begin = end - e->max_length - 1 > 0 ? end - e->max_length - 1 : 0;
+        requests_add(q, e, ids->data + begin, end - begin, done - begin);
+        done = end;
+    }
+    return 0;
+}
+
+int64_t text_words(Span s)
+{
+    int64_t n = 1;
+    bool blank = false;
+    for (size_t i = 0, length; i < s.length; i += length) {
+        bool b = unicode_is_blank(utf8_decode(s.data + i, &length));
+        n += b && !blank;
+        blank = b;
+    }
+    return n;
 }
 
 void requests_cut(Requests *q, size_t count)
