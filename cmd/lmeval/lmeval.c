@@ -13,7 +13,7 @@
 #include "io/stats.h"
 #include "model/folder.h"
 
-static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5, .num_fewshot = -1, .fewshot_seed = 1234, .bootstraps = 100000};
+static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5, .needle_depths = 5, .num_fewshot = -1, .fewshot_seed = 1234, .bootstraps = 100000};
 static const char *model_path, *samples_path;
 static OptionList perplexity, choices, match, tasks;
 static bool needle, chat;
@@ -28,6 +28,8 @@ static const Option options[] = {
     {"num-fewshot", 0, OPTION_INTEGER, &self.num_fewshot, "N", "examples before each document of --task (default: the task's)", 0, 0, 1000},
     {"needle", 0, OPTION_FLAG, &needle, 0, "needle in a haystack over length and depth", 0, 0, 0},
     {"needle-length", 0, OPTION_LIST, &self.needle_lengths, "N", "tokens of the haystack (repeatable; default 1/4, 1/2 and all of --max-length)", 0, 0, 0},
+    {"needle-depths", 0, OPTION_INTEGER, &self.needle_depths, "N", "places from the beginning to the end (default 5)", 0, 1, 1000},
+    {"needle-plot", 0, OPTION_STRING, &self.needle_plot, "FILE", "draw found by length and depth, .svg or .png", 0, 0, 0},
     {"needle-samples", 0, OPTION_INTEGER, &self.needle_samples, "N", "needles for each length and depth (default 5)", 0, 1, 100000},
     {"chat", 0, OPTION_FLAG, &chat, 0, "put contexts through the chat template as one user turn", 0, 0, 0},
     OPTION_MORE_HEADING("of tasks:"),
@@ -170,6 +172,7 @@ int main(int argc, char **argv)
     ChatCoder coder = {0};
     status = open_model(&self, &coder, &err) < 0 || run(&self, &err) < 0 ? message_failed(&err) : 0;
     slot_free(&self.slot);
+    cache_close(&self.cache);
     if (coder.tokenizer)
         chat_coder_close(&coder);
     encoder_free(self.encoder);

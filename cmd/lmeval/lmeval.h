@@ -4,6 +4,7 @@
 
 #include "base/option.h"
 #include "io/stream.h"
+#include "model/cache.h"
 #include "model/head.h"
 #include "text/tokenizer.h"
 #include "train/examples.h"
@@ -18,14 +19,16 @@ typedef struct Eval {
     bool one_turn;         /* with --chat few-shot examples stand in the user's turn */
     const char *system;    /* what comes before all, NULL: nothing */
     Slot slot;
+    KvCache cache;         /* of what requests have in common; opened when it is needed */
     int64_t max_length;    /* tokens that the model sees at once */
     int64_t sample_length; /* of a shard's samples and the longest needle: max_length, where not asked for 2048 at most */
-    int64_t max_tokens, needle_samples, limit;
+    int64_t max_tokens, needle_samples, needle_depths, limit;
     int64_t num_fewshot, fewshot_seed, bootstraps; /* num_fewshot -1: as the task says */
     bool json;
     Writer *samples;       /* --log-samples, else NULL */
     OptionList data;
     const char *folder, *answers; /* --answers: where --match writes what was answered */
+    const char *needle_plot;
     OptionList needle_lengths, until;
 } Eval;
 
@@ -36,7 +39,7 @@ void result_print(const Eval *e, const char *task, const char *metric, double va
 void result_print_filtered(const Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n);
 
 /* A text whose tokens from number `context` on are scored, given those before. */
-typedef struct Request {
+typedef struct EvalRequest {
     size_t first;           /* of its ids */
     int64_t count, context;
     size_t group;           /* neighbours of one group are likely to begin alike */

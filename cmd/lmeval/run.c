@@ -6,9 +6,9 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
-#include "model/generate.h"
 #include "task.h"
 #include "text/utf8.h"
+#include "train/answers.h"
 
 enum { ANSWERS_AT_ONCE = 32 };
 
@@ -442,6 +442,13 @@ static int write_answers(TaskRun *r, Error *err)
     GenerateOptions o = {.sample = {.temperature = 0, .top_p = 1, .repetition_penalty = 1}, .max_tokens = r->t->max_tokens, .samples = 1, .batch = ANSWERS_AT_ONCE};
     if (tokenizer_eos(e->tokenizer) >= 0)
         o.stops[o.stop_count++] = tokenizer_eos(e->tokenizer);
+    Answerer stops = {.tokenizer = e->tokenizer, .stops = {.values = r->t->until, .count = r->t->until_count}};
+    for (size_t i = 0; i < r->t->until_count; i++)
+        stops.longest_stop = strlen(r->t->until[i]) > stops.longest_stop ? strlen(r->t->until[i]) : stops.longest_stop;
+    if (stops.longest_stop) {
+        o.ends = answerer_ended;
+        o.ends_context = &stops;
+    }
     for (int i = 0; i < e->model.config.eos_count && o.stop_count < GENERATE_MAX_STOPS; i++)
         o.stops[o.stop_count++] = e->model.config.eos_token_id[i];
     int64_t longest = 1;
@@ -471,6 +478,7 @@ static int write_answers(TaskRun *r, Error *err)
         }
     }
     buffer_free(&text);
+    buffer_free(&stops.tail);
     generator_close(&g);
     return status;
 }
@@ -530,8 +538,8 @@ static int run_docs(TaskRun *r, Error *err)
 static int print_results(TaskRun *r, Error *err)
 {
     Task *t = r->t;
-    if (r->skipped)
-        message_warning("%" PRIu64 " malformed records skipped, the first: %s", r->skipped, r->first_skip.text);
+    if (r->skipped + t->docs.skipped)
+        message_warning("%" PRIu64 " malformed records skipped, the first: %s", r->skipped + t->docs.skipped, (t->docs.skipped ? t->docs.first_skip : r->first_skip).text);
     for (size_t i = 0; i < t->pipeline_count; i++)
         for (size_t k = 0; k < t->metric_count; k++) {
             const Metric *m = &t->pipelines[i].metrics[k];
@@ -564,7 +572,7 @@ static int run(Eval *e, Task *t, Error *err)
 int eval_task(Eval *e, const char *path, Error *err)
 {
     Task t;
-    int status = task_open(&t, path, &e->data, e->num_fewshot, (uint64_t)e->fewshot_seed, err);
+    int status = task_open(&t, path, e, err);
     if (status == 0)
         status = run(e, &t, err);
     task_close(&t);
@@ -574,7 +582,7 @@ int eval_task(Eval *e, const char *path, Error *err)
 int eval_choices(Eval *e, const char *path, Error *err)
 {
     Task t;
-    int status = task_open_choices(&t, path, err);
+    int status = task_open_choices(&t, path, e, err);
     if (status == 0)
         status = run(e, &t, err);
     task_close(&t);

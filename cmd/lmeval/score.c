@@ -1,4 +1,6 @@
-/* Log-probabilities of continuations, many in one pass: they are packed one behind the other, and attention stays inside each. */
+/* Log-probabilities of continuations, many in one pass: they are packed one behind the other, and attention stays inside each.
+ * What the requests of a group begin with (the context of a question's choices) is computed once: its keys and values go to pages of
+ * a KV cache that the rest of each request continues. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
@@ -117,11 +119,146 @@ static int score_packed(Eval *e, const Requests *q, Request *r, size_t n, int64_
     return status;
 }
 
+/* Neighbours of one group that have their first `shared` tokens in common. */
+typedef struct Family {
+    size_t first, count;
+    int64_t shared, rows, pages; /* rows behind what is shared; pages of all */
+} Family;
+
+enum { FEWEST_SHARED = 8 };
+
+/* The row behind which a continuation's first token stands is each request's own, so that its labels may differ. */
+static Family family_at(const Requests *q, size_t first, size_t last)
+{
+    const Request *r = q->items;
+    Family f = {.first = first, .shared = r[first].context - 1};
+    for (size_t i = first; i < last && r[i].group == r[first].group; i++, f.count++) {
+        int64_t n = r[i].context - 1 < f.shared ? r[i].context - 1 : f.shared, same = 0;
+        while (same < n && q->ids.data[r[i].first + (size_t)same] == q->ids.data[r[first].first + (size_t)same])
+            same++;
+        f.shared = same;
+    }
+    if (f.count < 2 || f.shared < FEWEST_SHARED)
+        return (Family){.first = first, .count = 1};
+    f.pages = cache_pages(f.shared);
+    for (size_t i = first; i < first + f.count; i++) {
+        f.rows += r[i].count - 1 - f.shared;
+        f.pages += cache_pages(r[i].count - 1) - f.shared / PAGE_TOKENS;
+    }
+    return f;
+}
+
+static int cache_ready(Eval *e, int64_t pages, Error *err)
+{
+    int64_t least = 4 * e->slot.rows / PAGE_TOKENS, longest = e->max_length;
+    if (e->cache.model && e->cache.pages >= pages && e->cache.table_rows >= e->slot.rows)
+        return 0;
+    cache_close(&e->cache);
+    return cache_open(&e->cache, &e->model, (pages > least ? pages : least) * PAGE_TOKENS, longest, e->slot.rows, err);
+}
+
+/* The rest of each request, in one pass over forks of what its family has in common. */
+static int score_branches(Eval *e, const Requests *q, const Family *families, size_t n, const Sequence *roots, int64_t rows, Error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += families[i].count;
+    Sequence *branches = memory_zalloc(count, sizeof *branches);
+    const int32_t **tokens = memory_alloc(count, sizeof *tokens);
+    int64_t *counts = memory_alloc(count, sizeof *counts), at = 0;
+    int32_t *labels = memory_alloc((size_t)rows, sizeof *labels), *best = memory_alloc((size_t)rows, sizeof *best);
+    float *lp = memory_alloc((size_t)rows, sizeof *lp);
+    size_t k = 0;
+    int status = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t m = 0; m < families[i].count; m++, k++) {
+            const Request *r = &q->items[families[i].first + m];
+            if (status == 0)
+                status = sequence_fork(&e->cache, &branches[k], &roots[i], err);
+            tokens[k] = q->ids.data + r->first + families[i].shared;
+            counts[k] = r->count - 1 - families[i].shared;
+            for (int64_t t = families[i].shared; t + 1 < r->count; t++)
+                labels[at++] = t + 1 < r->context ? -1 : q->ids.data[r->first + (size_t)t + 1];
+        }
+    if (status == 0)
+        status = cache_extend(&e->cache, &e->slot, tokens, counts, branches, (int64_t)count, labels, err);
+    if (status == 0) {
+        head_logprobs(&e->model, &e->slot, labels, lp, NULL, best);
+        at = 0;
+        for (size_t i = 0; i < n; i++)
+            for (size_t m = 0; m < families[i].count; m++) {
+                Request *r = &q->items[families[i].first + m];
+                for (int64_t t = families[i].shared; t + 1 < r->count; t++, at++)
+                    if (labels[at] >= 0) {
+                        r->logprob += (double)lp[at];
+                        r->greedy &= best[at] == labels[at];
+                    }
+            }
+    }
+    for (k = 0; k < count; k++)
+        sequence_free(&e->cache, &branches[k]);
+    free(branches);
+    free(tokens);
+    free(counts);
+    free(labels);
+    free(best);
+    free(lp);
+    return status;
+}
+
+static int score_families(Eval *e, const Requests *q, const Family *families, size_t n, int64_t shared, int64_t rows, int64_t pages, Error *err)
+{
+    if (eval_slot(e, rows > shared ? rows : shared, err) < 0 || cache_ready(e, pages, err) < 0)
+        return -1;
+    Sequence *roots = memory_zalloc(n, sizeof *roots);
+    const int32_t **tokens = memory_alloc(n, sizeof *tokens);
+    int64_t *counts = memory_alloc(n, sizeof *counts);
+    for (size_t i = 0; i < n; i++) {
+        tokens[i] = q->ids.data + q->items[families[i].first].first;
+        counts[i] = families[i].shared;
+    }
+    int status = cache_prefill(&e->cache, &e->slot, tokens, counts, (int64_t)n, roots, NULL, err);
+    if (status == 0)
+        status = score_branches(e, q, families, n, roots, rows, err);
+    for (size_t i = 0; i < n; i++)
+        sequence_free(&e->cache, &roots[i]);
+    free(roots);
+    free(tokens);
+    free(counts);
+    return status;
+}
+
+/* As many families from request `first` on as a pass takes; *count gets how many requests they are, 0 where the first has none. */
+static int score_some_families(Eval *e, const Requests *q, size_t first, size_t *count, Error *err)
+{
+    enum { MOST = 512 };
+    Family families[MOST];
+    int64_t shared = 0, rows = 0, pages = 0, room = 4 * e->slot.rows / PAGE_TOKENS;
+    size_t n = 0, at = first;
+    while (at < q->count && n < MOST) {
+        Family f = family_at(q, at, q->count);
+        bool fits = n == 0 || (shared + f.shared <= e->slot.rows && rows + f.rows <= e->slot.rows && pages + f.pages <= room);
+        if (f.shared == 0 || !fits)
+            break;
+        families[n++] = f;
+        shared += f.shared;
+        rows += f.rows;
+        pages += f.pages;
+        at += f.count;
+    }
+    *count = at - first;
+    return n ? score_families(e, q, families, n, shared, rows, pages, err) : 0;
+}
+
 int requests_score(Requests *q, Eval *e, Error *err)
 {
     for (size_t first = 0, n; first < q->count; first += n) {
+        if (score_some_families(e, q, first, &n, err) < 0)
+            return -1;
+        if (n > 0)
+            continue;
         int64_t rows = 0;
-        for (n = 0; first + n < q->count && (n == 0 || rows + q->items[first + n].count - 1 <= e->slot.rows); n++)
+        for (n = 0; first + n < q->count && (n == 0 || rows + q->items[first + n].count - 1 <= e->slot.rows) && family_at(q, first + n, q->count).shared == 0; n++)
             rows += q->items[first + n].count - 1;
         if (score_packed(e, q, q->items + first, n, rows, err) < 0)
             return -1;

@@ -29,13 +29,19 @@ static int line_add(Split *s, const char *file, int64_t number, Span text, Error
     struct SplitLine *line = &s->lines[s->count];
     *line = (struct SplitLine){.text = memory_zalloc(text.length + READER_PADDING, 1), .length = text.length, .file = file, .line = number};
     memcpy(line->text, text.data, text.length);
-    s->count++;
     const JsonValue *root = line_parse(s, line, err);
     if (!root || root->type != JSON_OBJECT) {
         if (root)
             error_set(err, "not an object");
-        return error_prefix(err, "%s:%" PRId64, file, number);
+        free(line->text);
+        error_prefix(err, "%s:%" PRId64, file, number);
+        if (!s->skip)
+            return -1;
+        if (s->skipped++ == 0)
+            s->first_skip = *err;
+        return 0;
     }
+    s->count++;
     for (size_t i = 0; i < root->count; i++)
         column_add(s, root->keys[i]);
     return 0;

@@ -397,13 +397,13 @@ static int bind_all(Definition *d)
     return 0;
 }
 
-/* The first document says whether the texts are choices and whether there are several answers. */
-static int learn_from_first(Task *t, Error *err)
+/* A document says whether the texts are choices and whether there are several answers. */
+static int learn_from(Task *t, size_t at, Error *err)
 {
     Doc first;
     JsonValue text, target;
     Arena arena = {0};
-    int status = split_doc(&t->docs, 0, &first, err);
+    int status = split_doc(&t->docs, at, &first, err);
     if (status == 0)
         status = field_text(t, &t->text, &first, &arena, &text, err) < 0 || field_target(t, &t->target, &first, &arena, &target, err) < 0 ? -1 : 0;
     if (status == 0) {
@@ -413,9 +413,17 @@ static int learn_from_first(Task *t, Error *err)
             status = error_set(err, "'doc_to_text' gives a number, and there are no choices");
     }
     if (status < 0)
-        error_prefix(err, "%s:%" PRId64, t->docs.lines[0].file, t->docs.lines[0].line);
+        error_prefix(err, "%s:%" PRId64, t->docs.lines[at].file, t->docs.lines[at].line);
     free(first.variables);
     arena_free(&arena);
+    return status;
+}
+
+static int learn_from_first(Task *t, Error *err)
+{
+    int status = -1;
+    for (size_t at = 0; at < t->docs.count && status < 0 && (at == 0 || t->docs.skip); at++)
+        status = learn_from(t, at, err);
     return status;
 }
 
@@ -452,12 +460,13 @@ static int read_all(Definition *d, const OptionList *data, int64_t num_fewshot)
     return bind_all(d) < 0 || learn_from_first(t, d->err) < 0 ? -1 : 0;
 }
 
-int task_open(Task *t, const char *path, const OptionList *data, int64_t num_fewshot, uint64_t seed, Error *err)
+int task_open(Task *t, const char *path, const Eval *e, Error *err)
 {
     *t = (Task){.path = path};
-    mersenne_seed(&t->random, seed);
+    t->docs.skip = t->pool.skip = strcmp(e->common.on_error, "skip") == 0;
+    mersenne_seed(&t->random, (uint64_t)e->fewshot_seed);
     Definition d = {.t = t, .err = err};
-    return read_all(&d, data, num_fewshot);
+    return read_all(&d, &e->data, e->num_fewshot);
 }
 
 static JsonValue text_value(const char *text)
@@ -465,7 +474,7 @@ static JsonValue text_value(const char *text)
     return (JsonValue){.type = JSON_STRING, .string = {text, strlen(text)}};
 }
 
-int task_open_choices(Task *t, const char *path, Error *err)
+int task_open_choices(Task *t, const char *path, const Eval *e, Error *err)
 {
     static JsonValue columns[3];
     static const MetricKind kinds[] = {METRIC_ACC, METRIC_ACC_NORM, METRIC_ACC_BYTES};
@@ -482,6 +491,7 @@ int task_open_choices(Task *t, const char *path, Error *err)
     field_set(&t->target, "answer", &columns[1], err);
     field_set(&t->choice, "choices", &columns[2], err);
     t->text.column = t->target.column = t->choice.column = true;
+    t->docs.skip = strcmp(e->common.on_error, "skip") == 0;
     if (split_read(&t->docs, path, err) < 0)
         return -1;
     return t->docs.count ? 0 : error_set(err, "%s: no records", path);

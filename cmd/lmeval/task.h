@@ -25,6 +25,9 @@ typedef struct Split {
     size_t column_count, column_capacity;
     char **files;
     size_t file_count;
+    bool skip;            /* --on-error=skip */
+    uint64_t skipped;     /* lines that are no records */
+    Error first_skip;
     JsonParser *parser;
     Arena arena;
 } Split;
@@ -106,10 +109,10 @@ typedef struct Task {
     Arena arena;
 } Task;
 
-/* Reads the definition and its documents. The options give: shots (-1: the definition's), files of splits ("[TASK:]SPLIT=FILE"). */
-int task_open(Task *t, const char *path, const OptionList *data, int64_t num_fewshot, uint64_t seed, Error *err);
+/* Reads the definition and its documents, as the options of the Eval say: files of splits, how many examples. */
+int task_open(Task *t, const char *path, const Eval *e, Error *err);
 /* A task of our own format: a file with context, choices and answer. */
-int task_open_choices(Task *t, const char *path, Error *err);
+int task_open_choices(Task *t, const char *path, const Eval *e, Error *err);
 void task_close(Task *t);
 
 int split_read(Split *s, const char *file, Error *err);

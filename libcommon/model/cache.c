@@ -169,13 +169,14 @@ void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q
                                      1.0f / sqrtf((float)f->head_dim), window);
 }
 
-static int table_fill(KvCache *c, Sequence *const *sequences, int64_t count, Error *err)
+/* lengths: how many tokens row b sees, NULL: all that its sequence has. */
+static int table_fill(KvCache *c, Sequence *const *sequences, const int32_t *lengths, int64_t count, Error *err)
 {
     if (count > c->table_rows)
         return error_set(err, "a batch of %" PRId64 " sequences, the KV cache was opened for %" PRId64, count, c->table_rows);
     for (int64_t b = 0; b < count; b++) {
         memcpy(c->table + b * c->table_stride, sequences[b]->pages, (size_t)sequences[b]->page_count * sizeof *c->table);
-        c->length[b] = (int32_t)sequences[b]->length;
+        c->length[b] = lengths ? lengths[b] : (int32_t)sequences[b]->length;
     }
     Model *m = c->model;
     m->device->copy(m->stream, c->device_table, c->table, (size_t)(count * c->table_stride) * sizeof *c->table, COPY_TO_DEVICE);
@@ -212,12 +213,13 @@ static int prefill_packed(KvCache *c, Slot *s, const int32_t *const *prompts, co
         sequences[i].length = lengths[i];
     }
     if (status == 0)
-        status = table_fill(c, pointers, count, err);
+        status = table_fill(c, pointers, NULL, count, err);
     if (status == 0)
         status = slot_load(s, &b, err);
     if (status == 0) {
         forward_with(c, s, false, count);
-        head_logits(c->model, s, last, count, logits);
+        if (logits)
+            head_logits(c->model, s, last, count, logits);
     }
     batch_free(&b);
     free(pointers);
@@ -234,7 +236,7 @@ int cache_prefill(KvCache *c, Slot *s, const int32_t *const *prompts, const int6
             rows += lengths[first + n];
         if (rows > s->rows)
             return error_set(err, "a prompt of %" PRId64 " tokens does not fit %" PRId64, rows, s->rows);
-        if (prefill_packed(c, s, prompts + first, lengths + first, n, sequences + first, rows, logits + first * c->model->config.vocab_size, err) < 0)
+        if (prefill_packed(c, s, prompts + first, lengths + first, n, sequences + first, rows, logits ? logits + first * c->model->config.vocab_size : NULL, err) < 0)
             return -1;
     }
     return 0;
@@ -256,7 +258,7 @@ int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *se
         b.positions[i] = i < count ? (int32_t)sequences[i]->length++ : b.positions[0];
     }
     if (status == 0)
-        status = table_fill(c, filled, rows, err);
+        status = table_fill(c, filled, NULL, rows, err);
     free(filled);
     if (status == 0)
         status = slot_load(s, &b, err);
@@ -265,5 +267,41 @@ int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *se
         head_logits_all(c->model, s, logits);
     }
     batch_free(&b);
+    return status;
+}
+
+/* A row attends to the pages as a decoded token does, up to itself: the keys of all rows are stored before any of them looks. */
+int cache_extend(KvCache *c, Slot *s, const int32_t *const *tokens, const int64_t *counts, Sequence *sequences, int64_t count, const int32_t *labels,
+                 Error *err)
+{
+    int64_t rows = 0, at = 0;
+    for (int64_t i = 0; i < count; i++)
+        rows += counts[i];
+    Sequence **owner = memory_alloc((size_t)rows, sizeof *owner);
+    int32_t *lengths = memory_alloc((size_t)rows, sizeof *lengths);
+    Batch b;
+    batch_new(&b, 1, rows);
+    int status = 0;
+    for (int64_t i = 0; i < count && status == 0; i++) {
+        Sequence *q = &sequences[i];
+        while (status == 0 && q->page_count * PAGE_TOKENS < q->length + counts[i])
+            status = page_take(c, q, err);
+        for (int64_t t = 0; t < counts[i]; t++, at++) {
+            owner[at] = q;
+            b.tokens[at] = tokens[i][t];
+            b.labels[at] = labels[at];
+            b.positions[at] = (int32_t)q->length;
+            lengths[at] = (int32_t)++q->length;
+        }
+    }
+    if (status == 0)
+        status = table_fill(c, owner, lengths, rows, err);
+    if (status == 0)
+        status = slot_load(s, &b, err);
+    if (status == 0)
+        forward_with(c, s, true, 0);
+    batch_free(&b);
+    free(owner);
+    free(lengths);
     return status;
 }

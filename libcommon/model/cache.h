@@ -39,11 +39,15 @@ int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err);
 void sequence_free(KvCache *c, Sequence *s);
 
 /* Runs prompts through the model and keeps their keys and values in empty sequences; logits[i] gets the logits behind the
- * last token of prompt i ([count, vocabulary], host). The slot is MODE_SCORE with room for the longest prompt. */
+ * last token of prompt i ([count, vocabulary], host; NULL: not wanted). The slot is MODE_SCORE with room for the longest prompt. */
 int cache_prefill(KvCache *c, Slot *s, const int32_t *const *prompts, const int64_t *lengths, int64_t count, Sequence *sequences,
                   float *logits, Error *err);
 /* One token more for each of `count` sequences. The slot and the logits have room for count or least_rows rows. */
 int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *sequences, int64_t count, float *logits, Error *err);
+/* counts[i] tokens more for sequence i, all in one pass: row after row, sequence after sequence they stand in the slot, which has room
+ * for all of them, as the cache has table rows. labels: of each row, for a head (head.h). */
+int cache_extend(KvCache *c, Slot *s, const int32_t *const *tokens, const int64_t *counts, Sequence *sequences, int64_t count, const int32_t *labels,
+                 Error *err);
 
 /* Called by the layers. */
 void cache_store(KvCache *c, const Slot *s, int64_t layer, Tensor k, Tensor v);

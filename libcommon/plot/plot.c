@@ -64,6 +64,15 @@ static bool visible(const PlotPanel *p, double x, double y)
  * half of one at even steps. */
 static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
 {
+    const char *const *names = vertical ? p->y_names : p->x_names;
+    if (names) {
+        size_t n = vertical ? p->y_count : p->x_count;
+        fprintf(f, "unset logscale %c\nset %crange [-0.5:%zu.5]\nset %ctics (", vertical ? 'y' : 'x', vertical ? 'y' : 'x', n - 1, vertical ? 'y' : 'x');
+        for (size_t i = 0; i < n; i++)
+            fprintf(f, "%s\"%s\" %zu", i ? ", " : "", names[i], i);
+        fputs(vertical ? ")\n" : ") rotate by -45\n", f);
+        return;
+    }
     bool logarithmic = vertical ? p->log_y : p->log_x;
     char name = vertical ? 'y' : 'x', text[48];
     double low = INFINITY, high = -INFINITY;
@@ -134,6 +143,23 @@ static bool key_outside(const PlotPanel *p)
     return p->key_title || n > KEY_INSIDE;
 }
 
+/* Rectangles and their numbers: no terminal draws an image the same way. */
+static void put_cells(FILE *f, const PlotSeries *s)
+{
+    static const double stops[3][3] = {{215, 48, 39}, {254, 224, 139}, {26, 152, 80}};
+    for (size_t i = 0; i < s->count; i++) {
+        double share = s->y2[i] < 0 ? 0 : s->y2[i] > 1 ? 1 : s->y2[i], at = 2 * share;
+        int k = at < 1 ? 0 : 1;
+        unsigned color = 0;
+        for (int c = 0; c < 3; c++)
+            color = color << 8 | (unsigned)lround(stops[k][c] + (at - k) * (stops[k + 1][c] - stops[k][c]));
+        fprintf(f, "set object %zu rectangle from %.10g,%.10g to %.10g,%.10g fc rgb '#%06x' fs solid 1 border lc rgb '#ffffff' behind\n", i + 1, s->x[i] - 0.5, s->y[i] - 0.5,
+                s->x[i] + 0.5, s->y[i] + 0.5, color);
+        fprintf(f, "set label %zu \"%.0f %%\" at %.10g,%.10g center font ',9'\n", i + 1, 100 * share, s->x[i], s->y[i]);
+    }
+    fputs("unset key\nunset grid\nplot NaN notitle\nunset object\nunset label\nset grid lc rgb '#dddddd' lt 1\n", f);
+}
+
 static void put_panel(FILE *f, const PlotPanel *p)
 {
     put_text(f, "set title", p->title);
@@ -146,6 +172,10 @@ static void put_panel(FILE *f, const PlotPanel *p)
     while (curve < p->series + p->count && curve->style != PLOT_LINE)
         curve++;
     bool rises = curve < p->series + p->count && curve->count > 1 && curve->y[curve->count - 1] > curve->y[0];
+    if (p->count == 1 && p->series->style == PLOT_CELLS) {
+        put_cells(f, p->series);
+        return;
+    }
     put_text(f, key_outside(p) ? "set key outside right top vertical Left reverse samplen 1 title" :
                 rises          ? "set key inside left top vertical Left reverse samplen 2 title" :
                                  "set key inside right top vertical Left reverse samplen 2 title",

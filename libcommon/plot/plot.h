@@ -12,7 +12,8 @@ typedef enum PlotStyle {
     PLOT_RINGS,  /* hollow: points that a fit does not use */
     PLOT_MARKS,  /* larger, with an edge: minima */
     PLOT_LINE,
-    PLOT_BAND    /* filled between y and y2 */
+    PLOT_BAND,   /* filled between y and y2 */
+    PLOT_CELLS   /* a square at (x, y) from red to green, which says its y2, a share from 0 to 1; alone in its panel */
 } PlotStyle;
 
 typedef struct PlotSeries {
@@ -27,6 +28,8 @@ typedef struct PlotPanel {
     const char *title, *x_label, *y_label, *key_title;
     bool log_x, log_y;
     double top;              /* points above are cut off; 0: none */
+    const char *const *x_names, *const *y_names; /* what stands at 0, 1, … on an axis; NULL: numbers */
+    size_t x_count, y_count;
     const PlotSeries *series; /* later ones are drawn over earlier ones */
     size_t count;
 } PlotPanel;

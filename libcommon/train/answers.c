@@ -26,7 +26,7 @@ size_t answerer_end(const Answerer *a, Span text)
 }
 
 /* Looks at as many of the last tokens as a stop text that ends in the newest can reach back to. */
-static bool has_stop_text(void *context, const Answer *answer)
+bool answerer_ended(void *context, const Answer *answer)
 {
     Answerer *a = context;
     int64_t first = answer->count - 1;
@@ -74,7 +74,7 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
     for (size_t i = 0; i < a->stops.count; i++)
         a->longest_stop = strlen(a->stops.values[i]) > a->longest_stop ? strlen(a->stops.values[i]) : a->longest_stop;
     if (a->longest_stop > 0) {
-        g.ends = has_stop_text;
+        g.ends = answerer_ended;
         g.ends_context = a;
     }
     stop_add(&g, tokenizer_eos(a->tokenizer));

@@ -54,6 +54,7 @@ int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err);
 int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err);
 /* How many bytes of an unfinished answer's text will stay: what can still become a stop text does not count, nor what follows one. */
 size_t answerer_settled(const Answerer *a, Span text);
+bool answerer_ended(void *answerer, const Answer *answer); /* for GenerateOptions.ends: does a stop text end in the newest token? */
 size_t answerer_end(const Answerer *a, Span text); /* where the first stop text begins, else the text's length */
 /* What was written, as items of --stats. */
 enum { ANSWER_STATS = 9 };
