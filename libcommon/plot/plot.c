@@ -70,7 +70,7 @@ static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
         fprintf(f, "unset logscale %c\nset %crange [-0.5:%zu.5]\nset %ctics (", vertical ? 'y' : 'x', vertical ? 'y' : 'x', n - 1, vertical ? 'y' : 'x');
         for (size_t i = 0; i < n; i++)
             fprintf(f, "%s\"%s\" %zu", i ? ", " : "", names[i], i);
-        fputs(vertical ? ")\n" : ") rotate by -45\n", f);
+        fprintf(f, ") %s\n", !vertical && n > 8 ? "rotate by -45" : "norotate");
         return;
     }
     bool logarithmic = vertical ? p->log_y : p->log_x;

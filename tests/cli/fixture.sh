@@ -65,6 +65,7 @@ fixture_make() (
     tasks prompt 0 9 >prompts.jsonl
     tasks match 30 39 >test.jsonl
     tasks choices 30 39 >choices.jsonl
+    echo '{"dataset_path": "org/questions", "output_type": "multiple_choice", "test_split": "test", "doc_to_text": "{{context}}", "doc_to_choice": "choices", "doc_to_target": "answer"}' >questions.yaml
     sft -q --model run --epochs 16 --batch-size 8 --lr 3e-3 -o chat chats.jsonl || exit 1
     rmtrain -q --model chat --epochs 1 --lr 1e-3 -o reward rankings.jsonl || exit 1
     generate -q --model chat --samples 4 --max-tokens 8 --seed 1 prompts.jsonl | rmtrain --score --model reward -q >scored.jsonl || exit 1

@@ -1,7 +1,7 @@
 """lmeval's tasks against lm-evaluation-harness: the definitions in a folder, on a model folder, with and without a chat template, more
 few-shot examples and a limit. Metrics at four digits of the harness's table and within 1e-6, items' log-likelihoods within 1e-4.
 
-usage: task_check.py BIN [MODEL [TASKS]]           compare live
+usage: task_check.py BIN [MODEL [TASKS]]           compare live; MODEL random:SEED: random weights, the vocabulary of tests/data/models/road
        task_check.py --write MODEL TASKS           write TASKS/golden.tsv and TASKS/golden-items.tsv
        task_check.py --data TASKS                  write the documents of tests/data/tasks
 (needs torch, transformers, lm_eval, scikit-learn)
@@ -37,14 +37,15 @@ if sys.argv[1] == "--data":
 HERE = os.path.dirname(os.path.abspath(__file__))
 WRITE = sys.argv[1] == "--write"
 BIN = None if WRITE else os.path.abspath(sys.argv[1])
-MODEL = os.path.abspath(sys.argv[2] if len(sys.argv) > 2 else f"{HERE}/../data/models/road")
+RANDOM = sys.argv[2][7:] if len(sys.argv) > 2 and sys.argv[2].startswith("random:") else None
+MODEL = os.path.abspath(sys.argv[2] if len(sys.argv) > 2 and not RANDOM else f"{HERE}/../data/models/road")
 TASKS = os.path.abspath(sys.argv[3] if len(sys.argv) > 3 else f"{HERE}/../data/tasks")
-if os.environ.get("RANDOM_MODEL"):
+if RANDOM:
     # Another model of the same vocabulary, with larger weights.
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    torch.manual_seed(int(os.environ["RANDOM_MODEL"]))
+    torch.manual_seed(int(RANDOM))
     model = AutoModelForCausalLM.from_config(LlamaConfig(vocab_size=len(tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
                                                          max_position_embeddings=96, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id))
     with torch.no_grad():
