@@ -109,6 +109,9 @@ bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios aga
 bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, WAYS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' WAYS=$(WAYS) sh tests/bench/train
 
+bench-generate: all ## answers as ratios against transformers' generate (PYTHON=, MODELS=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/generate
+
 bench-gpu: all $(B)/tests/bench/gpu ## measure the CUDA kernels beside a copy and cuBLASLt's product on the same GPU
 	$(Q)B=$(B) sh tests/bench/run gpu
 
@@ -240,5 +243,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-train bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

@@ -64,6 +64,12 @@ typedef struct Ops {
 
     /* C = alpha·op(A)·op(B) + beta·C; op transposes where ta, tb. C is [m,n]. beta 0 never reads C. */
     void (*matmul)(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);
+    /* For weights W [n,k] that stay as they are: bytes of a copy that products read as it lies, the copy (64-byte aligned), and
+     * C = A·Wᵀ from it (w gives W's shape and type), whose rows have the same bits however many there are. All NULL: the device gains
+     * nothing by it. */
+    size_t (*pack_bytes)(Tensor w);
+    void (*pack)(Stream *s, void *packed, Tensor w);
+    void (*matmul_packed)(Stream *s, Tensor c, Tensor a, const void *packed, Tensor w);
     /* y[t] += bias (a row vector);  dbias += column sums of dy */
     void (*bias_forward)(Stream *s, Tensor y, Tensor bias);
     void (*bias_backward)(Stream *s, Tensor dbias, Tensor dy);

@@ -15,19 +15,27 @@ void cpu_check(int condition, const char *operation, const char *what)
     abort();
 }
 
+/* Cleared by calloc, which leaves the pages of large pieces untouched: what is never used takes no memory. The piece's own address
+ * stands before the one given out. */
 static void *cpu_alloc(Device *d, size_t bytes)
 {
     (void)d;
-    void *p = NULL;
-    if (bytes > PTRDIFF_MAX - 64 || posix_memalign(&p, 64, (bytes + 63) / 64 * 64 + 64) != 0)
+    char *piece = bytes > PTRDIFF_MAX - 192 ? NULL : calloc(1, bytes + 192);
+    if (!piece)
         return NULL;
-    return memset(p, 0, bytes);
+    char *p = piece + 64 + (64 - (uintptr_t)piece % 64) % 64;
+    memcpy(p - sizeof piece, &piece, sizeof piece);
+    return p;
 }
 
 static void cpu_release(Device *d, void *p)
 {
     (void)d;
-    free(p);
+    char *piece;
+    if (!p)
+        return;
+    memcpy(&piece, (char *)p - sizeof piece, sizeof piece);
+    free(piece);
 }
 
 static Stream *cpu_stream_new(Device *d)
@@ -82,6 +90,9 @@ static const Ops cpu_ops = {
     .add = cpu_add,
     .scale = cpu_scale,
     .matmul = cpu_matmul,
+    .pack_bytes = cpu_pack_bytes,
+    .pack = cpu_pack,
+    .matmul_packed = cpu_matmul_packed,
     .bias_forward = cpu_bias_forward,
     .bias_backward = cpu_bias_backward,
     .embedding_forward = cpu_embedding_forward,

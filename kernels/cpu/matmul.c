@@ -57,6 +57,7 @@ typedef struct Product {
     Tensor c;
     View a, b;
     bool pairs, a_direct, b_direct; /* direct: read where it lies */
+    const uint32_t *packed;      /* all of B's panels, a block of columns behind the other, in each a block of k; NULL: packed here */
     int64_t m, n, k, depth;      /* k elements, depth words */
     int64_t vectors, panels;     /* of the block of columns at hand */
     int64_t block_rows, block_depth, block_columns;
@@ -208,6 +209,8 @@ static void block_rows(const Product *p, uint32_t *panel_a, const uint32_t *pane
     float beta = begin == 0 ? p->beta : 1;
     if (p->b_direct)
         panel_b = (const uint32_t *)p->b.data + begin * p->b.column + column;
+    if (p->packed)
+        panel_b = p->packed + column * p->depth + begin * p->vectors * p->kernel->lanes;
     for (int64_t j = panel; j < panel_end; j++)
         panel_rows(p, t, panel_b, j, row, m, column, columns, beta);
 }
@@ -267,6 +270,8 @@ static void product_run(Stream *s, const Product *whole)
     CpuState *state = cpu_state(s);
     int threads = whole->m * whole->n * whole->k < 1 << 16 ? 1 : cpu_threads(s), lanes = whole->kernel->lanes;
     int64_t rows = least(whole->block_rows, round_up((whole->m + 4 * threads - 1) / (4 * threads), whole->kernel->mr));
+    if (whole->packed) /* which is read once for a block of rows */
+        rows = least(whole->block_rows, round_up(whole->m, whole->kernel->mr));
     int64_t blocks = (whole->m + rows - 1) / rows;
 #pragma omp parallel num_threads(threads)
     {
@@ -277,11 +282,12 @@ static void product_run(Stream *s, const Product *whole)
             p->vectors = (columns + lanes - 1) / lanes;
             p->panels = (p->vectors + 2) / 3;
             int64_t groups = blocks >= 2 * threads ? 1 : least(p->panels, 4 * threads);
-            /* Where B is read directly there is nothing to wait for: a block of rows goes through all of k at once. */
-            int64_t stretch = p->b_direct ? p->depth : p->block_depth;
+            /* Where B lies ready there is nothing to wait for: a block of rows goes through all of k at once. */
+            bool ready = p->b_direct || p->packed;
+            int64_t stretch = ready ? p->depth : p->block_depth;
             for (int64_t begin = 0; begin < p->depth; begin += stretch) {
                 int64_t end = least(p->depth, begin + stretch);
-                if (!p->b_direct) {
+                if (!ready) {
 #pragma omp for schedule(static)
                     for (int64_t j = 0; j < p->panels; j++)
                         pack_panel(p, state->panel_b, j, column, columns, begin, end - begin);
@@ -298,9 +304,19 @@ static void product_run(Stream *s, const Product *whole)
     }
 }
 
+/* bf16 stays in pairs where the CPU multiplies it. */
+static void choose_kernel(Product *p, Dtype type)
+{
+    p->kernel = cpu_matmul_kernel();
+    if (type == DTYPE_BF16 && cpu_level() >= CPU_AVX512_BF16) {
+        p->kernel = &matmul_kernel_avx512bf16;
+        p->pairs = true;
+    }
+}
+
 void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta)
 {
-    Product p = {.kernel = cpu_matmul_kernel(), .c = c, .m = c.rows, .n = c.cols, .k = ta ? a.rows : a.cols, .alpha = alpha, .beta = beta};
+    Product p = {.c = c, .m = c.rows, .n = c.cols, .k = ta ? a.rows : a.cols, .alpha = alpha, .beta = beta};
     cpu_check((ta ? a.cols : a.rows) == p.m && (tb ? b.rows : b.cols) == p.n && (tb ? b.cols : b.rows) == p.k, "matmul", "shapes");
     cpu_check(a.dtype == b.dtype && (a.dtype == DTYPE_F32 || a.dtype == DTYPE_BF16) && (c.dtype == DTYPE_F32 || (c.dtype == DTYPE_BF16 && beta == 0)),
               "matmul", "types");
@@ -317,12 +333,56 @@ void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float
         small_rows(s, c, a, b, alpha, beta);
         return;
     }
-    if (a.dtype == DTYPE_BF16 && cpu_level() >= CPU_AVX512_BF16) {
-        p.kernel = &matmul_kernel_avx512bf16;
-        p.pairs = true;
-    }
+    choose_kernel(&p, a.dtype);
     p.a = (View){a.data, a.dtype, ta ? 1 : a.ld, ta ? a.ld : 1};
     p.b = (View){b.data, b.dtype, tb ? b.ld : 1, tb ? 1 : b.ld}; /* "rows" are C's columns */
     plan(&p);
     product_run(s, &p);
+}
+
+/* A product with W as the packed copy is cut: by the type that results have (bf16's sums want all of k at once). */
+static Product packed_product(Tensor c, Tensor a, Tensor w)
+{
+    Product p = {.c = c, .m = c.rows, .n = w.rows, .k = w.cols, .alpha = 1};
+    choose_kernel(&p, w.dtype);
+    p.a = (View){a.data, a.dtype, a.ld, 1};
+    p.b = (View){w.data, w.dtype, w.ld, 1};
+    p.c.dtype = w.dtype;
+    plan(&p);
+    p.c.dtype = c.dtype;
+    p.b_direct = false;
+    return p;
+}
+
+size_t cpu_pack_bytes(Tensor w)
+{
+    Product p = packed_product((Tensor){0}, (Tensor){0}, w);
+    return (size_t)(round_up(p.n, p.kernel->lanes) * p.depth) * sizeof(uint32_t);
+}
+
+void cpu_pack(Stream *s, void *packed, Tensor w)
+{
+    Product whole = packed_product((Tensor){0}, (Tensor){0}, w);
+    int64_t lanes = whole.kernel->lanes, blocks = (whole.n + whole.block_columns - 1) / whole.block_columns;
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(s))
+    for (int64_t i = 0; i < blocks; i++) {
+        Product one = whole, *p = &one;
+        int64_t column = i * p->block_columns, columns = least(p->n - column, p->block_columns);
+        p->vectors = (columns + lanes - 1) / lanes;
+        p->panels = (p->vectors + 2) / 3;
+        for (int64_t begin = 0; begin < p->depth; begin += p->block_depth)
+            for (int64_t j = 0; j < p->panels; j++)
+                pack_panel(p, (uint32_t *)packed + column * p->depth + begin * p->vectors * lanes, j, column, columns, begin,
+                           least(p->depth - begin, p->block_depth));
+    }
+}
+
+void cpu_matmul_packed(Stream *s, Tensor c, Tensor a, const void *packed, Tensor w)
+{
+    cpu_check(a.rows == c.rows && a.cols == w.cols && c.cols == w.rows, "matmul_packed", "shapes");
+    cpu_check(a.dtype == w.dtype && (c.dtype == DTYPE_F32 || c.dtype == DTYPE_BF16), "matmul_packed", "types");
+    Product p = packed_product(c, a, w);
+    p.packed = packed;
+    if (p.m > 0)
+        product_run(s, &p);
 }

@@ -5,9 +5,7 @@
 
 #include "model/model.h"
 
-/* A product of a few rows sums in another order than one of many. A cache that is to give a sequence the same bits whatever else
- * is decoded with it fills a pass up to DECODE_ROWS rows. */
-enum { PAGE_TOKENS = 64, DECODE_ROWS = 9 };
+enum { PAGE_TOKENS = 64 };
 
 typedef struct KvCache {
     Model *model;
@@ -19,7 +17,7 @@ typedef struct KvCache {
     /* Scratch of a step, host and device. */
     int32_t *table, *length, *device_table, *device_length;
     int64_t table_stride, table_rows;
-    int64_t least_rows; /* of a pass: 1, or DECODE_ROWS, which the owner sets and then opens the cache for */
+    int64_t least_rows; /* A pass is filled up to so many (1): where a product of fewer rows sums in another order, the owner sets it */
 } KvCache;
 
 typedef struct Sequence {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "model/packed.h"
 
 /* A prompt and its answers. */
 typedef struct Request {
@@ -52,21 +53,21 @@ int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max
     g->model = m;
     g->options = *o;
     g->max_length = max_prompt + o->max_tokens;
-    int64_t batch = o->batch, rows = max_prompt > 2048 ? max_prompt : 2048, most = batch > DECODE_ROWS ? batch : DECODE_ROWS;
-    rows = rows < most ? most : rows;
+    int64_t batch = o->batch, rows = max_prompt > 2048 ? max_prompt : 2048;
+    rows = rows < batch ? batch : rows;
     size_t page = (size_t)(2 * m->config.num_hidden_layers * m->config.num_key_value_heads * m->config.head_dim * PAGE_TOKENS) * dtype_size(m->dtype);
     int64_t one = cache_pages(max_prompt) + cache_pages(g->max_length) + 1, pages = batch * one;
     if (o->cache_bytes > 0)
         pages = least(pages, (int64_t)((size_t)o->cache_bytes / page));
-    if (cache_open(&g->cache, m, (pages > one ? pages : one) * PAGE_TOKENS, g->max_length, most, err) < 0 ||
+    if (packed_open(m, err) < 0 || cache_open(&g->cache, m, (pages > one ? pages : one) * PAGE_TOKENS, g->max_length, batch, err) < 0 ||
         slot_new(&g->slot, m, rows, MODE_SCORE, err) < 0) {
         generator_close(g);
         return -1;
     }
     sampler_open(&g->sampler, m->config.vocab_size);
-    /* A GPU's product may sum in another order for another number of rows, so there every pass has as many. */
-    g->cache.least_rows = !m->device->is_host ? batch : DECODE_ROWS;
-    g->logits = memory_alloc((size_t)(most * m->config.vocab_size), sizeof *g->logits);
+    /* Without packed weights a product may sum in another order for another number of rows, so every pass has as many. */
+    g->cache.least_rows = m->packed ? 1 : batch;
+    g->logits = memory_alloc((size_t)(batch * m->config.vocab_size), sizeof *g->logits);
     g->lines = memory_zalloc((size_t)batch, sizeof *g->lines);
     return 0;
 }
@@ -140,10 +141,10 @@ typedef struct Deal {
     int64_t samples;
 } Deal;
 
-/* New prompts go through the model together; on a GPU one by one, for the sake of their bits. */
+/* New prompts go through the model together, or where that could change their bits one by one. */
 static int prefill(Generator *g, Request *const *list, int64_t count, Error *err)
 {
-    int64_t v = g->model->config.vocab_size, at_once = g->model->device->is_host ? count : 1;
+    int64_t v = g->model->config.vocab_size, at_once = g->model->packed ? count : 1;
     const int32_t **prompts = memory_alloc((size_t)count, sizeof *prompts);
     int64_t *lengths = memory_alloc((size_t)count, sizeof *lengths);
     Sequence *roots = memory_zalloc((size_t)count, sizeof *roots);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "model/packed.h"
 #include "model/tensor_parallel.h"
 
 static Tensor output_weight(Model *m)
@@ -38,7 +39,7 @@ static void rows_close(Model *m, Slot *s)
 static Tensor chunk_logits(Model *m, Slot *s, Tensor hidden, int64_t first, int64_t n)
 {
     Tensor z = tensor_rows(s->chunk, 0, n);
-    m->device->ops->matmul(m->stream, z, tensor_rows(hidden, first, n), false, output_weight(m), true, 1, 0);
+    packed_product(m, z, tensor_rows(hidden, first, n), m->params.output, m->params.output);
     return z;
 }
 
@@ -165,8 +166,15 @@ void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, c
 void head_logits(Model *m, Slot *s, const int64_t *rows, int64_t n, float *out)
 {
     Tensor hidden = rows_open(m, s, false).hidden;
-    for (int64_t i = 0; i < n; i++)
-        tp_logits(m, chunk_logits(m, s, hidden, rows[i], 1), out + i * m->config.vocab_size);
+    /* Together where that changes no bit; slot.branch is free behind a pass. */
+    int64_t most = m->packed ? HEAD_CHUNK : 1;
+    for (int64_t first = 0, some; first < n; first += some) {
+        some = n - first < most ? n - first : most;
+        for (int64_t i = 0; i < some && most > 1; i++)
+            m->device->ops->copy(m->stream, tensor_rows(s->branch, i, 1), tensor_rows(hidden, rows[first + i], 1));
+        Tensor z = most > 1 ? chunk_logits(m, s, s->branch, 0, some) : chunk_logits(m, s, hidden, rows[first], 1);
+        tp_logits(m, z, out + first * m->config.vocab_size);
+    }
 }
 
 void head_logits_all(Model *m, Slot *s, float *out)

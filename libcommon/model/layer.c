@@ -3,6 +3,7 @@
 #include <math.h>
 #include "model/cache.h"
 #include "model/context_parallel.h"
+#include "model/packed.h"
 #include "model/tensor_parallel.h"
 
 static Tensor used(Tensor x, int64_t rows)
@@ -32,12 +33,9 @@ static Attention attention_of(const Slot *s, int64_t layer)
 
 static void linear_forward(Model *m, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
 {
-    ParameterTable *t = &m->params.table;
-    Tensor w = param_acquire(t, first, last);
-    m->device->ops->matmul(m->stream, y, x, false, w, true, 1, 0);
-    param_release(t, first, last);
+    packed_product(m, y, x, first, last);
     if (bias_first >= 0)
-        m->device->ops->bias_forward(m->stream, y, param_acquire(t, bias_first, bias_last));
+        m->device->ops->bias_forward(m->stream, y, param_acquire(&m->params.table, bias_first, bias_last));
 }
 
 /* dx = dy·W (dx.data NULL: not wanted), dW += dyᵀ·x, dbias += Σ dy. */

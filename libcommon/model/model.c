@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "model/packed.h"
 #include "model/rope.h"
 #include "model/tensor_parallel.h"
 
@@ -44,6 +45,7 @@ void model_close(Model *m)
 {
     if (!m->device)
         return;
+    packed_close(m);
     if (m->params.table.items)
         param_close(&m->params);
     m->device->release(m->device, m->cosine);

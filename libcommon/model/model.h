@@ -25,6 +25,7 @@ typedef struct Model {
     int64_t rope_positions;
     Dtype dtype;           /* F32, or BF16: what products read and write (model_compute_in); the weights are f32 always */
     Recompute recompute;   /* the policy of training slots opened from now on */
+    void **packed;         /* of the first parameter of each product: its weights as packed.c laid them out; NULL: none are */
     char *tokenizer_folder; /* where the tokenizer's files lie, NULL: not known; copied when the model is saved */
     /* tensor_parallel.c's: */
     Comm replicas;         /* ranks with the same key-value heads, where neither one nor all of tp have them */

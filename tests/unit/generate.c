@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "model/folder.h"
 #include "model/generate.h"
+#include "model/packed.h"
 #include "tap.h"
 
 enum { PROMPTS = 23, SAMPLES = 3 };
@@ -34,7 +35,6 @@ static void decode_beside(Model *m, int others, float *out)
     float *logits = memory_alloc((size_t)(PROMPTS * v), sizeof *logits);
     int32_t tokens[PROMPTS];
     int status = cache_open(&c, m, 200 * PROMPTS, 300, PROMPTS, &err) | slot_new(&s, m, 2048, MODE_SCORE, &err);
-    c.least_rows = DECODE_ROWS;
     /* Prompt 0 stands last, so that it lies in other rows. */
     const int32_t *given[PROMPTS];
     int64_t n[PROMPTS];
@@ -170,9 +170,11 @@ int main(void)
     Device *d = device_open("cpu", 2, &err);
     if (ok(d && folder_load(&m, "tests/data/models/llama3", 0, 0, NULL, d, &err) == 0, "a model %s", err.text)) {
         make_prompts(m.config.vocab_size);
+        ok(packed_open(&m, &err) == 0, "its weights are packed %s", err.text);
         test_bits(&m, "f32");
         test_places(&m);
-        if (ok(model_compute_in(&m, DTYPE_BF16, &err) == 0, "bf16"))
+        packed_close(&m);
+        if (ok(model_compute_in(&m, DTYPE_BF16, &err) == 0 && packed_open(&m, &err) == 0, "bf16 %s", err.text))
             test_bits(&m, "bf16");
         model_close(&m);
     }

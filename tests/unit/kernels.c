@@ -77,6 +77,37 @@ static void test_matmul(void)
     ok(equal, "matmul has the same bits at 1 and 2 threads");
 }
 
+/* Packed weights: f32 has the bits of the plain product of many rows; of either type a row has the bits that it has alone. */
+static void test_matmul_packed(void)
+{
+    static const int shapes[][3] = {{1, 64, 64}, {9, 33, 17}, {40, 100, 500}, {300, 2100, 20}, {17, 65, 801}, {12, 5, 1}};
+    int plain = 1, alone = 1, threads = 1;
+    for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++)
+        for (int half = 0; half < 2; half++) {
+            int m = shapes[c][0], n = shapes[c][1], k = shapes[c][2];
+            Dtype type = half ? DTYPE_BF16 : DTYPE_F32;
+            Tensor a32 = random_tensor(m, k), w32 = random_tensor(n, k), x = random_tensor(m, n), y = random_tensor(m, n), z = random_tensor(m, n);
+            Tensor a = tensor_make(devices[0], type, memory_alloc((size_t)(m * k), 4), m, k), w = tensor_make(devices[0], type, memory_alloc((size_t)(n * k), 4), n, k);
+            dtype_convert(a.data, type, a32.data, DTYPE_F32, (size_t)(m * k));
+            dtype_convert(w.data, type, w32.data, DTYPE_F32, (size_t)(n * k));
+            void *packed = devices[0]->alloc(devices[0], devices[0]->ops->pack_bytes(w));
+            devices[0]->ops->pack(streams[0], packed, w);
+            devices[0]->ops->matmul_packed(streams[0], x, a, packed, w);
+            devices[1]->ops->matmul_packed(streams[1], z, a, packed, w);
+            threads &= same_bits(x, z);
+            devices[0]->ops->matmul(streams[0], y, a, false, w, true, 1, 0);
+            plain &= m <= 8 || half || same_bits(x, y);
+            for (int i = 0; i < m; i++)
+                devices[0]->ops->matmul_packed(streams[0], tensor_rows(y, i, 1), tensor_rows(a, i, 1), packed, w);
+            alone &= same_bits(x, y);
+            devices[0]->release(devices[0], packed);
+            free(a.data), free(w.data), free(a32.data), free(w32.data), free(x.data), free(y.data), free(z.data);
+        }
+    ok(plain, "a product with packed weights has the plain one's bits");
+    ok(alone, "each of its rows has the bits that it has alone, in f32 and bf16");
+    ok(threads, "at 1 and 2 threads");
+}
+
 /* The same numbers in bf16. Where `exact`, x is rounded too, so that products of both can be compared. */
 static Tensor halved(Tensor x, bool exact)
 {
@@ -429,6 +460,7 @@ int main(void)
         streams[i] = devices[i]->stream_new(devices[i]);
     }
     test_matmul();
+    test_matmul_packed();
     test_matmul_bf16();
     test_attention(4, 2, 32, 0);
     test_attention(6, 1, 16, 40);
