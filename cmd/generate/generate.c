@@ -19,6 +19,7 @@ static const Option options[] = {
     {"prompt", 0, OPTION_STRING, &self.prompt, "TEXT", "answer this, as plain text", 0, 0, 0},
     {"system", 0, OPTION_STRING, &self.system, "TEXT", "system message of a chat at a terminal or of --prompt", 0, 0, 0},
     {"raw", 0, OPTION_FLAG, &self.raw, 0, "continue the prompt as it stands, without a chat template", 0, 0, 0},
+    {"given", 0, OPTION_FLAG, &self.given, 0, "add log-probabilities of the answers that records have", 0, 0, 0},
     ANSWER_OPTIONS(&self.answer, "1"),
     OPTION_COMMON_OUTPUT(&self.common),
     OPTION_MORE_HEADING("everywhere:"),
@@ -141,11 +142,13 @@ int main(int argc, char **argv)
         return status;
     if (!self.model)
         return message_usage("--model DIR is needed");
-    bool terminal = set.operand_count == 0 && isatty(STDIN_FILENO) && !self.prompt;
+    if (self.given && (self.prompt || self.common.text))
+        return message_usage("--given takes records with answers: no --prompt and no --text");
+    bool terminal = set.operand_count == 0 && isatty(STDIN_FILENO) && !self.prompt && !self.given;
     AnswerOptions answer = self.answer;
-    if (terminal)
+    if (terminal || self.given)
         answer.samples = 1;
-    if (terminal || self.prompt) /* no room for prompts that never come */
+    if (terminal || self.given || self.prompt) /* no room for prompts that never come */
         answer.batch = answer.batch < answer.samples ? answer.batch : answer.samples;
     if (terminal && self.raw)
         return message_usage("a chat at a terminal goes through the chat template: --raw takes --prompt or files");
@@ -156,7 +159,7 @@ int main(int argc, char **argv)
         device_close(d);
         return message_failed(&err);
     }
-    status = self.prompt ? generate_prompt(&self, &err) : terminal ? generate_chat(&self, &err) : answer_files(&self, &set, &err);
+    status = self.given ? generate_given(&self, set.operands, &err) : self.prompt ? generate_prompt(&self, &err) : terminal ? generate_chat(&self, &err) : answer_files(&self, &set, &err);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
     StatsItem items[ANSWER_STATS];

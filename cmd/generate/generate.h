@@ -10,7 +10,7 @@ typedef struct Generate {
     Common common;
     AnswerOptions answer;
     const char *model, *prompt, *system;
-    bool raw;
+    bool raw, given;
     Answerer answerer;
     Writer *out;
     uint64_t done; /* prompts begun: the number of the next, which its random numbers go by */
@@ -22,5 +22,8 @@ typedef struct Generate {
 int generate_chat(Generate *g, Error *err);
 /* Answers --prompt: as it comes on standard output, or with several samples or -o a line each. */
 int generate_prompt(Generate *g, Error *err);
+
+/* --given: adds the log-probabilities of the answers that the records of the files have. */
+int generate_given(Generate *g, const char *const *files, Error *err);
 
 #endif

@@ -35,6 +35,19 @@ like "in a record too, which says so" "$(cat "$T/out")" '"finish_reason":"stop",
 ok "and nothing is written after it" [ "$(count "$T/stats" answer_tokens)" -lt 40 ]
 is "one that never comes changes nothing" "$($G --prompt "line 7 says" --stop "~~~~" </dev/null | tr '\n' '~')" "$whole"
 
+# Log-probabilities of given answers: those of a greedy answer are its own, and they add up over its tokens.
+generate -q --model $M --temperature 0 --max-tokens 5 --samples 2 "$T/p.jsonl" >"$T/two"
+generate -q --given --model $M "$T/two" >"$T/given"
+like "given answers get their log-probabilities" "$(cat "$T/given")" '"responses":\[.*\],"logprobs":\[(-[0-9.e-]+),-[0-9.e-]+\],"answer_tokens":\[[0-9]+,[0-9]+\]\}$'
+is "the same answer twice the same" "$(grep -o '"logprobs":[^]]*' "$T/given" | sed 's/.*\[//' | tr , '\n' | sort -u | wc -l | tr -d ' ')" 1
+echo '{"prompt":"line 7 says","response":" hello"}' >"$T/one.jsonl"
+echo '{"prompt":"line 7 says hello","response":" there"}' >"$T/next.jsonl"
+echo '{"prompt":"line 7 says","response":" hello there"}' >"$T/both.jsonl"
+sum() { for f in "$@"; do generate -q --given --raw --model $M "$f"; done | sed 's/.*"logprob":\([^,]*\).*/\1/' | awk '{s += $1} END {printf "%.4f", s}'; }
+is "with --raw a text's parts add up" "$(sum "$T/one.jsonl" "$T/next.jsonl")" "$(sum "$T/both.jsonl")"
+fails 1 "needs 'prompt' and 'response'" "a record without an answer" generate --given --model $M "$T/p.jsonl"
+fails 2 "no --prompt" "given answers of a prompt" generate --given --model $M --prompt x
+
 # Orders of the filters: the same tokens can be left, but tempered at another time.
 O="generate -q --model $M --raw --seed 1 --samples 8 --max-tokens 12 --top-p 0.5 --temperature 3"
 $O --prompt "line 7 says" >"$T/hf" </dev/null

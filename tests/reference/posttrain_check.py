@@ -301,6 +301,15 @@ def check_greedy(name, folder, tokenizer):
                 print("#", repr(want), repr(got))
             wrong += want != got
         report(f"{name} greedy answers {' '.join(map(str, options))} that differ", wrong, 0)
+    given = [{"prompt": p, "responses": [out[i], "Another one."]} for i, p in enumerate(prompts)]
+    off = 0
+    for r in map(json.loads, tool("generate", "--given", "--model", folder, write("given.jsonl", given)).splitlines()):
+        begin = tokenizer.apply_chat_template([{"role": "user", "content": r["prompt"]}], add_generation_prompt=True, return_dict=False)
+        for text, got, count in zip(r["responses"], r["logprobs"], r["answer_tokens"]):
+            all_ids = tokenizer.apply_chat_template([{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": text}], return_dict=False)[:len(begin) + count]
+            lp = torch.log_softmax(model(torch.tensor([all_ids])).logits[0].double(), -1)
+            off = max(off, abs(sum(lp[i - 1, all_ids[i]].item() for i in range(len(begin), len(all_ids))) - got))
+    report(f"{name} log-probabilities of given answers", off, 1e-3)
     whole = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, file).splitlines()
     one = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, "--batch", 2, file).splitlines()
     report(f"{name} sampled answers that depend on --batch", sum(a != b for a, b in zip(whole, one)), 0)
