@@ -10,6 +10,7 @@
 #include "base/thread.h"
 #include "curves.h"
 #include "data/samples.h"
+#include "feed.h"
 #include "kernels/profile.h"
 #include "model/folder.h"
 #include "model/head.h"
@@ -17,15 +18,16 @@
 #include "sources.h"
 #include "stages.h"
 #include "train/loop.h"
+#include "train/passes.h"
 
 /* What the command line says: the same for all ranks, and not changed once they run. */
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
-    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot;
+    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot, *trace;
     OptionList data, val, batch_ramp, length_ramp, phases;
     int64_t sequence_length, batch_tokens, tokens, steps, micro_batch, eval_tokens;
-    int64_t tp, cp, pp, dp;
+    int64_t tp, cp, pp, dp, virtual_stages, ends_fewer;
     int64_t longest; /* sequence of the run */
     double z_loss, rope_theta, mix_step, mix_limit;
     bool shuffle, profile;
@@ -42,17 +44,19 @@ typedef struct Trainer {
     Stages stages;
     Mix mix; /* the first rank's */
     MixRule rule;
-    int64_t done; /* steps that have been computed */
-    Slot slot;
-    /* Of the stage that the run is in: */
-    const Stage *stage;
-    Dealer dealer;
-    Batch batch;
-    int64_t micro_batch; /* samples a pass: no more than a rank's share of a step */
+    int64_t done;    /* steps of the run that have been computed, */
+    int64_t warm;    /* and of this process */
+    Feed feed;
+    Passes passes;
+    Trace trace;
+    /* Of what is passed now, on the last stage: */
+    double weight;   /* of the whole step */
+    HeadSums sums;
+    float *logprob;  /* of an evaluation's batch */
 } Trainer;
 
 static Pretrain self = {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .sequence_length = 1024, .eval_tokens = 1 << 16, .mix_step = 0.1, .mix_limit = 2,
-                        .tp = 1, .cp = 1, .pp = 1};
+                        .tp = 1, .cp = 1, .pp = 1, .virtual_stages = 1};
 
 static const Option options[] = {
     {"output", 'o', OPTION_STRING, &self.common.output, "DIR", "the run: checkpoints, log, final model", 0, 0, 0},
@@ -84,10 +88,13 @@ static const Option options[] = {
     {"watch", 0, OPTION_STRING, &self.watch, "LOG", "show the curve of a run or its log until it ends, and train nothing", 0, 0, 0},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw the runs or logs named as operands, .svg or .png", 0, 0, 0},
     {"profile", 0, OPTION_FLAG, &self.profile, 0, "time every operation of the training and print a table", 0, 0, 0},
-    OPTION_MORE_HEADING("grid of processes:"),
+    {"trace", 0, OPTION_STRING, &self.trace, "FILE", "draw what the ranks do in a step, as Chrome's trace events", 0, 0, 0},
+    OPTION_MORE_HEADING("grid:"),
     {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
     {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
     {"pp", 0, OPTION_INTEGER, &self.pp, "N", "pipeline stages (default 1)", 0, 1, 65536},
+    {"virtual-stages", 0, OPTION_INTEGER, &self.virtual_stages, "N", "stages that each rank of a pipeline takes (default 1)", 0, 1, PART_MAX_RANGES},
+    {"ends-fewer", 0, OPTION_INTEGER, &self.ends_fewer, "N", "layers that the first and the last stage have fewer (default 0)", 0, 0, 1e6},
     {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
@@ -101,41 +108,8 @@ static const Option options[] = {
 
 /* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. What evaluations look at is
  * free too, but where they rule the mix. */
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "tp", "cp", "pp", "dp", "micro-batch", "mix-file", NULL};
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "tp", "cp", "pp", "dp", "virtual-stages", "ends-fewer", "trace", "micro-batch", "mix-file", NULL};
 enum { OF_EVALUATION = 3 };
-
-/* Samples done … done+n of `all` are one pass; passes go round the ranks, so that a sample's step is its number's, whatever the
- * grid. Returns n, 0 where the pass is another rank's. */
-static int64_t pass_samples(const Trainer *t, int64_t done, int64_t all)
-{
-    const Grid *g = t->grid;
-    if (done / t->micro_batch % g->extent[GRID_DP] != g->place[GRID_DP])
-        return 0;
-    return all - done < t->micro_batch ? all - done : t->micro_batch;
-}
-
-/* Places samples first … first+n of the stage in the batch. */
-static void fill_batch(Trainer *t, int64_t first, int64_t n)
-{
-    batch_clear(&t->batch);
-    t->batch.sample = first;
-    dealer_seek(&t->dealer, first);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t number, samples;
-        const Source *s = dealer_next(&t->dealer, &number);
-        samples = samples_count(&s->shard, t->stage->sequence_length);
-        samples_place(&s->shard, samples_order(number + (t->o->shuffle ? samples : 0), samples, (uint64_t)t->o->common.seed), &t->batch, i);
-    }
-}
-
-static void leave(Trainer *t)
-{
-    if (t->stage) {
-        dealer_close(&t->dealer);
-        batch_free(&t->batch);
-    }
-    t->stage = NULL;
-}
 
 /* Changes of the mix that rule from this step on: the first rank reads them, all follow. */
 static int mix_follow(Trainer *t, int64_t step, Error *err)
@@ -152,7 +126,7 @@ static int mix_follow(Trainer *t, int64_t step, Error *err)
         }
         status = comm_broadcast_host(&t->grid->world, values, (n + 2) * sizeof *values, 0, err);
         if (status == 0 && values[0] > 0) {
-            leave(t);
+            feed_leave(&t->feed);
             stages_mix(&t->stages, (int64_t)values[1], values + 2, &t->sources);
         }
     } while (status == 0 && values[0] > 0);
@@ -160,87 +134,99 @@ static int mix_follow(Trainer *t, int64_t step, Error *err)
     return status;
 }
 
-/* Makes the stage of a step the current one. */
-static void enter(Trainer *t, int64_t step)
+static int load(void *context, int64_t pass, Slot *s, Error *err)
 {
-    const Stage *stage = stages_at(&t->stages, step);
-    if (stage == t->stage)
-        return;
-    leave(t);
-    t->stage = stage;
-    t->micro_batch = stage_pass(stage, t->o->micro_batch, t->grid->extent[GRID_DP]);
-    dealer_open(&t->dealer, stage, &t->sources);
-    batch_new(&t->batch, t->micro_batch, stage->sequence_length);
+    Trainer *t = context;
+    return slot_load(s, feed_batch(&t->feed, pass), err);
+}
+
+static int head_train(void *context, int64_t pass, Slot *s, Error *err)
+{
+    Trainer *t = context;
+    const Batch *b = feed_batch(&t->feed, pass);
+    head_cross_entropy(&t->model, s, b->labels, b->weights, 1 / t->weight, t->o->z_loss, &t->sums);
+    return model_check(&t->model, err);
+}
+
+static int head_score(void *context, int64_t pass, Slot *s, Error *err)
+{
+    Trainer *t = context;
+    const Batch *b = feed_batch(&t->feed, pass);
+    head_logprobs(&t->model, s, b->labels, t->logprob, NULL, NULL);
+    for (int64_t i = 0; i < b->rows; i++)
+        t->sums.nll -= (double)b->weights[i] * (double)t->logprob[i];
+    t->sums.weight += b->weight;
+    return model_check(&t->model, err);
+}
+
+/* The third step of this process is drawn, which has everything in place, or its last. */
+static bool traced(Trainer *t, int64_t step)
+{
+    t->warm++;
+    return t->o->trace && (t->warm == 3 || (t->warm < 3 && step + 1 == t->o->train.steps));
+}
+
+static int draw(Trainer *t, int64_t step, Error *err)
+{
+    double bubble;
+    int chunks = t->model.part.ranges, status = trace_write(&t->trace, t->grid, t->o->trace, step + 1, chunks, feed_passes(&t->feed), &bubble, err);
+    trace_close(&t->trace);
+    t->passes.trace = NULL;
+    if (status == 0 && t->grid->rank == 0 && t->grid->extent[GRID_PP] > 1)
+        message("%s: in step %" PRId64 " the stages idle %.1f %% of the time that they work, %.1f %% by the formula", t->o->trace, step + 1, 100 * bubble,
+                100 * pipeline_bubble(t->grid->extent[GRID_PP], chunks, feed_passes(&t->feed)));
+    return status;
 }
 
 static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     Trainer *t = context;
+    const PassWork work = {t, load, head_train};
     if (t->o->profile && t->grid->rank == 0 && profile_begin(m->device, err) < 0)
         return -1;
     t->done = step + 1;
     if ((t->o->mix_file || t->o->mix_rule) && mix_follow(t, step, err) < 0)
         return -1;
-    enter(t, step);
-    int64_t all = t->stage->samples, first = (step - t->stage->first_step) * all, passes = 0;
-    out->sequence_length = t->stage->sequence_length;
-    dealer_mark(&t->dealer, first);
+    const Stage *stage = stages_at(&t->stages, step);
+    feed_enter(&t->feed, stage, t->o->micro_batch);
+    feed_begin(&t->feed, NULL, (step - stage->first_step) * stage->samples, stage->samples);
+    out->sequence_length = stage->sequence_length;
     /* The step's whole weight is known before any gradient: batches are placed twice, which costs next to nothing. */
-    double weight = 0;
-    for (int64_t done = 0; done < all; done += t->micro_batch) {
-        int64_t n = pass_samples(t, done, all);
-        if (n == 0)
-            continue;
-        fill_batch(t, first + done, n);
-        weight += t->batch.weight;
-        passes++;
+    int64_t passes = feed_passes(&t->feed);
+    bool one_of_all = t->grid->place[GRID_CP] == 0 && t->grid->place[GRID_PP] == 0;
+    t->weight = 0;
+    for (int64_t i = 0; i < passes; i++) {
+        feed_batch(&t->feed, i);
+        t->weight += t->feed.whole.weight;
+        out->tokens += one_of_all ? t->feed.whole.tokens_used : 0;
     }
-    if (comm_sum_host(&t->grid->group[GRID_DATA], &weight, 1, err) < 0)
+    if (comm_sum_host(&t->grid->group[GRID_DP], &t->weight, 1, err) < 0)
         return -1;
-    HeadSums sums = {0};
-    for (int64_t done = 0; done < all; done += t->micro_batch) {
-        int64_t n = pass_samples(t, done, all);
-        if (n == 0)
-            continue;
-        if (passes > 1)
-            fill_batch(t, first + done, n);
-        if (slot_load(&t->slot, &t->batch, err) < 0)
-            return -1;
-        model_forward(m, &t->slot);
-        head_cross_entropy(m, &t->slot, t->batch.labels, t->batch.weights, 1 / weight, t->o->z_loss, &sums);
-        model_backward(m, &t->slot);
-        out->tokens += t->batch.tokens_used;
-    }
-    out->loss = (sums.nll + t->o->z_loss * sums.z) / weight;
+    bool trace = traced(t, step);
+    t->passes.trace = trace ? &t->trace : NULL;
+    t->sums = (HeadSums){0};
+    if ((trace && trace_begin(&t->trace, t->grid, err) < 0) || passes_run(&t->passes, passes, t->feed.part.rows, true, &work, err) < 0 ||
+        (trace && draw(t, step, err) < 0))
+        return -1;
+    out->loss = (t->sums.nll + t->o->z_loss * t->sums.z) / t->weight;
     return 0;
 }
 
-static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Error *err)
+static int source_loss(Trainer *t, const Source *s, double *loss, Error *err)
 {
-    double sums[2] = {0, 0}; /* Σ weight·(−log p), Σ weight */
-    int64_t length = t->stage->sequence_length, samples = t->o->eval_tokens / length < 1 ? 1 : t->o->eval_tokens / length;
+    const PassWork work = {t, load, head_score};
+    int64_t length = t->feed.stage->sequence_length, samples = t->o->eval_tokens / length < 1 ? 1 : t->o->eval_tokens / length;
     if (samples > samples_count(&s->shard, length))
         samples = samples_count(&s->shard, length);
-    float *logprob = memory_alloc((size_t)t->batch.rows, sizeof *logprob);
-    int status = 0;
-    for (int64_t done = 0; done < samples && status == 0; done += t->micro_batch) {
-        int64_t n = pass_samples(t, done, samples);
-        if (n == 0)
-            continue;
-        batch_clear(&t->batch);
-        for (int64_t i = 0; i < n; i++)
-            samples_place(&s->shard, done + i, &t->batch, i);
-        status = slot_load(&t->slot, &t->batch, err);
-        if (status < 0)
-            break;
-        model_forward(m, &t->slot);
-        head_logprobs(m, &t->slot, t->batch.labels, logprob, NULL, NULL);
-        for (int64_t i = 0; i < t->batch.rows; i++)
-            sums[0] -= (double)t->batch.weights[i] * (double)logprob[i];
-        sums[1] += t->batch.weight;
-    }
-    free(logprob);
-    if (status < 0 || comm_sum_host(&t->grid->group[GRID_DATA], sums, 2, err) < 0)
+    feed_begin(&t->feed, s, 0, samples);
+    t->sums = (HeadSums){0};
+    t->logprob = memory_alloc((size_t)t->feed.part.rows, sizeof *t->logprob);
+    int status = passes_run(&t->passes, feed_passes(&t->feed), t->feed.part.rows, false, &work, err);
+    free(t->logprob);
+    /* Tensor-parallel ranks all have the sums. */
+    bool counts = t->grid->place[GRID_TP] == 0;
+    double sums[2] = {counts ? t->sums.nll : 0, counts ? t->sums.weight : 0};
+    if (status < 0 || comm_sum_host(&t->grid->world, sums, 2, err) < 0)
         return -1;
     *loss = sums[0] / sums[1];
     return 0;
@@ -249,6 +235,7 @@ static int source_loss(Trainer *t, Model *m, const Source *s, double *loss, Erro
 /* val_loss: the sources' losses weighted as --val says; each one's own as val_loss_NAME. */
 static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
 {
+    (void)m;
     Trainer *t = context;
     double sum = 0, weights = 0, *by_source = memory_alloc(t->sources.count, sizeof *by_source);
     for (size_t i = 0; i < t->sources.count; i++)
@@ -256,7 +243,7 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     for (size_t i = 0; i < t->held_out.count; i++) {
         const Source *s = &t->held_out.items[i];
         double one;
-        if (source_loss(t, m, s, &one, err) < 0) {
+        if (source_loss(t, s, &one, err) < 0) {
             free(by_source);
             return -1;
         }
@@ -277,12 +264,12 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     return 0;
 }
 
-/* Rows of the largest pass. */
-static int64_t most_rows(const Pretrain *p, const Stages *s, int64_t ranks)
+/* Rows of a rank's largest pass. */
+static int64_t most_rows(const Pretrain *p, const Stages *s, const int extent[GRID_DIMENSIONS])
 {
     int64_t most = 0;
     for (size_t i = 0; i < s->count; i++) {
-        int64_t rows = stage_pass(&s->items[i], p->micro_batch, ranks) * s->items[i].sequence_length;
+        int64_t rows = stage_pass(&s->items[i], p->micro_batch, extent) * s->items[i].sequence_length / extent[GRID_CP];
         most = rows > most ? rows : most;
     }
     return most;
@@ -302,7 +289,7 @@ static int dry_run(const Pretrain *p, const Model *m, const Grid *g, Error *err)
     if (stages_open(&s, &plan, NULL, err) < 0)
         return -1;
     double n = (double)config_parameters(c), flops = 0;
-    double activations = (double)slot_bytes(m, most_rows(p, &s, g->extent[GRID_DP]), MODE_TRAIN, 1), tokens = (double)s.tokens;
+    double activations = (double)slot_bytes(m, most_rows(p, &s, g->extent), MODE_TRAIN, 1), tokens = (double)s.tokens;
     for (size_t i = 0; i < s.count; i++)
         flops += config_flops_per_token(c, s.items[i].sequence_length) * (double)(s.items[i].steps * s.items[i].samples * s.items[i].sequence_length);
     printf("parameters            %14.0f\n", n);
@@ -363,12 +350,13 @@ static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *er
     if (p->init && !folder)
         return -1;
     char *path = folder ? memory_format("%s/config.json", folder) : memory_string(p->model_config);
+    const PartStages stages = {(int)p->virtual_stages, p->ends_fewer};
+    ModelPart part;
     ModelConfig c;
     int status = config_read(&c, path, err);
     free(path);
-    ModelPart part;
     if (status == 0)
-        status = part_of_grid(&part, &c, g, &(PartStages){.chunks = 1}, err);
+        status = part_of_grid(&part, &c, g, &stages, err);
     if (status == 0)
         status = folder ? folder_load(m, folder, 0, 0, &part, d, err) : model_open(m, &c, &part, d, err);
     if (status == 0 && !folder)
@@ -404,15 +392,21 @@ static int trainer_open(Trainer *t, Error *err)
     for (size_t i = 0; i < t->stages.count; i++)
         if (ranks > t->stages.items[i].samples)
             return error_set(err, "--dp %" PRId64 ": a step has %" PRId64 " samples, fewer than ranks", ranks, t->stages.items[i].samples);
-    return slot_new(&t->slot, &t->model, most_rows(p, &t->stages, ranks), MODE_TRAIN, err);
+    for (size_t i = 0; i < t->stages.count; i++)
+        if (t->grid->extent[GRID_CP] > 1 && t->stages.items[i].sequence_length % (2 * t->grid->extent[GRID_CP]) != 0)
+            return error_set(err, "--cp %d: sequences of %" PRId64 " tokens cannot be cut into %d chunks", t->grid->extent[GRID_CP],
+                             t->stages.items[i].sequence_length, 2 * t->grid->extent[GRID_CP]);
+    t->feed = (Feed){.grid = t->grid, .sources = &t->sources, .shuffle = p->shuffle, .seed = (uint64_t)p->common.seed};
+    return passes_open(&t->passes, &t->model, t->grid, most_rows(p, &t->stages, t->grid->extent), err);
 }
 
 static void trainer_close(Trainer *t)
 {
-    leave(t);
+    feed_leave(&t->feed);
     mix_close(&t->mix);
     mix_rule_close(&t->rule);
-    slot_free(&t->slot);
+    passes_close(&t->passes);
+    trace_close(&t->trace);
     stages_close(&t->stages);
     sources_close(&t->sources);
     sources_close(&t->held_out);
@@ -466,10 +460,6 @@ int main(int argc, char **argv)
     if (self.common.output && train_finished(self.common.output)) {
         message("%s: this run has finished", self.common.output);
         return 0;
-    }
-    if (self.cp > 1 || self.pp > 1) {
-        error_set(&err, "--cp %" PRId64 " --pp %" PRId64 ": this version splits a job along --tp and --dp", self.cp, self.pp);
-        return message_failed(&err);
     }
     const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};
     status = grid_run(extent, rank_main, &self, &err);

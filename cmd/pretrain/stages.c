@@ -197,10 +197,17 @@ int64_t stages_longest(const Stages *s)
     return longest;
 }
 
-int64_t stage_pass(const Stage *s, int64_t most, int64_t ranks)
+static int64_t between(int64_t least, int64_t n, int64_t most)
 {
-    int64_t n = most ? most : 4096 / s->sequence_length < 1 ? 1 : 4096 / s->sequence_length, share = (s->samples + ranks - 1) / ranks;
-    return n < share ? n : share;
+    return n < least ? least : n > most ? most : n;
+}
+
+int64_t stage_pass(const Stage *s, int64_t most, const int extent[GRID_DIMENSIONS])
+{
+    int64_t ranks = extent[GRID_DP], share = (s->samples + ranks - 1) / ranks, n = 4096 * extent[GRID_CP] / s->sequence_length;
+    if (most)
+        return most < share ? most : share;
+    return between(1, extent[GRID_PP] > 1 ? between(1, s->samples / (4 * ranks * extent[GRID_PP]), n) : n, share);
 }
 
 void dealer_open(Dealer *d, const Stage *s, const Sources *sources)

@@ -5,6 +5,7 @@
 
 #include "base/option.h"
 #include "data/blend.h"
+#include "dist/comm.h"
 #include "sources.h"
 
 typedef struct Stage {
@@ -33,8 +34,9 @@ void stages_close(Stages *s);
 void stages_mix(Stages *s, int64_t step, const double *weights, const Sources *sources);
 const Stage *stages_at(const Stages *s, int64_t step);
 int64_t stages_longest(const Stages *s);      /* sequence */
-/* Samples a pass may have: no more than `most`, or where that is 0 as many as fit 4096 tokens; and no more than there are. */
-int64_t stage_pass(const Stage *s, int64_t most, int64_t ranks);
+/* Samples a pass may have on a grid: no more than `most`, or where that is 0 as many as fit 4096 tokens of a rank and leave a pipeline
+ * four passes a stage if there are so many samples; and no more than there are. */
+int64_t stage_pass(const Stage *s, int64_t most, const int extent[GRID_DIMENSIONS]);
 
 /* Deals out a stage's samples in order. */
 typedef struct Dealer {

@@ -42,13 +42,13 @@ bool part_has_head(const ModelPart *p)
 /* Layers of stage `stage` of all `stages`, and in *first how many come before. */
 static int64_t layers_of(int64_t layers, int64_t stages, int64_t stage, const PartStages *s, int64_t *first)
 {
-    int64_t whole = layers + s->first_fewer + s->last_fewer, each = whole / stages, more = whole % stages, count = 0;
+    int64_t whole = layers + (stages > 1 ? 2 * s->ends_fewer : 0), each = whole / stages, more = whole % stages, count = 0;
     *first = 0;
     for (int64_t i = 0; i <= stage; i++) {
         /* Stages in the middle take the first of what is left over, then the first stage. */
         int64_t order = i == stages - 1 ? i : i == 0 ? stages - 2 : i - 1;
         *first += count;
-        count = each + (order < more) - (i == 0 ? s->first_fewer : 0) - (i == stages - 1 ? s->last_fewer : 0);
+        count = each + (order < more) - (stages > 1 && (i == 0 || i == stages - 1) ? s->ends_fewer : 0);
     }
     return count;
 }

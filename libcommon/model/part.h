@@ -32,10 +32,10 @@ bool part_has_embedding(const ModelPart *p);
 bool part_has_head(const ModelPart *p);
 /* How the layers are dealt out to pipeline stages: each rank gets `chunks` virtual stages (pipeline.h), chunk c of rank p is the
  * (c·stages + p)-th of all. They get as many layers each as can be, those in the middle one more where it does not come out even;
- * the first and the last can get fewer, since the embedding and the output layer take time too. */
+ * the first and the last can get fewer, since the embedding and the output layer take memory and time too (Llama 3: one). */
 typedef struct PartStages {
     int chunks;
-    int64_t first_fewer, last_fewer;
+    int64_t ends_fewer;
 } PartStages;
 
 /* This rank's part of a model that is trained by a grid. */

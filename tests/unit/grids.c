@@ -295,10 +295,10 @@ int main(void)
     test(&c, 1, 1, 2, 2, 3, 7);
     c.config.tie_word_embeddings = false;
     test(&c, 1, 1, 2, 1, 4, 1);
-    c.stages.first_fewer = c.stages.last_fewer = 1;
+    c.stages.ends_fewer = 1;
     test(&c, 1, 1, 4, 1, 1, 4);
     c.config = base;
-    c.stages.first_fewer = c.stages.last_fewer = 0;
+    c.stages.ends_fewer = 0;
     c.config.sliding_window = 9;
     c.config.sliding_layers[0] = 5;
     c.config.qk_norm = c.config.qkv_bias = true;
