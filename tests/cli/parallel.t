@@ -7,20 +7,7 @@ scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 --eos 319 >"$T
 # Seven samples a step: ranks have unequal shares. Clipping at 0.5 works in every step.
 P="pretrain -q --device cpu --model-config $T/c.json --data a=3:$T/s --data b=1:$T/s --val $T/s --eval-tokens 2000 --eval-every 10 --seq-len 64 --batch-tokens 448
    --micro-batch 2 --lr 3e-3 --warmup 5 --grad-clip 0.5 --save-every 5 --seed 3"
-# The largest relative difference of two logs in loss, gradient norm and held-out loss; unlike steps or tokens: 1.
-difference() {
-    awk -v RS='[{},\n]+' -F: '
-        FNR == 1 { file++; n = 0 }
-        $1 ~ /^"(step|tokens|loss|grad_norm|val_loss|skipped)"$/ {
-            n++
-            if (file == 1) { name[n] = $1; value[n] = $2; count = n; next }
-            d = ($2 - value[n]) / (value[n] ? value[n] : 1); d = d < 0 ? -d : d
-            if (name[n] != $1 || ($1 ~ /step|tokens/ && d)) d = 1
-            if (d > most) most = d
-        }
-        END { print (n == count && n > 15 ? most + 0 : 1) }' "$1" "$2"
-}
-near() { awk -v d="$(difference "$2" "$3")" 'BEGIN { exit !(d <= 1e-4) }'; result $? "$1 (largest relative difference $(difference "$2" "$3"))"; }
+. "$(dirname "$0")/difference.sh"
 
 ok "one process" $P --steps 20 -o "$T/one"
 for n in 2 4; do
