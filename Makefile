@@ -93,6 +93,9 @@ check-asan: ## every test again, built with the address and undefined-behaviour 
 check-peers: all ## compare with the real Python packages (tests/reference/README.md)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/peers
 
+check-faults: all ## kill and stop ranks at random, ROUNDS (100) times; results must keep their bits
+	$(Q)B=$(B) sh tests/faults/run
+
 features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
 	@echo 'NCCL: $(if $(NCCL),yes: $(NCCL),no (set NCCL_HOME))'
@@ -243,5 +246,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units features check-asan check-peers check-gpu bench bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units check-faults features check-asan check-peers check-gpu bench bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

@@ -29,7 +29,7 @@ typedef struct Pretrain {
     int64_t sequence_length, batch_tokens, tokens, steps, micro_batch, eval_tokens;
     int64_t tp, cp, pp, dp, virtual_stages, ends_fewer;
     int64_t longest; /* sequence of the run */
-    double z_loss, rope_theta, mix_step, mix_limit;
+    double z_loss, rope_theta, mix_step, mix_limit, comm_timeout;
     bool shuffle, profile;
     OptionSet set;
 } Pretrain;
@@ -56,7 +56,7 @@ typedef struct Trainer {
 } Trainer;
 
 static Pretrain self = {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .sequence_length = 1024, .eval_tokens = 1 << 16, .mix_step = 0.1, .mix_limit = 2,
-                        .tp = 1, .cp = 1, .pp = 1, .virtual_stages = 1};
+                        .tp = 1, .cp = 1, .pp = 1, .virtual_stages = 1, .comm_timeout = 600};
 
 static const Option options[] = {
     {"output", 'o', OPTION_STRING, &self.common.output, "DIR", "the run: checkpoints, log, final model", 0, 0, 0},
@@ -96,6 +96,8 @@ static const Option options[] = {
     {"virtual-stages", 0, OPTION_INTEGER, &self.virtual_stages, "N", "stages that each rank of a pipeline takes (default 1)", 0, 1, PART_MAX_RANGES},
     {"ends-fewer", 0, OPTION_INTEGER, &self.ends_fewer, "N", "layers that the first and the last stage have fewer (default 0)", 0, 0, 1e6},
     {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536},
+    {"shard", 0, OPTION_INTEGER, &self.train.shard, "N", "0: each rank keeps all optimiser states, 1: its share (default 1)", 0, 0, 1},
+    {"comm-timeout", 0, OPTION_NUMBER, &self.comm_timeout, "S", "seconds that a rank may keep another waiting before the job ends (default 600)", 0, 0.1, 1e9},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
@@ -421,8 +423,8 @@ static int rank_main(void *context, Grid *grid)
     stop_install(); /* a signal while things are loaded is answered after the first step */
     Trainer t = {.o = p, .grid = grid};
     Error err;
-    int status;
-    t.device = grid_device(grid, p->common.device, (int)p->common.threads, &err);
+    int status = grid_watch(grid, p->comm_timeout, p->common.output, &err);
+    t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
     if (!t.device || load_model(p, &t.model, grid, t.device, &err) < 0) {
         status = grid_failed(grid, &err);
     } else if (p->common.dry_run) {
@@ -443,7 +445,7 @@ static int rank_main(void *context, Grid *grid)
 int main(int argc, char **argv)
 {
     thread_spin_briefly(argv);
-    self.set = (OptionSet){.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR\npretrain --watch LOG | --plot FILE LOG…",
+    self.set = (OptionSet){.tool = "pretrain", .synopsis = "pretrain --model-config FILE | --init DIR  --data SHARD…\n--tokens N | --steps N  [OPTION]… -o DIR",
                            .summary = "Train a decoder-only transformer on token shards; the same command resumes.", .options = options};
     int status = option_main(&self.set, argc, argv);
     if (status >= 0)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "dist/watch.h"
 
 const char *comm_kind_name(CommKind k)
 {
@@ -34,10 +35,19 @@ void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count)
     *count = n - *begin < each ? n - *begin : each;
 }
 
-static void count(Comm *c, CommKind kind, size_t bytes)
+/* An operation begins; peer -1: with the whole group. */
+static void count(Comm *c, CommKind kind, size_t bytes, int peer)
 {
+    watch_begin(c->watch, c->name, kind, bytes, peer);
     c->count[kind].calls++;
     c->count[kind].bytes += (int64_t)bytes;
+}
+
+/* It has ended. */
+static int counted(Comm *c, int status)
+{
+    watch_end(c->watch);
+    return status;
 }
 
 /* What a rank sends of a sum: the others' shares of its elements, and its share's sums to each of them. */
@@ -56,8 +66,8 @@ int comm_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t byte
         memcpy(all, mine, bytes_each);
     if (c->size == 1 || bytes_each == 0)
         return 0;
-    count(c, COMM_ALL_GATHER, (size_t)(c->size - 1) * bytes_each);
-    return c->ops->all_gather(c, s, mine, all, bytes_each, err);
+    count(c, COMM_ALL_GATHER, (size_t)(c->size - 1) * bytes_each, -1);
+    return counted(c, c->ops->all_gather(c, s, mine, all, bytes_each, err));
 }
 
 int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
@@ -66,24 +76,24 @@ int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine
         return comm_all_gather(c, s, all, mine, n_each * dtype_size(t), err);
     if (n_each == 0)
         return 0;
-    count(c, COMM_REDUCE_SCATTER, (size_t)(c->size - 1) * n_each * dtype_size(t));
-    return c->ops->reduce_scatter(c, s, t, all, mine, n_each, err);
+    count(c, COMM_REDUCE_SCATTER, (size_t)(c->size - 1) * n_each * dtype_size(t), -1);
+    return counted(c, c->ops->reduce_scatter(c, s, t, all, mine, n_each, err));
 }
 
 int comm_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
 {
     if (c->size == 1 || n == 0)
         return 0;
-    count(c, COMM_SUM, sum_bytes(c, n, dtype_size(t)));
-    return c->ops->sum(c, s, t, data, n, err);
+    count(c, COMM_SUM, sum_bytes(c, n, dtype_size(t)), -1);
+    return counted(c, c->ops->sum(c, s, t, data, n, err));
 }
 
 int comm_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
 {
     if (c->size == 1 || n == 0)
         return 0;
-    count(c, COMM_MAX, sum_bytes(c, n, sizeof *data));
-    return c->ops->max_f32(c, s, data, n, err);
+    count(c, COMM_MAX, sum_bytes(c, n, sizeof *data), -1);
+    return counted(c, c->ops->max_f32(c, s, data, n, err));
 }
 
 static int check_peer(const Comm *c, int peer, const char *what, Error *err)
@@ -98,8 +108,8 @@ int comm_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int ta
     *r = (CommRequest){.kind = COMM_SEND, .peer = to, .tag = tag};
     if (check_peer(c, to, "send to", err) < 0)
         return -1;
-    count(c, COMM_SEND, bytes);
-    return c->ops->send(c, s, data, bytes, to, tag, &r->handle, err);
+    count(c, COMM_SEND, bytes, to);
+    return counted(c, c->ops->send(c, s, data, bytes, to, tag, &r->handle, err));
 }
 
 int comm_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, CommRequest *r, Error *err)
@@ -107,8 +117,8 @@ int comm_recv(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, C
     *r = (CommRequest){.kind = COMM_RECV, .peer = from, .tag = tag};
     if (check_peer(c, from, "receive from", err) < 0)
         return -1;
-    count(c, COMM_RECV, bytes);
-    return c->ops->recv(c, s, data, bytes, from, tag, &r->handle, err);
+    count(c, COMM_RECV, bytes, from);
+    return counted(c, c->ops->recv(c, s, data, bytes, from, tag, &r->handle, err));
 }
 
 int comm_wait(Comm *c, Stream *s, CommRequest *r, Error *err)
@@ -117,7 +127,8 @@ int comm_wait(Comm *c, Stream *s, CommRequest *r, Error *err)
         return 0;
     uintptr_t handle = r->handle;
     r->handle = 0;
-    return c->ops->wait(c, s, handle, err);
+    watch_begin(c->watch, c->name, r->kind, 0, r->peer);
+    return counted(c, c->ops->wait(c, s, handle, err));
 }
 
 int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err)
@@ -126,8 +137,8 @@ int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *
         memcpy(all, mine, bytes);
         return 0;
     }
-    count(c, COMM_HOST, (size_t)(c->size - 1) * bytes);
-    return c->ops->gather_host(c, mine, all, bytes, err);
+    count(c, COMM_HOST, (size_t)(c->size - 1) * bytes, -1);
+    return counted(c, c->ops->gather_host(c, mine, all, bytes, err));
 }
 
 int comm_sum_host(Comm *c, double *values, size_t n, Error *err)
@@ -162,6 +173,7 @@ int comm_split(Comm *c, int colour, const char *name, Comm *out, Error *err)
     comm_one(out);
     int status = c->size > 1 ? c->ops->split(c, colour, out, err) : 0;
     out->name = name;
+    out->watch = c->watch;
     return status;
 }
 

@@ -30,6 +30,7 @@ typedef struct Comm {
     int rank, size;
     const char *name; /* "tp", "world" */
     CommCount count[COMM_KINDS]; /* since the start; whoever wants a step's takes differences */
+    struct Watch *watch; /* NULL: nobody watches */
     const struct CommOps *ops;
     void *state;
 } Comm;
@@ -86,6 +87,7 @@ typedef struct Grid {
     int local_rank, local_size;    /* among the ranks of this machine, which share its CPUs and take a GPU each */
     bool threads;                  /* ranks are threads of this process */
     bool agreed;                   /* all ranks end with the same status: nobody need be told of a failure */
+    struct Watch *watch;           /* grid_watch's, NULL: none */
     Comm world;
     Comm group[GRID_GROUPS];       /* the ranks that differ from this one in that dimension (those dimensions) alone */
 } Grid;
@@ -98,6 +100,17 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
 /* For work to return: a failure of this rank. Prints the reason, but not after another rank has failed, and ends the job, at
  * once where ranks are processes. Returns the exit status. */
 int grid_failed(Grid *g, const Error *err);
+
+/* From now on a rank that dies, or keeps another waiting in one operation for more than `timeout` seconds, ends the job with one
+ * message that names it, its host, the step and the operation; all ranks leave their last operations in folder/flight-RANK.jsonl
+ * (NULL: nowhere). A collective, the first; grid_run ends it. */
+int grid_watch(Grid *g, double timeout, const char *folder, Error *err);
+/* The step that begins, as messages count it. */
+void grid_step(Grid *g, int64_t step);
+/* Seconds that this rank has spent in collectives since the last call, waiting for others for the most part; 0 where nobody watches. */
+double grid_waited(Grid *g);
+/* The machine of a rank, "" where nobody watches. */
+const char *grid_host(const Grid *g, int rank);
 
 /* The grid of one rank, for those who run no job. */
 void grid_one(Grid *g);

@@ -9,6 +9,7 @@
 #include "base/plugin.h"
 #include "base/stop.h"
 #include "base/thread.h"
+#include "dist/watch.h"
 
 static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed", "pp back"};
 
@@ -85,10 +86,31 @@ static int groups_open(Grid *g, Error *err)
 
 static void abandon(Grid *g)
 {
+    watch_close(g);
     g->world.ops->failing(&g->world);
     for (int i = 0; i < GRID_GROUPS; i++)
         g->group[i].ops->abandon(&g->group[i]);
     g->world.ops->abandon(&g->world);
+}
+
+int grid_watch(Grid *g, double timeout, const char *folder, Error *err)
+{
+    return watch_open(g, timeout, folder, err);
+}
+
+void grid_step(Grid *g, int64_t step)
+{
+    watch_step(g->watch, step);
+}
+
+double grid_waited(Grid *g)
+{
+    return watch_waited(g->watch);
+}
+
+const char *grid_host(const Grid *g, int rank)
+{
+    return watch_host(g->watch, rank);
 }
 
 int grid_failed(Grid *g, const Error *err)
@@ -107,6 +129,7 @@ static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
         comm_one(&g->group[i]);
     int status = groups_open(g, &error);
     status = status == 0 ? work(context, g) : grid_failed(g, &error);
+    watch_close(g);
     if (failed(status) && !g->agreed)
         abandon(g);
     for (int i = 0; i < GRID_GROUPS; i++)

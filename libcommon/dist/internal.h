@@ -21,6 +21,9 @@ typedef struct CommOps {
     bool (*failing)(Comm *c);
     void (*abandon)(Comm *c);
     void (*close)(Comm *c);
+    /* Has the device's library heard of a failure, and for how many seconds has it not finished what it was given last? Asked by
+     * another thread; may be NULL. */
+    int (*check)(Comm *c, double *pending, Error *err);
 } CommOps;
 
 void comm_one(Comm *c);

@@ -14,11 +14,12 @@
 #include "model/folder.h"
 #include "model/tensor_parallel.h"
 #include "train/checkpoint.h"
+#include "train/ranks.h"
 #include "train/schedule.h"
 
 /* Options that change no number of the result: how often something is saved or said, and how many threads do it. */
 static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "keep-every",
-                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", NULL};
+                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", "shard", "comm-timeout", NULL};
 
 typedef struct Loop {
     OptionSet *set;
@@ -36,6 +37,7 @@ typedef struct Loop {
     TrainState state;
     Metrics *log;
     Progress *progress;
+    Ranks ranks;
     double flops_per_token, peak, last_time;
     int64_t last_tokens;
 } Loop;
@@ -182,30 +184,26 @@ static bool counts(const Loop *l)
     return l->grid->place[GRID_TP] == 0;
 }
 
-/* What the ranks tell one another at the end of a step. Loss, tokens and the task's numbers are shares that add up; one signal
- * stops all; a checkpoint that all have written is due. */
+/* Loss, tokens and the task's numbers are shares that add up; one signal stops all; a checkpoint that all have written is due. */
 static int agree(Loop *l, TrainStep *step, bool *stop, bool *written, Error *err)
 {
-    enum { STOP, WRITTEN, LOSS, TOKENS, EXTRA, COUNT = EXTRA + TRAIN_EXTRAS };
-    double values[COUNT] = {[STOP] = stop_requested(), [WRITTEN] = checkpoint_written(&l->checkpoints)};
-    if (counts(l)) {
-        values[LOSS] = step->loss;
-        values[TOKENS] = (double)step->tokens;
-        memcpy(values + EXTRA, step->extra, sizeof step->extra);
-    }
-    if (comm_sum_host(&l->grid->world, values, COUNT, err) < 0)
+    RankStep all = {.counts = counts(l), .loss = step->loss, .tokens = (double)step->tokens, .stop = stop_requested(), .written = checkpoint_written(&l->checkpoints),
+                    .squares = l->optimizer.squares};
+    memcpy(all.extra, step->extra, sizeof all.extra);
+    if (ranks_agree(&l->ranks, &all, err) < 0)
         return -1;
-    step->loss = values[LOSS];
-    step->tokens = (int64_t)values[TOKENS];
-    *stop = values[STOP] > 0;
-    *written = (int)values[WRITTEN] == l->grid->size;
-    memcpy(step->extra, values + EXTRA, sizeof step->extra);
+    step->loss = all.loss;
+    step->tokens = (int64_t)all.tokens;
+    *stop = all.stop > 0;
+    *written = (int)all.written == l->grid->size;
+    memcpy(step->extra, all.extra, sizeof all.extra);
     return 0;
 }
 
 static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *stop, bool *written, Error *err)
 {
     *step = (TrainStep){0};
+    ranks_begin(&l->ranks, l->state.step + 1);
     optimizer_clear(&l->optimizer);
     if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 || tp_reduce(l->m, err) < 0 ||
         optimizer_reduce(&l->optimizer, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
@@ -216,12 +214,15 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
             return -1;
     } else {
         l->state.skipped++;
-        if (first_rank(l))
-            message_warning("step %" PRId64 ": loss %g, gradient norm %g: the step is skipped", l->state.step + 1, step->loss, *norm);
+        char blame[160];
+        ranks_blame(&l->ranks, blame, sizeof blame);
         if (l->state.skipped > l->o->max_skips) {
             l->grid->agreed = true;
-            return error_set(err, "%s: more than %" PRId64 " steps were not finite; the last checkpoint stays as it is", l->run.folder, l->o->max_skips);
+            return error_set(err, "%s: more than %" PRId64 " steps were not finite (step %" PRId64 ": loss %g, gradient norm %g%s); the last checkpoint stays as it is",
+                             l->run.folder, l->o->max_skips, l->state.step + 1, step->loss, *norm, blame);
         }
+        if (first_rank(l))
+            message_warning("step %" PRId64 ": loss %g, gradient norm %g: the step is skipped%s", l->state.step + 1, step->loss, *norm, blame);
     }
     if (step->sequence_length)
         l->flops_per_token = config_flops_per_token(&l->m->config, step->sequence_length);
@@ -240,6 +241,7 @@ static int report(Loop *l, const TrainStep *step, double rate, double norm, Erro
     bool last = s == l->o->steps;
     metrics_begin(l->log, s);
     write_counters(l, step->loss, rate, norm);
+    ranks_report(&l->ranks, l->log);
     for (int i = 0; l->task->extra_names && l->task->extra_names[i]; i++)
         metrics_number(l->log, l->task->extra_names[i], step->extra[i]);
     if ((last || (l->o->eval_every > 0 && s % l->o->eval_every == 0)) && evaluate(l, err) < 0)
@@ -322,7 +324,7 @@ static int loop_open(Loop *l, Error *err)
     const AdamW adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->weight_decay, .clip = o->grad_clip};
     if (folder_open(l, err) < 0 ||
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
-        optimizer_open(&l->optimizer, &l->m->params.table, l->grid, 0, &adamw, err) < 0)
+        optimizer_open(&l->optimizer, &l->m->params.table, l->grid, (int)o->shard, &adamw, err) < 0)
         return -1;
     l->checkpoints = (Checkpoints){.run = &l->run, .grid = l->grid, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
     if (checkpoint_resume(&l->checkpoints, &l->state, err) < 0 || log_open(l, err) < 0)
@@ -340,6 +342,7 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
     grid_one(&l.alone);
     l.grid = task->grid ? task->grid : &l.alone;
     l.run.lock = -1;
+    ranks_open(&l.ranks, l.grid);
     stop_install();
     int status = loop_open(&l, &err);
     if (status == 0 && l.run.done) {
@@ -364,6 +367,7 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
         status = -1;
     average_close(&l.average, m->device);
     optimizer_close(&l.optimizer);
+    ranks_close(&l.ranks);
     if (l.run.folder)
         run_close(&l.run);
     if (status < 0 && l.grid->agreed)

@@ -10,12 +10,12 @@
 #include "train/state.h"
 
 typedef struct TrainOptions {
-    int64_t steps, warmup, save_every, keep, keep_every, average_every, eval_every, max_skips, patience;
+    int64_t steps, warmup, save_every, keep, keep_every, average_every, eval_every, max_skips, patience, shard;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
     const char *schedule, *recompute, *save_dtype, *tensorboard;
 } TrainOptions;
 
-#define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
+#define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .shard = 1, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
                        .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8, .grad_clip = 1, .schedule = "cosine", .recompute = "none", \
                        .save_dtype = "f32"}
 

@@ -97,6 +97,14 @@ void metrics_integer(Metrics *m, const char *key, int64_t value)
         tensorboard_add(m->board, key, (double)value);
 }
 
+void metrics_numbers(Metrics *m, const char *key, const double *values, size_t n)
+{
+    buffer_format(&m->line, ",\"%s\":[", key);
+    for (size_t i = 0; i < n; i++)
+        buffer_format(&m->line, "%s%.4g", i ? "," : "", values[i]);
+    buffer_byte(&m->line, ']');
+}
+
 void metrics_flag(Metrics *m, const char *key, bool value)
 {
     buffer_format(&m->line, ",\"%s\":%s", key, value ? "true" : "false");

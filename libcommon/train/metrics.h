@@ -18,6 +18,7 @@ int metrics_board(Metrics *m, const char *folder, Error *err);
 void metrics_begin(Metrics *m, int64_t step);
 void metrics_number(Metrics *m, const char *key, double value);
 void metrics_integer(Metrics *m, const char *key, int64_t value);
+void metrics_numbers(Metrics *m, const char *key, const double *values, size_t n); /* an array; not for TensorBoard */
 void metrics_flag(Metrics *m, const char *key, bool value);
 /* A disk that takes no more does not end a run: the lines are kept and tried again with the next. -1 with the reason when that
  * begins. */

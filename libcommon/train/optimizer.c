@@ -68,7 +68,7 @@ int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const Ad
     size_t bytes = optimizer_states(o) * sizeof(float);
     o->first = t->device->alloc(t->device, bytes);
     o->second = t->device->alloc(t->device, bytes);
-    o->sum = t->device->alloc(t->device, sizeof(double));
+    o->sum = t->device->alloc(t->device, 2 * sizeof(double));
     if (!o->first || !o->second || !o->sum) {
         optimizer_close(o);
         return error_set(err, "no memory for %zu bytes of optimiser states", 2 * bytes);
@@ -90,7 +90,9 @@ void optimizer_close(Optimizer *o)
 void optimizer_clear(Optimizer *o)
 {
     ParameterTable *t = o->table;
+    static const double zeros[2];
     t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, t->gradients, 1, (int64_t)param_trained_total(t)), 0);
+    t->device->copy(t->stream, o->sum, zeros, sizeof zeros, COPY_TO_DEVICE);
 }
 
 /* The gradient at a place of the arena of weights. */
@@ -129,6 +131,8 @@ static int reduce_unit(Optimizer *o, int unit, Error *err)
     int status = 0;
     if (all_begin == all_end)
         return 0;
+    if (o->grid->size > 1)
+        t->device->ops->sum_squares(t->stream, o->sum + 1, tensor_make(t->device, DTYPE_F32, gradient_at(t, all_begin), 1, (int64_t)(all_end - all_begin)));
     if (o->shard > 0)
         status = comm_reduce_scatter(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), gradient_at(t, begin), end - begin, err);
     else
@@ -151,8 +155,7 @@ int optimizer_reduce(Optimizer *o, Error *err)
 int optimizer_norm(Optimizer *o, double *norm, Error *err)
 {
     ParameterTable *t = o->table;
-    double total = 0;
-    t->device->copy(t->stream, o->sum, &total, sizeof total, COPY_TO_DEVICE);
+    double sums[2], total;
     for (int u = 0; u < t->unit_count; u++) {
         size_t begin, end;
         optimizer_slice(o, u, &begin, &end);
@@ -163,8 +166,12 @@ int optimizer_norm(Optimizer *o, double *norm, Error *err)
                 t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, gradient_at(t, from), 1, (int64_t)(to - from)));
         }
     }
-    t->device->copy(t->stream, &total, o->sum, sizeof total, COPY_TO_HOST);
-    if (t->device->stream_wait(t->stream, err) < 0 || comm_sum_host(&o->grid->world, &total, 1, err) < 0)
+    t->device->copy(t->stream, sums, o->sum, sizeof sums, COPY_TO_HOST);
+    if (t->device->stream_wait(t->stream, err) < 0)
+        return -1;
+    total = sums[0];
+    o->squares = sums[1];
+    if (comm_sum_host(&o->grid->world, &total, 1, err) < 0)
         return -1;
     *norm = sqrt(total);
     return 0;

@@ -15,7 +15,8 @@ typedef struct Optimizer {
     Grid *grid;
     int shard;
     float *first, *second; /* device: exp_avg, exp_avg_sq. Arenas of what is trained (param_trained), or one slice behind the other */
-    double *sum;           /* device */
+    double *sum;           /* device [2]: of the norm, of this rank's own gradient */
+    double squares;        /* of this rank's gradient before any sum over the data group; not finite where a number of it is not */
     double beta1, beta2, eps, decay, clip; /* clip 0: none */
     int64_t steps;         /* taken so far */
 } Optimizer;

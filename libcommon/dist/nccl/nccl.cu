@@ -7,9 +7,11 @@
 #include <nccl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <atomic>
 
 #include "kernels/cuda/cuda.h"
 extern "C" {
+#include "base/progress.h"
 #include "dist/internal.h"
 int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err);
 }
@@ -26,6 +28,8 @@ struct State {
     ncclComm_t nccl;
     Edge edges[EDGES];
     int edge_count;
+    cudaEvent_t last; /* behind what was queued last, and when that was */
+    std::atomic<double> queued;
     Comm host;
 };
 
@@ -44,6 +48,14 @@ static int check_cuda(cudaError_t status, const char *what, Error *err)
     return status == cudaSuccess ? 0 : error_set(err, "NCCL: %s: %s", what, cudaGetErrorString(status));
 }
 
+/* A collective has been given to the stream. */
+static int queued(State *s, Stream *stream, ncclResult_t result, const char *what, Error *err)
+{
+    s->queued = clock_seconds();
+    cudaEventRecord(s->last, cuda_stream(stream)->stream);
+    return check(result, what, err);
+}
+
 static ncclDataType_t type_of(Dtype t)
 {
     return t == DTYPE_BF16 ? ncclBfloat16 : ncclFloat32;
@@ -57,22 +69,22 @@ static int wrapped_gather_host(Comm *c, const void *mine, void *all, size_t byte
 
 static int wrapped_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t bytes_each, Error *err)
 {
-    return check(ncclAllGather(mine, all, bytes_each, ncclInt8, state_of(c)->nccl, cuda_stream(s)->stream), "all-gather", err);
+    return queued(state_of(c), s, ncclAllGather(mine, all, bytes_each, ncclInt8, state_of(c)->nccl, cuda_stream(s)->stream), "all-gather", err);
 }
 
 static int wrapped_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
 {
-    return check(ncclReduceScatter(all, mine, n_each, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "reduce-scatter", err);
+    return queued(state_of(c), s, ncclReduceScatter(all, mine, n_each, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "reduce-scatter", err);
 }
 
 static int wrapped_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
 {
-    return check(ncclAllReduce(data, data, n, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "sum", err);
+    return queued(state_of(c), s, ncclAllReduce(data, data, n, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "sum", err);
 }
 
 static int wrapped_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
 {
-    return check(ncclAllReduce(data, data, n, ncclFloat32, ncclMax, state_of(c)->nccl, cuda_stream(s)->stream), "max", err);
+    return queued(state_of(c), s, ncclAllReduce(data, data, n, ncclFloat32, ncclMax, state_of(c)->nccl, cuda_stream(s)->stream), "max", err);
 }
 
 static Edge *edge_of(Comm *c, int from, int to, Error *err)
@@ -180,7 +192,22 @@ static void wrapped_close(Comm *c)
         }
     end(s, ncclCommDestroy);
     s->host.ops->close(&s->host);
-    free(s);
+    if (s->last)
+        cudaEventDestroy(s->last);
+    delete s;
+}
+
+static int wrapped_check(Comm *c, double *pending, Error *err)
+{
+    State *s = state_of(c);
+    ncclResult_t result = ncclSuccess;
+    *pending = s->queued > 0 && cudaEventQuery(s->last) == cudaErrorNotReady ? clock_seconds() - s->queued : 0;
+    for (int i = -1; i < s->edge_count && result == ncclSuccess; i++) {
+        ncclComm_t nccl = i < 0 ? s->nccl : s->edges[i].nccl;
+        if (nccl && ncclCommGetAsyncError(nccl, &result) != ncclSuccess)
+            break;
+    }
+    return result == ncclSuccess || result == ncclInProgress ? 0 : check(result, "asynchronous error", err);
 }
 
 static int edge_open(State *s, const Comm *c, int from, int to, const ncclUniqueId *id, Error *err)
@@ -220,7 +247,7 @@ static int edges_open(State *s, Comm *c, Error *err)
 int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err)
 {
     static const CommOps ops = {"NCCL", wrapped_gather_host, wrapped_all_gather, wrapped_reduce_scatter, wrapped_sum, wrapped_max_f32, wrapped_send, wrapped_recv,
-                                wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close};
+                                wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close, wrapped_check};
     (void)d; /* opening it has chosen this thread's GPU */
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
@@ -228,8 +255,10 @@ int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err)
         return -1;
     if (comm_broadcast_host(c, &id, sizeof id, 0, err) < 0)
         return -1;
-    State *s = (State *)memory_zalloc(1, sizeof *s);
-    int status = check(ncclCommInitRank(&s->nccl, c->size, id, c->rank), "start", err);
+    State *s = new State();
+    int status = check_cuda(cudaEventCreateWithFlags(&s->last, cudaEventDisableTiming), "event", err);
+    if (status == 0)
+        status = check(ncclCommInitRank(&s->nccl, c->size, id, c->rank), "start", err);
     if (status == 0 && neighbours)
         status = edges_open(s, c, err);
     s->host = *c;

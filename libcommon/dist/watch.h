@@ -1,0 +1,25 @@
+/* Watching a job: every rank remembers its last operations (a flight recorder), and a thread of its own tells the first rank twice
+ * a second what it is doing. Who dies, or keeps the others waiting for longer than allowed, is named once with its host, step and operation,
+ * and the job ends. Ranks that are threads share memory instead of connections. */
+#ifndef DIST_WATCH_H
+#define DIST_WATCH_H
+
+#include "dist/comm.h"
+
+typedef struct Watch Watch;
+
+/* timeout: seconds that a rank may wait in one operation. folder: where flight-RANK.jsonl is written when the job is ended, NULL:
+ * nowhere. A collective; the grid's groups are watched from then on. */
+int watch_open(Grid *g, double timeout, const char *folder, Error *err);
+/* This rank leaves as it should, or has said itself why it does not. */
+void watch_close(Grid *g);
+
+/* Around whatever may wait for other ranks; w may be NULL. peer: of one rank alone, else -1. */
+void watch_begin(Watch *w, const char *group, CommKind kind, size_t bytes, int peer);
+void watch_end(Watch *w);
+void watch_step(Watch *w, int64_t step);
+/* Seconds in operations since the last call. */
+double watch_waited(Watch *w);
+const char *watch_host(const Watch *w, int rank);
+
+#endif

@@ -1,0 +1,112 @@
+#include "train/ranks.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "base/message.h"
+#include "base/progress.h"
+
+/* Slow: half as long again as the median of the ranks that do the same, for so many steps on end. */
+enum { SLOW_STEPS = 20 };
+static const double SLOW = 1.5;
+
+void ranks_open(Ranks *r, Grid *g)
+{
+    size_t n = (size_t)g->size;
+    *r = (Ranks){.grid = g, .each = memory_zalloc(n, sizeof *r->each), .slow = memory_zalloc(n, sizeof *r->slow), .sorted = memory_alloc(n, sizeof *r->sorted)};
+}
+
+void ranks_close(Ranks *r)
+{
+    free(r->each);
+    free(r->slow);
+    free(r->sorted);
+    *r = (Ranks){0};
+}
+
+void ranks_begin(Ranks *r, int64_t step)
+{
+    grid_step(r->grid, step);
+    grid_waited(r->grid);
+    r->begun = clock_seconds();
+}
+
+int ranks_agree(Ranks *r, RankStep *mine, Error *err)
+{
+    mine->seconds = clock_seconds() - r->begun - grid_waited(r->grid);
+    if (comm_gather_host(&r->grid->world, mine, r->each, sizeof *mine, err) < 0)
+        return -1;
+    *mine = (RankStep){0};
+    for (int i = 0; i < r->grid->size; i++) {
+        const RankStep *one = &r->each[i];
+        mine->stop += one->stop;
+        mine->written += one->written;
+        mine->squares += one->squares;
+        mine->seconds += one->seconds;
+        if (one->counts == 0)
+            continue;
+        mine->counts++;
+        mine->loss += one->loss;
+        mine->tokens += one->tokens;
+        for (size_t k = 0; k < sizeof mine->extra / sizeof *mine->extra; k++)
+            mine->extra[k] += one->extra[k];
+    }
+    return 0;
+}
+
+void ranks_blame(const Ranks *r, char *text, size_t size)
+{
+    *text = 0;
+    for (int i = 0; i < r->grid->size && r->grid->size > 1; i++)
+        if (!isfinite(r->each[i].loss) || !isfinite(r->each[i].squares)) {
+            snprintf(text, size, "; rank %d (host %s) has it first, in its %s", i, grid_host(r->grid, i), isfinite(r->each[i].loss) ? "gradient" : "loss");
+            return;
+        }
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* The upper median of the ranks of a pipeline stage, or of all (stage -1). */
+static double median(Ranks *r, int stage)
+{
+    const int *extent = r->grid->extent;
+    size_t n = 0;
+    for (int i = 0; i < r->grid->size; i++)
+        if (stage < 0 || i / (extent[GRID_TP] * extent[GRID_CP]) % extent[GRID_PP] == stage)
+            r->sorted[n++] = r->each[i].seconds;
+    qsort(r->sorted, n, sizeof *r->sorted, by_size);
+    return r->sorted[n / 2];
+}
+
+static void name_slow(Ranks *r)
+{
+    const int *extent = r->grid->extent;
+    for (int i = 0; i < r->grid->size; i++) {
+        double usual = median(r, i / (extent[GRID_TP] * extent[GRID_CP]) % extent[GRID_PP]);
+        r->slow[i] = r->each[i].seconds > SLOW * usual ? r->slow[i] + 1 : 0;
+        if (r->slow[i] == SLOW_STEPS)
+            message_warning("rank %d (host %s) is slow: %.3g s of its own work a step, the median is %.3g s", i, grid_host(r->grid, i), r->each[i].seconds, usual);
+    }
+}
+
+void ranks_report(Ranks *r, Metrics *log)
+{
+    int n = r->grid->size;
+    if (n == 1)
+        return;
+    if (n <= RANKS_SHOWN) {
+        for (int i = 0; i < n; i++)
+            r->sorted[i] = r->each[i].seconds;
+        metrics_numbers(log, "rank_seconds", r->sorted, (size_t)n);
+    } else {
+        double middle = median(r, -1), ends[3] = {r->sorted[0], middle, r->sorted[n - 1]};
+        metrics_numbers(log, "rank_seconds", ends, 3);
+    }
+    name_slow(r);
+}

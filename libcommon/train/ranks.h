@@ -1,0 +1,38 @@
+/* What the ranks of a grid tell one another at the end of a step: shares that add up, whether a signal has come, who has the first
+ * number that is not finite, and how long each worked. Whoever is slow in many steps on end is named. */
+#ifndef TRAIN_RANKS_H
+#define TRAIN_RANKS_H
+
+#include "dist/comm.h"
+#include "train/metrics.h"
+
+/* One rank's share of a step. */
+typedef struct RankStep {
+    double counts;   /* 1, or 0: another rank says the same loss, tokens and extras */
+    double loss, tokens, stop, written;
+    double squares;  /* of its gradient before any sum over ranks: not finite where a number in it is not */
+    double seconds;  /* of its own work, without waiting for others */
+    double extra[8];
+} RankStep;
+
+typedef struct Ranks {
+    Grid *grid;
+    double begun;
+    RankStep *each;  /* [size] of the last step */
+    int *slow;       /* [size] steps on end */
+    double *sorted;
+} Ranks;
+
+void ranks_open(Ranks *r, Grid *g);
+void ranks_close(Ranks *r);
+/* A step begins, number `step` of the run (1 …). */
+void ranks_begin(Ranks *r, int64_t step);
+/* It ends: *mine becomes the sum over ranks in their order. */
+int ranks_agree(Ranks *r, RankStep *mine, Error *err);
+/* "; rank 3 (host a) has it first, in its loss": the first rank whose own numbers are not finite; "" where none is. */
+void ranks_blame(const Ranks *r, char *text, size_t size);
+/* Writes rank_seconds (of more than RANKS_SHOWN ranks the shortest, the median and the longest) into the open line, and warns of slow ranks. */
+enum { RANKS_SHOWN = 64 };
+void ranks_report(Ranks *r, Metrics *log);
+
+#endif
