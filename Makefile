@@ -156,6 +156,8 @@ $(B)/%.o: %.c
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(EXTRA_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(B)/kernels/cpu/%.o: EXTRA_CFLAGS = $(KERNEL_CFLAGS)
+# A vocabulary's exponentials for every token that is drawn.
+$(B)/libcommon/model/sample.o: EXTRA_CFLAGS = -O3 -fno-trapping-math
 ifneq ($(EDITOR),)
 $(B)/cmd/generate/edit.o: EXTRA_CFLAGS = -DLMPIPE_$(if $(filter libedit,$(EDITOR)),LIBEDIT,READLINE) $(shell $(PKG_CONFIG) --cflags $(EDITOR))
 $(B)/bin/generate: EXTRA_LIBS = $(shell $(PKG_CONFIG) --libs $(EDITOR))

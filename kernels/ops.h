@@ -8,7 +8,7 @@
  *
  * Types. What is called "either" below is F32 or BF16; everything that is not named is F32, float or int32. Every operation
  * computes in f32 and rounds a BF16 result once, to nearest even.
- *   fill, copy, add, scale      either, each tensor its own
+ *   fill, copy, add, scale      either, each tensor its own; scatter: both the same
  *   matmul                      a and b the same of either; c either; products are summed in f32
  *   bias                        y, dy either
  *   embedding                   F32 alone
@@ -57,6 +57,8 @@ typedef struct Ops {
     void (*fill)(Stream *s, Tensor x, float value);
     /* to = from, converting F32/BF16/F16 */
     void (*copy)(Stream *s, Tensor to, Tensor from);
+    /* Row rows[i] of `to` = row i of `from`, of the same type and width. rows: device, each once; −1: nowhere. */
+    void (*scatter)(Stream *s, Tensor to, Tensor from, const int32_t *rows);
     /* y += alpha·x */
     void (*add)(Stream *s, Tensor y, Tensor x, float alpha);
     /* x *= alpha */

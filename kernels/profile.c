@@ -69,6 +69,11 @@ static void timed_copy(Stream *s, Tensor to, Tensor from)
     TIMED(s, ROW_COPY, DTYPE_F32, 0, bytes_of(to) + bytes_of(from), copy(s, to, from));
 }
 
+static void timed_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows)
+{
+    TIMED(s, ROW_COPY, DTYPE_F32, 0, 2 * bytes_of(from), scatter(s, to, from, rows));
+}
+
 static void timed_add(Stream *s, Tensor y, Tensor x, float alpha)
 {
     TIMED(s, ROW_ADD, DTYPE_F32, 2 * count_of(y), 2 * bytes_of(y) + bytes_of(x), add(s, y, x, alpha));
@@ -191,9 +196,9 @@ static void timed_adamw(Stream *s, float *p, const float *g, float *m, float *v,
 }
 
 /* A profile is of training, which packs no weights. */
-_Static_assert(sizeof(Ops) == 24 * sizeof(void (*)(void)), "a new operation needs its timed form here");
+_Static_assert(sizeof(Ops) == 25 * sizeof(void (*)(void)), "a new operation needs its timed form here");
 static const Ops timed = {
-    .fill = timed_fill, .copy = timed_copy, .add = timed_add, .scale = timed_scale, .matmul = timed_matmul, .bias_forward = timed_bias_forward,
+    .fill = timed_fill, .copy = timed_copy, .scatter = timed_scatter, .add = timed_add, .scale = timed_scale, .matmul = timed_matmul, .bias_forward = timed_bias_forward,
     .bias_backward = timed_bias_backward, .embedding_forward = timed_embedding_forward, .embedding_backward = timed_embedding_backward,
     .rmsnorm_forward = timed_rmsnorm_forward, .rmsnorm_backward = timed_rmsnorm_backward, .rope = timed_rope,
     .attention_forward = timed_attention_forward, .attention_backward = timed_attention_backward, .attention_decode = timed_attention_decode,

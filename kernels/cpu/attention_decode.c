@@ -1,62 +1,71 @@
 /* Attention of one new token a sequence over a paged cache, with an online softmax by pages. */
 #include "kernels/cpu/cpu.h"
 
-#include <math.h>
 #include <omp.h>
 #include <string.h>
 
-CLONES static float dot(const float *a, const float *b, int n)
+enum { PAGE_MOST = 64 }; /* tokens looked at together */
+
+/* What a head has seen so far: the greatest score, and Σ e^(score − most). */
+typedef struct Seen {
+    float most, sum;
+} Seen;
+
+/* n tokens of one page: keys and values are `row` apart, of one head each; bf16 where `half`. */
+CLONES static void page_attend(float *out, Seen *seen, const float *q, const void *keys, const void *values, bool half, int64_t row, int64_t n, int d,
+                               float scale, float *room)
 {
-    float sum = 0;
+    float p[PAGE_MOST], most = seen->most;
+    for (int64_t t = 0; t < n; t++) {
+        const float *k = (const float *)keys + t * row;
+        float sum = 0;
+        if (half) {
+            cpu_widen(room, (const uint16_t *)keys + t * row, d);
+            k = room;
+        }
 #pragma omp simd reduction(+ : sum)
-    for (int i = 0; i < n; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
-CLONES static void add_scaled(float *y, const float *x, int n, float by)
-{
-    for (int i = 0; i < n; i++)
-        y[i] += by * x[i];
-}
-
-CLONES static void shrink_row(float *y, int n, float by)
-{
-    for (int i = 0; i < n; i++)
-        y[i] *= by;
-}
-
-/* d numbers at `at` of keys or values, in `room` where they are bf16. */
-static const float *cached(const PagedKeys *cache, const void *data, int64_t at, int d, float *room)
-{
-    if (cache->dtype == DTYPE_F32)
-        return (const float *)data + at;
-    cpu_widen_row(room, (const uint16_t *)data + at, d);
-    return room;
+        for (int i = 0; i < d; i++)
+            sum += q[i] * k[i];
+        p[t] = scale * sum;
+        most = p[t] > most ? p[t] : most;
+    }
+    if (most > seen->most) {
+        float by = cpu_exp(seen->most - most);
+        seen->sum *= by;
+        for (int i = 0; i < d; i++)
+            out[i] *= by;
+        seen->most = most;
+    }
+    for (int64_t t = 0; t < n; t++)
+        p[t] = cpu_exp(p[t] - most);
+    for (int64_t t = 0; t < n; t++) {
+        const float *v = (const float *)values + t * row;
+        if (half) {
+            cpu_widen(room, (const uint16_t *)values + t * row, d);
+            v = room;
+        }
+        seen->sum += p[t];
+        for (int i = 0; i < d; i++)
+            out[i] += p[t] * v[i];
+    }
 }
 
 static void head_decode(float *out, float *room, const float *q, const PagedKeys *cache, int64_t sequence, int kv_heads, int kv_head, int d,
                         float scale, int64_t window)
 {
-    int64_t length = cache->length[sequence], row = (int64_t)kv_heads * d;
-    int64_t first = window > 0 && length > window ? length - window : 0;
-    float most = -INFINITY, sum = 0;
+    int64_t length = cache->length[sequence], row = (int64_t)kv_heads * d, n;
+    size_t size = dtype_size(cache->dtype);
+    Seen seen = {-1e30f, 0}; /* below every score */
     memset(out, 0, (size_t)d * sizeof *out);
-    for (int64_t t = first; t < length; t++) {
-        int64_t page = cache->table[sequence * cache->table_stride + t / cache->page_tokens];
-        int64_t at = (page * cache->page_tokens + t % cache->page_tokens) * row + kv_head * d;
-        float score = scale * dot(q, cached(cache, cache->keys, at, d, room), d);
-        if (score > most) {
-            float by = cpu_exp(most - score);
-            sum *= by;
-            shrink_row(out, d, by);
-            most = score;
-        }
-        float p = cpu_exp(score - most);
-        sum += p;
-        add_scaled(out, cached(cache, cache->values, at, d, room), d, p);
+    for (int64_t t = window > 0 && length > window ? length - window : 0; t < length; t += n) {
+        int64_t inside = t % cache->page_tokens, page = cache->table[sequence * cache->table_stride + t / cache->page_tokens];
+        n = cache->page_tokens - inside < length - t ? cache->page_tokens - inside : length - t;
+        n = n < PAGE_MOST ? n : PAGE_MOST;
+        size_t at = (size_t)((page * cache->page_tokens + inside) * row + kv_head * d) * size;
+        page_attend(out, &seen, q, (const char *)cache->keys + at, (const char *)cache->values + at, cache->dtype == DTYPE_BF16, row, n, d, scale, room);
     }
-    shrink_row(out, d, 1.0f / sum);
+    for (int i = 0; i < d; i++)
+        out[i] *= 1.0f / seen.sum;
 }
 
 void cpu_attention_decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cache, int heads, int kv_heads, int head_dim,

@@ -2,6 +2,7 @@
 #ifndef KERNELS_CPU_CPU_H
 #define KERNELS_CPU_CPU_H
 
+#include "base/exp.h"
 #include "kernels/ops.h"
 
 /* A function compiled for several instruction sets, the best of which is chosen when the program starts. */
@@ -51,20 +52,9 @@ static inline void cpu_share(int64_t n, int64_t grain, int thread, int threads, 
         *begin = n;
 }
 
-/* e^x in single precision: 2^k·2^f, f in [-1/2, 1/2], degree 5 (relative error 2.3e-7); 0 below -87. Vectorises. */
 static inline float cpu_exp(float x)
 {
-    float low = x < -87.0f ? -87.0f : x;
-    low = low > 88.0f ? 88.0f : low;
-    float t = low * 1.44269504f;
-    float k = (t + 12582912.0f) - 12582912.0f;
-    float f = (low - k * 0.693359375f) + k * 2.12194440e-4f; /* low − k·ln 2, ln 2 in two parts */
-    float p = 1.0f + f * (1.0f + f * (0.5f + f * (0.166666667f + f * (0.0416666667f + f * (0.00833333333f + f * 0.00138888889f)))));
-    union {
-        int32_t i;
-        float f;
-    } scale = {.i = ((int32_t)k + 127) << 23};
-    return x < -87.0f ? 0.0f : p * scale.f;
+    return exp_single(x);
 }
 
 /* f32 to bf16 and back, as base/dtype.h converts; these vectorise. */
@@ -147,6 +137,7 @@ static inline float cpu_max(const float *x, int64_t n, float most)
 
 void cpu_fill(Stream *s, Tensor x, float value);
 void cpu_copy(Stream *s, Tensor to, Tensor from);
+void cpu_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows);
 void cpu_add(Stream *s, Tensor y, Tensor x, float alpha);
 void cpu_scale(Stream *s, Tensor x, float alpha);
 void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);

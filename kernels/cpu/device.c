@@ -87,6 +87,7 @@ static void cpu_close(Device *d)
 static const Ops cpu_ops = {
     .fill = cpu_fill,
     .copy = cpu_copy,
+    .scatter = cpu_scatter,
     .add = cpu_add,
     .scale = cpu_scale,
     .matmul = cpu_matmul,

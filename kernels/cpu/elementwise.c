@@ -1,4 +1,4 @@
-/* fill, copy, add, scale: rows dealt to threads. */
+/* fill, copy, add, scale: rows dealt to threads; scatter. */
 #include "kernels/cpu/cpu.h"
 
 #include <omp.h>
@@ -95,6 +95,16 @@ void cpu_copy(Stream *s, Tensor to, Tensor from)
         else
             dtype_convert(row.data, row.dtype, source.data, source.dtype, (size_t)n);
     }
+}
+
+void cpu_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows)
+{
+    (void)s;
+    cpu_check(to.cols == from.cols && to.dtype == from.dtype, "scatter", "shapes or types");
+    size_t size = dtype_size(to.dtype), width = (size_t)from.cols * size;
+    for (int64_t i = 0; i < from.rows; i++)
+        if (rows[i] >= 0)
+            memcpy((char *)to.data + (size_t)(rows[i] * to.ld) * size, (const char *)from.data + (size_t)(i * from.ld) * size, width);
 }
 
 void cpu_add(Stream *s, Tensor y, Tensor x, float alpha)

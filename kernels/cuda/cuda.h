@@ -233,6 +233,7 @@ __device__ static inline float warp_max(float x)
 
 void cuda_fill(Stream *s, Tensor x, float value);
 void cuda_copy(Stream *s, Tensor to, Tensor from);
+void cuda_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows);
 void cuda_add(Stream *s, Tensor y, Tensor x, float alpha);
 void cuda_scale(Stream *s, Tensor x, float alpha);
 void cuda_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);

@@ -131,6 +131,7 @@ static Ops operations_of()
     Ops o = {};
     o.fill = cuda_fill;
     o.copy = cuda_copy;
+    o.scatter = cuda_scatter;
     o.add = cuda_add;
     o.scale = cuda_scale;
     o.matmul = cuda_matmul;

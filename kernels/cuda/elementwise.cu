@@ -1,4 +1,4 @@
-/* fill, copy, add, scale: a thread takes 16 bytes. A matrix without gaps between its rows is one long row. */
+/* fill, copy, scatter, add, scale: a thread takes 16 bytes. A matrix without gaps between its rows is one long row. */
 #include <cuda_fp16.h>
 #include "kernels/cuda/cuda.h"
 
@@ -34,6 +34,20 @@ __global__ void copy_packs(T *to, int64_t ldto, const F *from, int64_t ldfrom, i
         float v[N];
         load(v, from + row * ldfrom + i);
         store(to + row * ldto + i, v);
+    }
+}
+
+template <typename T, int N> __global__ void scatter_packs(T *to, int64_t ldto, const T *from, int64_t ldfrom, const int32_t *to_rows, int64_t rows, int64_t cols)
+{
+    int64_t i = column_of(N);
+    if (i >= cols)
+        return;
+    FOR_ROWS(row, rows) {
+        float v[N];
+        if (to_rows[row] < 0)
+            continue;
+        load(v, from + row * ldfrom + i);
+        store(to + to_rows[row] * ldto + i, v);
     }
 }
 
@@ -131,6 +145,24 @@ void cuda_copy(Stream *s, Tensor to, Tensor from)
         copy_to<__half>(s, to, from);
     else
         BY_TYPE(to.dtype, "copy", T, copy_to<T>(s, to, from));
+}
+
+template <typename T> static void scatter_typed(Stream *s, Tensor to, Tensor from, const int32_t *rows)
+{
+    Tensor both[] = {to, from};
+    BY_VECTOR(vector_width(from.dtype, to.cols, both, 2), T, N, {
+        auto kernel = scatter_packs<T, N>;
+        Cover c = cover_of(from, N);
+        LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)to.data, to.ld, (const T *)from.data, from.ld, rows, from.rows, from.cols);
+    });
+    cuda_launched(s, "scatter");
+}
+
+void cuda_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows)
+{
+    cuda_check(to.cols == from.cols && to.dtype == from.dtype, "scatter", "shapes or types");
+    if (from.rows > 0 && from.cols > 0)
+        BY_TYPE(to.dtype, "scatter", T, scatter_typed<T>(s, to, from, rows));
 }
 
 void cuda_add(Stream *s, Tensor y, Tensor x, float alpha)

@@ -51,10 +51,12 @@ void cache_close(KvCache *c)
         d->release(d, c->values[i]);
     }
     d->release(d, c->device_table);
+    d->release(d, c->device_slots);
     d->release(d, c->device_length);
     free(c->keys);
     free(c->values);
     free(c->table);
+    free(c->slots);
     free(c->length);
     free(c->free_pages);
     free(c->references);
@@ -135,26 +137,38 @@ void sequence_free(KvCache *c, Sequence *s)
     *s = (Sequence){0};
 }
 
-/* Row r of the batch is position `position` of sequence table row b: where its keys go. */
-static void store_row(KvCache *c, int64_t layer, Tensor k, Tensor v, int64_t row, int64_t b, int64_t position)
+void cache_store(KvCache *c, int64_t layer, Tensor k, Tensor v)
 {
     Model *m = c->model;
-    size_t width = (size_t)k.cols * dtype_size(k.dtype);
-    size_t at = ((size_t)c->table[b * c->table_stride + position / PAGE_TOKENS] * PAGE_TOKENS + (size_t)(position % PAGE_TOKENS)) * width;
-    m->device->copy(m->stream, c->keys[layer] + at, tensor_rows(k, row, 1).data, width, COPY_ON_DEVICE);
-    m->device->copy(m->stream, c->values[layer] + at, tensor_rows(v, row, 1).data, width, COPY_ON_DEVICE);
+    m->device->ops->scatter(m->stream, tensor_make(m->device, k.dtype, c->keys[layer], c->pages * PAGE_TOKENS, k.cols), k, c->device_slots);
+    m->device->ops->scatter(m->stream, tensor_make(m->device, v.dtype, c->values[layer], c->pages * PAGE_TOKENS, v.cols), v, c->device_slots);
 }
 
-void cache_store(KvCache *c, const Slot *s, int64_t layer, Tensor k, Tensor v)
+/* Room for the slots of so many rows, all nowhere. */
+static int slots_begin(KvCache *c, int64_t rows, Error *err)
 {
-    if (s->decoding) {
-        for (int64_t b = 0; b < s->used; b++)
-            store_row(c, layer, k, v, b, b, c->length[b] - 1);
-        return;
+    Device *d = c->model->device;
+    if (rows > c->slot_rows) {
+        d->release(d, c->device_slots);
+        c->slots = memory_realloc(c->slots, (size_t)rows, sizeof *c->slots);
+        c->device_slots = d->alloc(d, (size_t)rows * sizeof *c->slots);
+        c->slot_rows = c->device_slots ? rows : 0;
+        if (!c->device_slots)
+            return error_set(err, "no memory for a pass of %" PRId64 " rows", rows);
     }
-    for (int64_t b = 0, row = 0; b < s->prompts; row += c->length[b++])
-        for (int64_t i = 0; i < c->length[b]; i++)
-            store_row(c, layer, k, v, row + i, b, i);
+    for (int64_t i = 0; i < rows; i++)
+        c->slots[i] = -1;
+    return 0;
+}
+
+static int32_t slot_of(const Sequence *q, int64_t position)
+{
+    return q->pages[position / PAGE_TOKENS] * PAGE_TOKENS + (int32_t)(position % PAGE_TOKENS);
+}
+
+static void slots_send(KvCache *c, int64_t rows)
+{
+    c->model->device->copy(c->model->stream, c->device_slots, c->slots, (size_t)rows * sizeof *c->slots, COPY_TO_DEVICE);
 }
 
 void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q)
@@ -184,11 +198,10 @@ static int table_fill(KvCache *c, Sequence *const *sequences, const int32_t *len
     return m->device->stream_wait(m->stream, err);
 }
 
-static void forward_with(KvCache *c, Slot *s, bool decoding, int64_t prompts)
+static void forward_with(KvCache *c, Slot *s, bool decoding)
 {
     s->cache = c;
     s->decoding = decoding;
-    s->prompts = prompts;
     model_forward(c->model, s);
     s->cache = NULL;
     s->decoding = false;
@@ -202,22 +215,26 @@ static int prefill_packed(KvCache *c, Slot *s, const int32_t *const *prompts, co
     int64_t *last = memory_alloc((size_t)count, sizeof *last), at = 0;
     Batch b;
     batch_new(&b, 1, rows > c->least_rows ? rows : c->least_rows);
-    int status = 0;
+    int status = slots_begin(c, b.rows, err);
     for (int64_t i = 0; i < count && status == 0; i++) {
         batch_place(&b, at, prompts[i], NULL, NULL, lengths[i], -1, 0, i);
-        at += lengths[i];
-        last[i] = at - 1;
+        last[i] = at + lengths[i] - 1;
         pointers[i] = &sequences[i];
         while (status == 0 && sequences[i].page_count * PAGE_TOKENS < lengths[i])
             status = page_take(c, &sequences[i], err);
+        for (int64_t k = 0; k < lengths[i] && status == 0; k++)
+            c->slots[at + k] = slot_of(&sequences[i], k);
         sequences[i].length = lengths[i];
+        at += lengths[i];
     }
-    if (status == 0)
+    if (status == 0) {
+        slots_send(c, b.rows);
         status = table_fill(c, pointers, NULL, count, err);
+    }
     if (status == 0)
         status = slot_load(s, &b, err);
     if (status == 0) {
-        forward_with(c, s, false, count);
+        forward_with(c, s, false);
         if (logits)
             head_logits(c->model, s, last, count, logits);
     }
@@ -248,22 +265,26 @@ int cache_decode(KvCache *c, Slot *s, const int32_t *tokens, Sequence *const *se
     Sequence **filled = memory_alloc((size_t)rows, sizeof *filled);
     Batch b;
     batch_new(&b, 1, rows);
-    int status = 0;
+    int status = slots_begin(c, rows, err);
     for (int64_t i = 0; i < rows && status == 0; i++) {
-        int64_t from = i < count ? i : 0; /* the first sequence once more: it writes what is there already */
+        int64_t from = i < count ? i : 0; /* the first sequence once more, for nothing */
         filled[i] = sequences[from];
         if (i < count && sequences[i]->length == sequences[i]->page_count * PAGE_TOKENS)
             status = page_take(c, sequences[i], err);
         b.tokens[i] = tokens[from];
+        if (i < count && status == 0)
+            c->slots[i] = slot_of(sequences[i], sequences[i]->length);
         b.positions[i] = i < count ? (int32_t)sequences[i]->length++ : b.positions[0];
     }
-    if (status == 0)
+    if (status == 0) {
+        slots_send(c, rows);
         status = table_fill(c, filled, NULL, rows, err);
+    }
     free(filled);
     if (status == 0)
         status = slot_load(s, &b, err);
     if (status == 0) {
-        forward_with(c, s, true, 0);
+        forward_with(c, s, true);
         head_logits_all(c->model, s, logits);
     }
     batch_free(&b);
@@ -281,25 +302,28 @@ int cache_extend(KvCache *c, Slot *s, const int32_t *const *tokens, const int64_
     int32_t *lengths = memory_alloc((size_t)rows, sizeof *lengths);
     Batch b;
     batch_new(&b, 1, rows);
-    int status = 0;
+    int status = slots_begin(c, rows, err);
     for (int64_t i = 0; i < count && status == 0; i++) {
         Sequence *q = &sequences[i];
         while (status == 0 && q->page_count * PAGE_TOKENS < q->length + counts[i])
             status = page_take(c, q, err);
-        for (int64_t t = 0; t < counts[i]; t++, at++) {
+        for (int64_t t = 0; t < counts[i] && status == 0; t++, at++) {
             owner[at] = q;
             b.tokens[at] = tokens[i][t];
             b.labels[at] = labels[at];
+            c->slots[at] = slot_of(q, q->length);
             b.positions[at] = (int32_t)q->length;
             lengths[at] = (int32_t)++q->length;
         }
     }
-    if (status == 0)
+    if (status == 0) {
+        slots_send(c, rows);
         status = table_fill(c, owner, lengths, rows, err);
+    }
     if (status == 0)
         status = slot_load(s, &b, err);
     if (status == 0)
-        forward_with(c, s, true, 0);
+        forward_with(c, s, true);
     batch_free(&b);
     free(owner);
     free(lengths);

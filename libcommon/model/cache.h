@@ -16,7 +16,8 @@ typedef struct KvCache {
     char **keys, **values; /* a layer each: [pages · PAGE_TOKENS, kv width] of the model's dtype, device */
     /* Scratch of a step, host and device. */
     int32_t *table, *length, *device_table, *device_length;
-    int64_t table_stride, table_rows;
+    int32_t *slots, *device_slots; /* of each row of the pass: where in the pages its keys and values go, −1: nowhere */
+    int64_t table_stride, table_rows, slot_rows;
     int64_t least_rows; /* A pass is filled up to so many (1): where a product of fewer rows sums in another order, the owner sets it */
 } KvCache;
 
@@ -48,7 +49,7 @@ int cache_extend(KvCache *c, Slot *s, const int32_t *const *tokens, const int64_
                  Error *err);
 
 /* Called by the layers. */
-void cache_store(KvCache *c, const Slot *s, int64_t layer, Tensor k, Tensor v);
+void cache_store(KvCache *c, int64_t layer, Tensor k, Tensor v);
 void cache_attend(KvCache *c, const Slot *s, int64_t layer, Tensor out, Tensor q);
 
 #endif

@@ -1,9 +1,11 @@
 #include "model/generate.h"
 
 #include <inttypes.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/thread.h"
 #include "model/packed.h"
 
 /* A prompt and its answers. */
@@ -64,7 +66,10 @@ int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max
         generator_close(g);
         return -1;
     }
-    sampler_open(&g->sampler, m->config.vocab_size);
+    g->threads = m->device->threads > 0 ? m->device->threads : thread_default_count();
+    g->samplers = memory_alloc((size_t)g->threads, sizeof *g->samplers);
+    for (int t = 0; t < g->threads; t++)
+        sampler_open(&g->samplers[t], m->config.vocab_size);
     /* Without packed weights a product may sum in another order for another number of rows, so every pass has as many. */
     g->cache.least_rows = m->packed ? 1 : batch;
     g->logits = memory_alloc((size_t)(batch * m->config.vocab_size), sizeof *g->logits);
@@ -97,26 +102,33 @@ void generator_close(Generator *g)
     }
     cache_close(&g->cache);
     slot_free(&g->slot);
-    sampler_close(&g->sampler);
+    for (int t = 0; g->samplers && t < g->threads; t++)
+        sampler_close(&g->samplers[t]);
+    free(g->samplers);
     free(g->logits);
     free(g->lines);
     memset(g, 0, sizeof *g);
 }
 
-/* Chooses from the logits, which are changed; false when the answer is over. */
-static bool line_extend(Generator *g, Line *l, float *logits)
+/* The next token, from logits that are changed. */
+static int32_t line_choose(Generator *g, const Line *l, float *logits, int thread)
+{
+    return sampler_choose(&g->samplers[thread], &g->options.sample, logits, l->seen, l->request->length + l->answer->count, l->request->index,
+                          (uint64_t)l->sample, (uint64_t)l->answer->count);
+}
+
+/* Takes it; false when the answer is over. */
+static bool line_extend(Generator *g, Line *l, int32_t token)
 {
     const GenerateOptions *o = &g->options;
     Answer *a = l->answer;
-    int64_t length = l->request->length;
-    int32_t token = sampler_choose(&g->sampler, &o->sample, logits, l->seen, length + a->count, l->request->index, (uint64_t)l->sample, (uint64_t)a->count);
     for (int i = 0; i < o->stop_count; i++)
         if (o->stops[i] == token) {
             a->stopped = true;
             return false;
         }
     a->tokens = memory_grow(a->tokens, &l->capacity, (size_t)a->count + 1, sizeof *a->tokens);
-    l->seen[length + a->count] = token;
+    l->seen[l->request->length + a->count] = token;
     a->tokens[a->count++] = token;
     a->stopped = o->ends && o->ends(o->ends_context, a);
     bool goes_on = !g->watch || g->watch(g->watch_context, token);
@@ -190,7 +202,7 @@ static int line_begin(Generator *g, Request *r, Error *err)
     l->seen = memory_alloc((size_t)(r->length + g->options.max_tokens), sizeof *l->seen);
     memcpy(l->seen, r->prompt, (size_t)r->length * sizeof *l->seen);
     memcpy(g->logits, r->logits, (size_t)v * sizeof *g->logits);
-    if (line_extend(g, l, g->logits))
+    if (line_extend(g, l, line_choose(g, l, g->logits, 0)))
         g->active++;
     else
         line_end(g, l);
@@ -254,8 +266,11 @@ static int lines_decode(Generator *g, Error *err)
     }
     int status = cache_decode(&g->cache, &g->slot, tokens, sequences, count, g->logits, err);
     g->counts.passes++;
+#pragma omp parallel for schedule(static) num_threads(g->threads) if (count > 1 && status == 0)
+    for (int64_t i = 0; i < count; i++)
+        tokens[i] = status == 0 ? line_choose(g, &g->lines[i], g->logits + i * v, omp_get_thread_num()) : 0;
     for (int64_t i = 0; i < count && status == 0; i++) {
-        if (line_extend(g, &g->lines[i], g->logits + i * v))
+        if (line_extend(g, &g->lines[i], tokens[i]))
             g->lines[going++] = g->lines[i];
         else
             line_end(g, &g->lines[i]);

@@ -39,7 +39,8 @@ typedef struct Generator {
     GenerateOptions options;
     KvCache cache;
     Slot slot;
-    Sampler sampler;
+    Sampler *samplers; /* one a thread */
+    int threads;
     float *logits;
     int64_t max_length; /* of prompt and answer */
     GenerateEmit emit;  /* set before generator_add */

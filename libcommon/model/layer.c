@@ -164,7 +164,7 @@ static void layer_enter(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub)
     rotate(m, s, qkv, false);
     Attention a = attention_of(s, layer);
     if (s->cache)
-        cache_store(s->cache, s, layer, tensor_columns(qkv, q, kv), tensor_columns(qkv, q + kv, kv));
+        cache_store(s->cache, layer, tensor_columns(qkv, q, kv), tensor_columns(qkv, q + kv, kv));
     if (s->decoding)
         cache_attend(s->cache, s, layer, attended, tensor_columns(qkv, 0, q));
     else {

@@ -93,10 +93,9 @@ typedef struct Slot {
     int64_t key_rows;                       /* rows of a sequence that may be seen: all ranks' */
     int32_t *window_begin;                  /* begin under the sliding window */
     int32_t *prepared;                      /* where the host makes what the batch does not have as it stands */
-    /* Set by cache.c while a pass fills the KV cache (prompts lie packed) or decodes one token a sequence from it. */
+    /* Set by cache.c while a pass fills the KV cache or decodes one token a sequence from it. */
     struct KvCache *cache;
     bool decoding;
-    int64_t prompts;
 } Slot;
 
 /* Bytes that so many slots of so many rows take that lie beside one another. */

@@ -1,8 +1,8 @@
 #include "model/sample.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/exp.h"
 #include "base/random.h"
 
 void sampler_open(Sampler *s, int64_t vocabulary)
@@ -89,17 +89,18 @@ static int64_t sort_candidates(Sampler *s, const SampleOptions *o, const float *
     return kept;
 }
 
-static float weight_of(float logit, double most, double temperature)
-{
-    return (float)exp(((double)logit - most) / temperature);
-}
-
 /* Weights of the first `count` tokens of the order; their sum. */
-static double weigh(Sampler *s, const float *logits, int64_t count, double most, double temperature)
+static double weigh(Sampler *s, const float *logits, int64_t count, float most, double temperature)
 {
+    float *w = s->probability, by = (float)(1 / temperature);
     double sum = 0;
     for (int64_t i = 0; i < count; i++)
-        sum += (double)(s->probability[i] = weight_of(logits[s->order[i]], most, temperature));
+        w[i] = logits[s->order[i]];
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count; i++) {
+        w[i] = exp_single((w[i] - most) * by);
+        sum += (double)w[i];
+    }
     return sum;
 }
 
@@ -110,12 +111,12 @@ int64_t sampler_filter(Sampler *s, const SampleOptions *o, float *logits, const 
     bool llama = o->order == SAMPLE_LLAMA_CPP, by_count = o->top_k > 0 && o->top_k < n;
     double temperature = llama ? 1 : o->temperature;
     penalise(o, logits, n, seen, seen_count);
-    double most = (double)logits[best_token(logits, n)];
+    float most = logits[best_token(logits, n)];
     for (int64_t i = 0; i < n; i++)
         s->order[i] = (int32_t)i;
     *sum = weigh(s, logits, n, most, temperature);
     if (by_count || o->top_p < 1) {
-        kept = sort_candidates(s, o, logits, most, temperature, *sum);
+        kept = sort_candidates(s, o, logits, (double)most, temperature, *sum);
         if (by_count) {
             int64_t k = o->top_k;
             while (!llama && k < kept && logits[s->order[k]] == logits[s->order[o->top_k - 1]])

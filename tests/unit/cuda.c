@@ -28,6 +28,24 @@ static void test_device(const char *on)
     gpu->stream_free(other);
 }
 
+static void test_scatter(const char *on)
+{
+    static const int32_t rows[] = {8, -1, 3, 0, 11, 5, -1, 1};
+    int32_t *there = gpu->alloc(gpu, sizeof rows);
+    double worst = 0;
+    gpu->copy(stream, there, rows, sizeof rows, COPY_TO_DEVICE);
+    for (int form = 0; form < 8; form++) {
+        Dtype t = types[form & 1];
+        int64_t n = form & 2 ? 33 : 64, pad = form & 4 ? 8 : 0;
+        Twin from = twin_typed(t, 8, n, n + pad), to = twin_typed(t, 12, n, n);
+        cpu->ops->scatter(host, to.here, from.here, rows), gpu->ops->scatter(stream, to.there, from.there, there);
+        worst = worse(difference(to), worst);
+        twin_free(from), twin_free(to);
+    }
+    gpu->release(gpu, there);
+    ok(worst == 0, "%s: scatter in 8 forms", on);
+}
+
 /* Widths with and without whole vectors, rows with and without gaps. */
 static void test_elementwise(const char *on)
 {
@@ -282,6 +300,7 @@ static void tests(const char *on)
 {
     test_device(on);
     test_elementwise(on);
+    test_scatter(on);
     test_matmul(on);
     test_bias(on);
     test_embedding(on);
