@@ -52,11 +52,23 @@ static Shape shape_of(const Attention *a, Dtype type)
     return s;
 }
 
+/* A tile of bf16 whose rows need no padding, a vector at a time: heads are short, and a call a row would cost more than the row. */
+CLONES static void tile_widen(float *out, const uint16_t *in, int64_t ldi, int rows, int n)
+{
+    for (int r = 0; r < rows; r++, out += n, in += ldi)
+        for (int i = 0; i < n; i += LANES)
+            cpu_widen(out + i, in + i, LANES);
+}
+
 /* Rows are (query, head in group): row (t − q0)·group + h is x[t, head first+h]. */
 static Rows load_queries(float *room, Tensor x, Shape s, int64_t q0, int n, int first)
 {
     if (s.ready)
         return (Rows){f32(x) + q0 * x.ld + first * s.d, x.ld};
+    if (x.dtype == DTYPE_BF16 && s.d == s.padded) {
+        tile_widen(room, (const uint16_t *)x.data + q0 * x.ld + first * s.d, x.ld, n, s.group * s.d);
+        return (Rows){room, s.padded};
+    }
     float *out = room;
     for (int t = 0; t < n; t++)
         for (int h = 0; h < s.group; h++, out += s.padded) {
@@ -68,13 +80,8 @@ static Rows load_queries(float *room, Tensor x, Shape s, int64_t q0, int n, int 
 
 static Rows load_keys(float *room, Tensor x, Shape s, int64_t j0, int n, int head)
 {
-    if (s.ready)
-        return (Rows){f32(x) + j0 * x.ld + head * s.d, x.ld};
-    for (int j = 0; j < n; j++) {
-        cpu_load(room + j * s.padded, x, j0 + j, head * s.d, s.d);
-        memset(room + j * s.padded + s.d, 0, (size_t)(s.padded - s.d) * sizeof *room);
-    }
-    return (Rows){room, s.padded};
+    s.group = 1;
+    return load_queries(room, x, s, j0, n, head);
 }
 
 /* [d, TURNED] of n rows, zeros behind the last. */
@@ -332,8 +339,9 @@ void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor 
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t t = 0; t < q.rows; t++) {
         float *room = state->scratch[omp_get_thread_num()];
+        const float *d = cpu_row(dout, t, 0, q.cols, room), *o = cpu_row(out, t, 0, q.cols, room + q.cols);
         for (int h = 0; h < a->heads; h++)
-            delta[h * q.rows + t] = row_dot(cpu_row(dout, t, h * s.d, s.d, room), cpu_row(out, t, h * s.d, s.d, room + s.d), s.d);
+            delta[h * q.rows + t] = row_dot(d + h * s.d, o + h * s.d, s.d);
         memset((char *)dq.data + (size_t)(t * dq.ld) * dtype_size(dq.dtype), 0, (size_t)dq.cols * dtype_size(dq.dtype));
     }
     int64_t units = a->sequences * a->kv_heads;
