@@ -12,6 +12,7 @@
 #include "io/stats.h"
 #include "text/pretokenize.h"
 #include "text/tokenizer.h"
+#include "converter.h"
 #include "write.h"
 
 enum { SAMPLE_BYTES = 4 << 20 };
@@ -132,6 +133,8 @@ static int report(const Train *t, const char *folder, Error *err)
     if (status == 0 && ids.count > 0)
         message("%.4f bytes per token on %zu bytes of %s documents", (double)t->sample.length / (double)ids.count, t->sample.length,
                 t->holdout > 0 ? "held-out" : "training");
+    if (status == 0 && strcmp(t->alphabet, "all") == 0) /* others can't cut any text */
+        status = converter_report(tokenizer, t->pattern, err);
     ids_free(&ids);
     encoder_free(e);
     tokenizer_close(tokenizer);

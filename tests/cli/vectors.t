@@ -12,6 +12,11 @@ for n in gpt2 cl100k o200k qwen3 deepseek_v3 mistral_nemo llama2; do
         same "$n, $k: $(wc -l <"$T/want") strings" "$T/got" "$T/want"
     done
 done
+# Hashes that llama.cpp's converter lists for published vocabularies: bpe-train's registration line is of this text.
+for known in gpt2:3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454 qwen3:e636dc30a262dcc0d8c323492e32ae2b70728f4df7dfe9737d9f920a282b8aea; do
+    is "the converter's hash of ${known%%:*}" "$(tokenize --tokenizer $S/${known%%:*}.tokenizer.json.gz --ids tests/data/converter.jsonl |
+        sed 's/.*"ids":\(.*\)}/\1/; s/,/, /g' | tr -d '\n' | sha256sum | cut -d' ' -f1)" "${known#*:}"
+done
 for f in $S/train-*.merges.gz; do
     n=$(basename "$f" .merges.gz) c=${n%.*} p=${n##*.}
     [ "$p" = nosplit ] && p=none

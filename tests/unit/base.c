@@ -4,11 +4,30 @@
 #include <string.h>
 #include "base/dtype.h"
 #include "base/random.h"
+#include "base/sha256.h"
 #include "base/thread.h"
 #include "data/batch.h"
 #include "data/blend.h"
 #include "tests/unit/tap.h"
 #include "train/schedule.h"
+
+static void test_sha256(void)
+{
+    static const struct {
+        size_t count; /* times 'a', behind "" or "abc" */
+        const char *text, *hex;
+    } known[] = {{0, "", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
+                 {0, "abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
+                 {0, "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"},
+                 {1000000, "", "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"}};
+    static char many[1000000];
+    memset(many, 'a', sizeof many);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        char hex[65];
+        sha256_hex(known[i].count ? many : known[i].text, known[i].count ? known[i].count : strlen(known[i].text), hex);
+        ok(strcmp(hex, known[i].hex) == 0, "SHA-256 of FIPS 180's example %zu", i);
+    }
+}
 
 static void test_random(void)
 {
@@ -102,6 +121,7 @@ static int sum_work(void *context, size_t index, int thread, Error *err)
 
 int main(void)
 {
+    test_sha256();
     test_random();
     test_dtype();
     test_data();
