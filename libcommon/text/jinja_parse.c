@@ -128,8 +128,11 @@ static void next(Parser *p)
             p->at++;
         p->token = (Span){begin, (size_t)(p->at - begin)};
         p->type = memchr(begin, '.', p->token.length) ? TOKEN_FLOAT : TOKEN_INTEGER;
-        p->number = strtod(begin, NULL);
-        if (p->token.length > 15)
+        p->number = 0;
+        char digits[16] = ""; /* strtod alone would read an exponent, and on behind the template's end */
+        if (p->token.length < sizeof digits)
+            p->number = strtod(memcpy(digits, begin, p->token.length), NULL);
+        else
             fail(p, "the number %.*s is too long", begin, p->token.length);
         return;
     }

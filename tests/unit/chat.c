@@ -43,7 +43,7 @@ static void refuses(void)
     static const struct {
         const char *text, *why;
     } bad[] = {{"{% if x %}", "endif"}, {"{{ x", "not closed"}, {"a\nb{% include 'c' %}", "line 2: the statement 'include'"}, {"{{ 'a }}", "a string"},
-               {"{% for x in y %}{% endif %}", "endif"}, {"{{ (1 }}", ""}, {"{# x", "comment"}, {"{{ 1 + }}", "unexpected"}, {"{% set %}", "a name"}};
+               {"{% for x in y %}{% endif %}", "endif"}, {"{{ (1 }}", ""}, {"{# x", "comment"}, {"{{ 1 + }}", "unexpected"}, {"{% set %}", "a name"}, {"{{ x[8e889888] }}", ""}};
     Error err;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         Jinja *j = jinja_compile((Span){bad[i].text, strlen(bad[i].text)}, JINJA_CHAT, &err);
