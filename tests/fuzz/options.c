@@ -1,5 +1,6 @@
 /* A --config file of any bytes: refused with a reason, or every option keeps to its type and bounds. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/option.h"
 #include "tests/fuzz/file.h"
@@ -10,7 +11,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     Common common = COMMON_DEFAULT;
     double rate = 1;
     OptionList list = {0};
-    Option options[] = {OPTION_COMMON_OUTPUT(&common), OPTION_COMMON_THREADS(&common), OPTION_COMMON_MEMORY(&common), OPTION_COMMON_DEVICE(&common),
+    Option options[] = {OPTION_COMMON_OUTPUT(&common), OPTION_COMMON_THREADS(&common), {"memory", 0, OPTION_SIZE, &common.memory, "SIZE", "memory", 0, 0, 0}, OPTION_COMMON_DEVICE(&common),
                         OPTION_COMMON_CONFIG(&common), {"lr", 0, OPTION_NUMBER, &rate, "X", "rate", 0, 0, 10},
                         {"list", 0, OPTION_LIST, &list, "S", "list", 0, 0, 0}, OPTION_COMMON_END(&common)};
     OptionSet set = {.tool = "fuzz", .synopsis = "fuzz", .options = options};
