@@ -31,7 +31,7 @@ def write(name, rows):
 if ROWS:
     choice_rows = [json.loads(l) for l, _ in zip(gzip.open(f"{ROWS}/task-hellaswag.jsonl.gz", "rt"), range(N))]
 else:
-    choice_rows = [{"context": f"Rain {i}: the dog {'über' * (i % 3)} ran and", "choices": [f"went {j * i % 7} home", "slept", f"café {i}", "你好 said it"], "answer": i % 4} for i in range(N)]
+    choice_rows = [{"context": f"Rain {i}: the dog {'über' * (i % 3)} ran and", "choices": [f"went {5 * i % 7} home", "slept", f"café {i}", "你好 said it"], "answer": i % 4} for i in range(N)]
 choice_rows = [{k: r[k] for k in ("context", "choices", "answer")} for r in choice_rows]
 choice_rows[1]["context"] += "  "
 choice_rows[2]["context"] += "\u3000"
