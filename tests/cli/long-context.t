@@ -1,0 +1,43 @@
+# The recipe that lengthens context: what its needles look like, and when its gates open.
+. "$(dirname "$0")/tap.sh"
+command -v bash >/dev/null || skip_all "no bash"
+for i in $(seq 400); do
+    echo "{\"id\":\"$i\",\"text\":\"Line number $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers. The other half of it speaks of rivers, of hills and of the sea.\"}"
+done >"$T/d.jsonl"
+
+# Needles.
+N="perl pipelines/needles 60 2000"
+$N 1 <"$T/d.jsonl" >"$T/needles"
+is "needles: the same seed gives the same documents" "$($N 1 <"$T/d.jsonl" | cksum)" "$(cksum <"$T/needles")"
+ok "another gives others" test "$($N 2 <"$T/d.jsonl" | cksum)" != "$(cksum <"$T/needles")"
+is "as many as asked for, of half to all of the bytes" "$(sed 's/.*"text":"//; s/"}$//' "$T/needles" | awk 'length >= 1000 && length < 2200' | grep -c .)" 60
+ok "no name that lmeval asks for" sh -c "! grep -Eq 'number of (London|Paris|Rome|Berlin|Madrid|Vienna|Athens|Dublin) ' $T/needles"
+is "a name has one number, said before the end and at it" "$(perl -ne 'my (%n, %c); while (/number of (\w+) is (\d)/g) { $bad++ if exists $n{$1} && $n{$1} != $2; $n{$1} = $2; $c{$1}++ }
+    $bad++ if !%n || grep { $_ < 2 || $_ > 4 } values %c; my $k = keys %n;
+    $bad++ if !/((?: ?The magic number of \w+ is \d\.){$k})"}$/; my %last = map { $_ => 1 } $1 =~ /number of (\w+)/g; $bad++ if keys %last != $k; END { print $bad + 0 }' "$T/needles")" 0
+
+# Gates, on a model that learns nothing: what opens them is asked for.
+R=$T/road
+mkdir -p "$R/split" "$R/mix"
+cp "$T/d.jsonl" "$R/split/general.train.jsonl"
+head -n 40 "$T/d.jsonl" >"$R/split/general.test.jsonl"
+bpe-train -q --vocab-size 400 -o "$R/vocab" "$T/d.jsonl"
+tokenize -q --tokenizer "$R/vocab" -o "$R/mix/train" "$T/d.jsonl"
+tokenize -q --tokenizer "$R/vocab" -o "$R/mix/heldout-general" "$R/split/general.test.jsonl"
+scalefit shape -q --params 2e4 --vocab 400 --head-dim 16 --aspect 24 --seq-len 128 --eos 399 >"$R/config.json"
+pretrain -q --device cpu --model-config "$R/config.json" --tokenizer "$R/vocab" --data "$R/mix/train" --seq-len 64 --batch-tokens 512 --steps 4 --save-every 0 -o "$R/pretrain"
+export LENGTHS="128 192" TOKENS=2000 FIRST=3000 BATCH=512 PORTIONS=2 RECOVERED=9 JOBS=1
+ok "gates that are open at once" sh -c "FOUND=0 bash pipelines/long-context '$R' '$T/open' >'$T/log'"
+like "are passed with one portion each" "$(cut -c11- "$T/log" | tr '\n' ' ')" \
+    "begin .*128 +portion 1, .*needles found [01]\.[0-9]+: the gate opens 192 +portion 1, .*the gate opens done +the model lies in $T/open/192/1/final"
+like "the last model has the last length and the raised base" "$(tr -d '\n ' <"$T/open/192/1/final/config.json")" '"max_position_embeddings":192.*"rope_theta":1000000'
+is "the first stage has FIRST tokens in half batches, the others TOKENS" "$(tail -qn 1 "$T"/open/128/1/log.jsonl "$T"/open/192/1/log.jsonl | sed 's/{"step":\([0-9]*\),"tokens":\([0-9]*\).*/\1 \2/' | tr '\n' ' ')" "12 3072 6 2304 "
+printf 'then\n' >>"$T/open/128/1/log.jsonl"
+ok "run again" sh -c "FOUND=0 bash pipelines/long-context '$R' '$T/open' >'$T/log2'"
+is "it trains nothing again" "$(tail -n 1 "$T/open/128/1/log.jsonl")" then
+status=0
+FOUND=1.1 bash pipelines/long-context "$R" "$T/shut" >"$T/log" 2>"$T/err" || status=$?
+is "a gate that never opens ends the road" "$status $(ls "$T/shut" | tr '\n' ' ')$(ls "$T/shut/128" | tr '\n' ' ')" "1 128 1 2 needles.bin needles.idx "
+like "and says so" "$(tail -n 1 "$T/log")" "128 +the gate stayed closed for 2 portions"
+ok "its second portion went on from the first, on other samples" grep -q "\"init\": \"$T/shut/128/1\"" "$T/shut/128/2/options.json"
+done_testing
