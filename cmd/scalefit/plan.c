@@ -70,6 +70,20 @@ int plan_config(Settings *s, Error *err)
     return 0;
 }
 
+int plan_model(const Settings *s, ModelConfig *c, Error *err)
+{
+    if (s->model_config)
+        return config_read(c, s->model_config, err);
+    if (s->layers < 1 || s->hidden < 1 || s->vocab < 1)
+        return error_set(err, "plan --layout needs --model-config, or --layers, --hidden and --vocab");
+    int64_t heads = s->heads > 0 ? s->heads : s->hidden / 128 > 0 ? s->hidden / 128 : 1;
+    *c = (ModelConfig){.model_type = "llama", .vocab_size = s->vocab, .hidden_size = s->hidden, .num_hidden_layers = s->layers, .num_attention_heads = heads,
+                       .num_key_value_heads = s->kv_heads > 0 ? s->kv_heads : heads, .head_dim = s->hidden / heads,
+                       .intermediate_size = s->intermediate > 0 ? s->intermediate : s->hidden * 8 / 3, .max_position_embeddings = s->sequence,
+                       .rms_norm_eps = 1e-5, .rope_theta = 10000, .initializer_range = 0.02, .bos_token_id = -1, .pad_token_id = -1};
+    return config_check(c, "the model that the options describe", err);
+}
+
 /* Widths that plan computes with; what no option says follows Llama's habits. */
 typedef struct Shape {
     double layers, hidden, heads, query, kv, feed, vocab;
@@ -134,14 +148,21 @@ static void plan_memory(const Settings *s, bool known, const Shape *p)
     row(j, "training_bytes_spare", 1.1 * sum, "bytes", "with 10 % for fragments and buffers");
 }
 
+void interval_young_daly(double delta, double mtbf, double *young, double *daly)
+{
+    double x = delta / (2 * mtbf);
+    *young = sqrt(2 * delta * mtbf);
+    *daly = delta < 2 * mtbf ? *young * (1 + sqrt(x) / 3 + x / 9) - delta : mtbf;
+}
+
 static void plan_storage(const Settings *s)
 {
     bool j = s->json;
     char text[64];
     double checkpoint = s->params * s->bytes_weights, delta = s->checkpoint_seconds;
     double wall = 6 * s->params * s->tokens / (s->peak * 1e12 * s->mfu) / s->gpus / s->availability;
-    double mtbf = s->mtbf_hours * 3600 / s->gpus, young = sqrt(2 * delta * mtbf), x = delta / (2 * mtbf);
-    double daly = delta < 2 * mtbf ? young * (1 + sqrt(x) / 3 + x / 9) - delta : mtbf;
+    double mtbf = s->mtbf_hours * 3600 / s->gpus, young, daly;
+    interval_young_daly(delta, mtbf, &young, &daly);
     snprintf(text, sizeof text, "a checkpoint of %.3g bytes a parameter", s->bytes_weights);
     row(j, "checkpoint_bytes", checkpoint, "bytes", text);
     bool narrow = s->vocab > 0 && s->vocab < 65500;

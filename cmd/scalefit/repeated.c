@@ -352,7 +352,7 @@ static int fit(Repeats *r, Report *p, int threads, Error *err)
 int command_repeated(const Settings *s, const char *const *files, Error *err)
 {
     Table t = {0};
-    Repeats r = {.fixed = s->law != NULL, .tied = !s->free_exponents};
+    Repeats r = {.fixed = s->law != NULL, .tied = !s->untied};
     Report p = {.s = s, .r = &r, .samples = s->lifetimes ? 0 : (size_t)s->bootstrap};
     double ignored[3];
     int status = 0;

@@ -11,7 +11,8 @@
 
 static Settings self = {.common = COMMON_DEFAULT, .window = "2", .tolerance = 0.1, .x = "flops", .y = "loss", .peak = 989, .mfu = 0.4, .gpus = 1, .bits = 16,
                         .bytes_weights = 14, .checkpoint_seconds = 60, .mtbf_hours = 50677, .availability = 1, .sequence = 2048, .batch = 1, .head_dim = 64,
-                        .aspect = 64, .bootstrap = 1000, .objective = "huber", .first_law = "compute", .weights = "w_", .tied = true, .bos = -1, .eos = -1};
+                        .aspect = 64, .bootstrap = 1000, .objective = "huber", .first_law = "compute", .weights = "w_", .tied = true, .bos = -1, .eos = -1, .engine = "lean",
+                        .slow = 1.1, .shard = -1, .top = 10};
 
 static const Option options[] = {
     {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power, parametric, downstream, mixture, repeated:", 0, 0, 0},
@@ -35,16 +36,15 @@ static const Option options[] = {
     {"first", 0, OPTION_LIST, &self.firsts, "COND", "rows of the first step, as --where; the others are predicted (repeatable)", 0, 0, 0},
     {"first-law", 0, OPTION_CHOICE, &self.first_law, "LAW", "the loss from compute, or from size: parameters and tokens (default compute)", "compute|size", 0, 0},
     {"at", 0, OPTION_LIST, &self.points, "N,D[,U]", "predict for parameters, tokens (repeated: and unique ones; repeatable)", 0, 0, 0},
-    OPTION_MORE_HEADING("mixture:"),
+    OPTION_MORE_HEADING("mixture, repeated:"),
     {"shares", 0, OPTION_STRING, &self.weights, "PREFIX", "columns that begin so are shares of a mix (default w_)", 0, 0, 0},
     {"target", 0, OPTION_LIST, &self.targets, "COL", "loss to fit (repeatable; default: all columns that begin with loss_)", 0, 0, 0},
     {"test", 0, OPTION_LIST, &self.tests, "TABLE", "other runs, of which the laws' ranks and errors are told (repeatable)", 0, 0, 0},
     {"mixture", 0, OPTION_LIST, &self.mixtures, "NAME=X,…", "predict for this mix (repeatable)", 0, 0, 0},
     {"aim", 0, OPTION_LIST, &self.aims, "NAME=X,…", "weights of the losses that the best mix makes least (default: equal)", 0, 0, 0},
     {"law", 0, OPTION_STRING, &self.law, "LAW", "what predicts: exponential or linear (default exponential); repeated: A,B,E,ALPHA,BETA that are given", 0, 0, 0},
-    OPTION_MORE_HEADING("repeated:"),
-    {"lifetimes", 0, OPTION_STRING, &self.lifetimes, "RD,RN", "with --law: nothing is fitted, --at is predicted", 0, 0, 0},
-    {"free-exponents", 0, OPTION_FLAG, &self.free_exponents, 0, "alpha and beta differ (default: they are one)", 0, 0, 0},
+    {"lifetimes", 0, OPTION_STRING, &self.lifetimes, "RD,RN", "repeated: with --law: nothing is fitted, --at is predicted", 0, 0, 0},
+    {"untied", 0, OPTION_FLAG, &self.untied, 0, "repeated: alpha and beta differ (default: they are one)", 0, 0, 0},
     OPTION_MORE_HEADING("plan, shape:"),
     {"params", 0, OPTION_NUMBER, &self.params, "N", "parameters; shape: without the input embedding", 0, 0, 1e20},
     {"vocab", 0, OPTION_INTEGER, &self.vocab, "V", "size of the vocabulary (shape needs it)", 0, 0, 1e9},
@@ -67,6 +67,20 @@ static const Option options[] = {
     {"checkpoint-seconds", 0, OPTION_NUMBER, &self.checkpoint_seconds, "S", "for which a save blocks (default 60)", 0, 1e-6, 1e9},
     {"restart-seconds", 0, OPTION_NUMBER, &self.restart_seconds, "S", "that a restart takes (default 0)", 0, 0, 1e9},
     {"mtbf-hours", 0, OPTION_NUMBER, &self.mtbf_hours, "H", "between two failures of a GPU (default 50677: Llama 3's)", 0, 1e-3, 1e12},
+    OPTION_MORE_HEADING("plan --layout:"),
+    {"layout", 0, OPTION_FLAG, &self.layout, 0, "search the grids of --gpus GPUs", 0, 0, 0},
+    {"grid", 0, OPTION_STRING, &self.grid, "T,C,P,D", "this one alone", 0, 0, 0},
+    {"batch-tokens", 0, OPTION_NUMBER, &self.batch_tokens, "N", "tokens a step (default: 16 · 2^20)", 0, 1, 1e15},
+    {"micro-batch", 0, OPTION_INTEGER, &self.micro_batch, "N", "sequences a pass (default: the best)", 0, 0, 1e6},
+    {"virtual-stages", 0, OPTION_INTEGER, &self.virtual_stages, "N", "of a pipeline rank (default: the best)", 0, 0, 64},
+    {"recompute", 0, OPTION_CHOICE, &self.recompute, "WHAT", "none, norms or layer (default: the best)", "none|norms|layer", 0, 0},
+    {"shard", 0, OPTION_INTEGER, &self.shard, "N", "what is cut over the data group: 1 states, 2 gradients too, 3 weights too (default: the best)", 0, -1, 3},
+    {"tp-most", 0, OPTION_INTEGER, &self.tp_most, "N", "tensor-parallel ranks at most (default: those of a node)", 0, 0, 65536},
+    {"engine", 0, OPTION_CHOICE, &self.engine, "WHAT", "whose memory is counted: lean (bf16 weights, as Megatron-LM) or lmpipe (default lean)", "lean|lmpipe", 0, 0},
+    {"top", 0, OPTION_INTEGER, &self.top, "N", "layouts that are printed (default 10)", 0, 1, 1e6},
+    {"cluster", 0, OPTION_LIST, &self.cluster, "KEY=X,…", "what differs from H100 nodes: node=8 memory=80 memory-bandwidth=3350 intra-bandwidth=450 "
+     "inter-bandwidth=50 (GB, GB/s a GPU) intra-latency=3 inter-latency=10 (µs) products=0.62 attention=0.5 links=0.8 (shares reached) spread=0.01 (repeatable)", 0, 0, 0},
+    {"slow", 0, OPTION_NUMBER, &self.slow, "X", "simulate with a stage that takes X times as long too (default 1.1)", 0, 0.1, 100},
     OPTION_MORE_HEADING("shape:"),
     {"head-dim", 0, OPTION_INTEGER, &self.head_dim, "N", "size of a head (default 64)", 0, 2, 256},
     {"aspect", 0, OPTION_INTEGER, &self.aspect, "N", "width for each layer (default 64)", 0, 1, 4096},
@@ -149,9 +163,12 @@ int main(int argc, char **argv)
     else if ((strcmp(command, "plan") == 0 || strcmp(command, "shape") == 0) && *files)
         return message_usage("%s reads no table: '%s'", command, *files);
     else if (strcmp(command, "plan") == 0) {
-        if (!(self.tokens > 0) || (!(self.params > 0) && !self.model_config))
+        if (self.layout || self.grid)
+            status = command_layout(&self, &err);
+        else if (!(self.tokens > 0) || (!(self.params > 0) && !self.model_config))
             return message_usage("plan needs --tokens, and --params or --model-config");
-        status = plan_config(&self, &err) < 0 ? -1 : command_plan(&self);
+        else
+            status = plan_config(&self, &err) < 0 ? -1 : command_plan(&self);
     } else if (strcmp(command, "shape") == 0) {
         if (!(self.params > 0) || self.vocab < 1)
             return message_usage("shape needs --params and --vocab");

@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "base/option.h"
+#include "model/config.h"
 
 typedef struct Table {
     char **columns;
@@ -68,13 +69,19 @@ typedef struct Settings {
     OptionList wheres, renames, budgets, firsts, tasks, chances, points, tests, targets, mixtures, aims;
     const char *window, *plot, *x, *y, *model_config, *objective, *nll, *accuracy, *first_law, *weights, *law, *lifetimes;
     double tolerance;
-    bool json, free_exponents;
+    bool json, untied;
     /* plan and shape */
     double params, tokens, peak, mfu, gpus, bits, bytes_weights, checkpoint_seconds, restart_seconds, mtbf_hours, availability;
     int64_t bootstrap;
     int64_t layers, hidden, heads, kv_heads, head_dim, intermediate, vocab, sequence, batch, aspect;
     int64_t plan_head_dim; /* from --model-config, 0: width / heads */
     bool tied, shared_table;
+    /* plan --layout */
+    bool layout;
+    const char *grid, *recompute, *engine;
+    OptionList cluster;
+    double batch_tokens, slow;
+    int64_t virtual_stages, micro_batch, shard, tp_most, top;
     int64_t bos, eos;
 } Settings;
 
@@ -121,6 +128,11 @@ int command_power(const Settings *s, const char *const *files, Error *err);
 /* Takes what --model-config says where no option does. */
 int plan_config(Settings *s, Error *err);
 int command_plan(const Settings *s);
+/* The model that the options describe, or --model-config. */
+int plan_model(const Settings *s, ModelConfig *c, Error *err);
+/* Seconds between checkpoints that block for delta seconds, where a failure comes every mtbf seconds (Young 1974; Daly 2006, eq. 37). */
+void interval_young_daly(double delta, double mtbf, double *young, double *daly);
+int command_layout(const Settings *s, Error *err);
 int command_shape(const Settings *s, Error *err);
 
 #endif

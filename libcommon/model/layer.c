@@ -202,7 +202,8 @@ void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)
                              param_acquire(t, m->params.norm, m->params.norm), (float)m->config.rms_norm_eps);
     } else {
         ops->copy(m->stream, out, x);
-        ops->add(m->stream, out, sub, 1);
+        if (sub.data)
+            ops->add(m->stream, out, sub, 1);
     }
 }
 

@@ -39,18 +39,13 @@ bool part_has_head(const ModelPart *p)
     return false;
 }
 
-/* Layers of stage `stage` of all `stages`, and in *first how many come before. */
-static int64_t layers_of(int64_t layers, int64_t stages, int64_t stage, const PartStages *s, int64_t *first)
+/* Layers of stage i of all `stages`. */
+static int64_t layers_of(int64_t layers, int64_t stages, int64_t i, const PartStages *s)
 {
-    int64_t whole = layers + (stages > 1 ? 2 * s->ends_fewer : 0), each = whole / stages, more = whole % stages, count = 0;
-    *first = 0;
-    for (int64_t i = 0; i <= stage; i++) {
-        /* Stages in the middle take the first of what is left over, then the first stage. */
-        int64_t order = i == stages - 1 ? i : i == 0 ? stages - 2 : i - 1;
-        *first += count;
-        count = each + (order < more) - (stages > 1 && (i == 0 || i == stages - 1) ? s->ends_fewer : 0);
-    }
-    return count;
+    int64_t whole = layers + (stages > 1 ? 2 * s->ends_fewer : 0), each = whole / stages, more = whole % stages;
+    /* Stages in the middle take the first of what is left over, then the first stage. */
+    int64_t order = i == stages - 1 ? i : i == 0 ? stages - 2 : i - 1;
+    return each + (order < more) - (stages > 1 && (i == 0 || i == stages - 1) ? s->ends_fewer : 0);
 }
 
 int part_of_grid(ModelPart *p, const ModelConfig *c, Grid *g, const PartStages *s, Error *err)
@@ -60,9 +55,11 @@ int part_of_grid(ModelPart *p, const ModelConfig *c, Grid *g, const PartStages *
                      .cp_size = g->extent[GRID_CP], .cp = &g->group[GRID_CP], .shards = g->group[GRID_DATA].size, .ranges = s->chunks};
     if (s->chunks > PART_MAX_RANGES || (s->chunks > 1 && stages == 1))
         return error_set(err, "--virtual-stages %d: %s", s->chunks, stages == 1 ? "there is no pipeline (--pp)" : "more than a rank takes");
-    for (int64_t i = 0, first; i < all; i++) {
-        int64_t count = layers_of(c->num_hidden_layers, all, i, s, &first);
-        if (count < 1)
+    for (int64_t i = 0, first = 0, count; i < all; i++, first += count) {
+        count = layers_of(c->num_hidden_layers, all, i, s);
+        /* A virtual stage at an end may be left with the embedding or the output layer alone. */
+        bool ends = s->chunks > 1 && s->ends_fewer > 0 && (i == 0 || i == all - 1);
+        if (count < (ends ? 0 : 1))
             return error_set(err, "--pp %" PRId64 " --virtual-stages %d: %" PRId64 " layers leave none for stage %" PRId64 " of %" PRId64, stages, s->chunks,
                              c->num_hidden_layers, i, all);
         if (i % stages == g->place[GRID_PP])

@@ -103,15 +103,21 @@ static Pass compute_of(const PipelineSchedule *s, int64_t n, bool *backward)
     return pass_of(s, index, *backward);
 }
 
-void pipeline_open(PipelineSchedule *s, int stages, int stage, int chunks, int64_t micro_batches, bool backward)
+void pipeline_size(PipelineSchedule *s, int stages, int stage, int chunks, int64_t micro_batches, bool backward)
 {
     *s = (PipelineSchedule){.stages = stages, .stage = stage, .chunks = chunks, .micro_batches = micro_batches, .backward = backward};
-    int64_t all = micro_batches * chunks, w = warm_up(s), computes = backward ? 2 * all : all;
+    int64_t all = micro_batches * chunks, w = warm_up(s);
     s->slots = !backward ? 1 : (int)(w < all ? w + 1 : all);
     /* One place in use and one on the way. Of chunks, what the last rank hands to the first waits until the first has passed the rest
      * of a group, and so does the other way round. The numbers are those that the simulations of tests/unit/pipeline.c need. */
     int waiting = chunks > 1 && largest_group(s) >= stages ? 2 * (int)(largest_group(s) - stages) + 1 : 0;
     s->receives = s->sends = 2 + waiting;
+}
+
+void pipeline_open(PipelineSchedule *s, int stages, int stage, int chunks, int64_t micro_batches, bool backward)
+{
+    pipeline_size(s, stages, stage, chunks, micro_batches, backward);
+    int64_t all = micro_batches * chunks, computes = backward ? 2 * all : all;
     if (micro_batches == 0)
         return;
     s->actions = memory_alloc((size_t)(3 * computes), sizeof *s->actions);

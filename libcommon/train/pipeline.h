@@ -45,6 +45,8 @@ typedef struct PipelineSchedule {
 /* The actions of rank `stage`. */
 void pipeline_open(PipelineSchedule *s, int stages, int stage, int chunks, int64_t micro_batches, bool backward);
 void pipeline_close(PipelineSchedule *s);
+/* Its sizes alone: slots, receives, sends. Nothing to close. */
+void pipeline_size(PipelineSchedule *s, int stages, int stage, int chunks, int64_t micro_batches, bool backward);
 
 /* Idle over busy time of a rank where all passes take equally long and messages none: (stages−1)/(chunks·M). It holds for
  * M >= stages; with fewer micro-batches an interleaved schedule idles longer. */

@@ -62,6 +62,18 @@ fails 1 "bad.tsv:2: .* unique tokens of" "more unique tokens than tokens" sh -c 
 fails 1 "no column 'unique_tokens'" "no column of unique tokens" scalefit repeated "$T/tasks.tsv"
 fails 1 "5 positive numbers" "a law of four numbers" scalefit repeated --law 1,2,3,4 "$T/repeated.tsv"
 
+# plan --layout: the search itself is tested in tests/unit/cost.c.
+llama="--layers 126 --hidden 16384 --heads 128 --kv-heads 8 --intermediate 53248 --vocab 128256 --seq-len 8192"
+scalefit plan --layout $llama --gpus 16384 >"$T/layouts"
+ok "plan --layout has Llama 3's grid among its best ten" grep -Eq '^ +([1-9]|10) +8 +1 +16 +128 ' "$T/layouts"
+like "and says why others do not fit" "$(cat "$T/layouts")" 'grids do not fit into 80 GB, such as'
+like "with failures and intervals" "$(cat "$T/layouts")" 'a failure every 3.09 h; .*\(Young 19.3, Daly 18.6\)'
+is "as JSON too" "$(scalefit plan --layout $llama --gpus 512 --cluster memory=40,node=4 --json | perl -MJSON::PP -e 'local $/; print ref decode_json(<>)->{layouts}')" ARRAY
+fails 1 "attention heads, fewer" "a grid that cannot be" scalefit plan --grid 256,1,1,1 $llama
+fails 1 "leave none for stage" "a pipeline longer than the model" scalefit plan --grid 1,1,200,1 $llama
+fails 1 "there is no 'ram'" "a cluster's property that is not known" scalefit plan --layout --gpus 8 --cluster ram=1 $llama
+fails 1 "needs --model-config" "a layout of no model" scalefit plan --layout --gpus 8
+
 shared=$ROOT/../shared/data/scaling
 if [ -r "$shared/reference-fits.json" ]; then
     cat >"$T/compare" <<'P'

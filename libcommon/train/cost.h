@@ -1,0 +1,123 @@
+/* What a run on a grid of ranks takes, before anything is started: memory a rank by part, bytes it sends by kind, the time of a step, and
+ * which grid of a cluster does best. pretrain --dry-run, --grid auto and scalefit plan all ask here.
+ *
+ * Two engines are known. COST_LMPIPE is this one: its parts are laid out as a run lays them out (param.h, slot.c, passes.h), so they
+ * are exact. COST_LEAN counts as Megatron-LM and Llama 3 do: weights and residual stream in bf16, gradients in f32, master weights
+ * with the states, communication of gradients hidden behind the last backward pass (../model/tensor_parallel.h has the scheme). */
+#ifndef TRAIN_COST_H
+#define TRAIN_COST_H
+
+#include "model/model.h"
+
+typedef enum CostEngine { COST_LMPIPE, COST_LEAN } CostEngine;
+
+typedef struct CostRun {
+    const ModelConfig *config;
+    int extent[GRID_DIMENSIONS];
+    PartStages stages;
+    int64_t sequence_length, samples, micro_batch; /* tokens a sequence, sequences a step (of all ranks), sequences a pass */
+    int shard;           /* optimizer.h; 2: gradients are a slice too, 3: weights too */
+    Recompute recompute;
+    Dtype dtype;         /* of products */
+    bool saves;          /* a copy of weights and states is kept while a checkpoint is written */
+    CostEngine engine;
+} CostRun;
+
+int cost_ranks(const CostRun *r);
+/* Micro-batches that the ranks of a pipeline pass in a step: those of the busiest. */
+int64_t cost_passes(const CostRun *r);
+/* Can there be such a run? Says why not. */
+int cost_check(const CostRun *r, Error *err);
+
+/* Bytes of a rank. */
+typedef struct CostMemory {
+    double weights, gradients, states, activations;
+    double buffers;      /* what stages send one another, position tables */
+    double copy;         /* for checkpoints */
+    double program;      /* what every process has */
+    double all;
+    double parameters;   /* that the rank holds */
+    int slots;           /* micro-batches (times virtual stages) in flight */
+} CostMemory;
+
+/* Of the ranks of a pipeline stage; -1 as cost_check. */
+int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err);
+/* The stage that takes most, and how much. */
+int cost_memory_most(const CostRun *r, CostMemory *m, int *stage, Error *err);
+
+/* Bytes that a rank of a stage sends in a step, as comm.h counts them. Host values (losses, norms) are a few hundred more. */
+typedef struct CostTraffic {
+    double tp_all_gather, tp_reduce_scatter, tp_sum, cp_all_gather, cp_reduce_scatter, pp_send, dp_reduce_scatter, dp_all_gather, dp_sum, embed_sum, all;
+} CostTraffic;
+int cost_traffic(const CostRun *r, int stage, CostTraffic *t, Error *err);
+
+/* A cluster of equal nodes, and what part of its nominal speeds is reached. */
+typedef struct CostCluster {
+    int node;                                    /* GPUs a node */
+    double memory;                               /* bytes a GPU */
+    double flops, memory_bandwidth;              /* a GPU: FLOP/s of products, bytes a second */
+    double intra_bandwidth, inter_bandwidth;     /* bytes a second of a GPU, within a node and between nodes */
+    double intra_latency, inter_latency;         /* seconds a step of a collective */
+    double product_share, attention_share, memory_share, link_share; /* of the above that long products, attention … reach */
+    double spread;                               /* standard deviation of GPUs' speeds: N wait for the slowest, 1 + spread·√(2 ln N) */
+} CostCluster;
+
+/* What pretrain --dry-run and scalefit plan print of a run: memory of a rank of the fullest stage, what it sends in a step, the bubble. Rows
+ * that are 0 because the grid has no such dimension are left out. Returns how many, -1 as cost_check. */
+enum { COST_ROWS = 24 };
+typedef struct CostRow {
+    const char *key, *text, *unit; /* "weights_bytes", "weights", "bytes" */
+    double value;
+} CostRow;
+int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err);
+
+/* This machine's CPUs, for --grid auto: what matters is the order of the grids. */
+CostCluster cost_cluster_cpu(int ranks_here, double memory);
+/* H100 SXM nodes of eight with a 400 Gbit/s adapter each, as Llama 3's. */
+CostCluster cost_cluster_h100(void);
+
+/* Seconds of a step. */
+typedef struct CostTime {
+    double products, attention, elementwise;     /* of the busiest stage's passes */
+    double tp, cp;                               /* its exposed communication */
+    double bubble, pp;                           /* idle, and messages in it */
+    double dp, optimizer;                        /* exposed communication of gradients and weights, and the step itself */
+    double stragglers;
+    double all, mfu;                             /* of 6·parameters + attention, no recomputing */
+    double forward, backward;                    /* of one pass through the busiest rank's stages */
+    double bubble_share;                         /* idle over busy */
+} CostTime;
+int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err);
+/* A pass through one virtual stage, forward and backward, in seconds; and that of a message between two stages. */
+void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward);
+double cost_message(const CostRun *r, const CostCluster *c);
+
+/* A step simulated event by event from the very actions that ranks execute (pipeline.h). */
+typedef struct CostSimulation {
+    double seconds;      /* until the last rank is done */
+    double busy_most;    /* of the busiest rank */
+    double bubble;       /* seconds / busy_most − 1 */
+} CostSimulation;
+/* duration: of rank `stage`'s pass through `chunk`. A message takes message seconds behind those before it and latency on its way. */
+int cost_simulate(int stages, int chunks, int64_t micro_batches, double (*duration)(void *context, int stage, int chunk, bool backward), void *context,
+                  double message, double latency, CostSimulation *out, Error *err);
+/* The pipeline of that run; slow[stage] scales a stage's times (NULL: none is slow). */
+int cost_simulate_run(const CostRun *r, const CostCluster *c, const double *slow, CostSimulation *out, Error *err);
+
+/* A grid with its best choice of micro-batch, virtual stages, recomputing and sharding. */
+typedef struct CostChoice {
+    CostRun run;
+    CostTime time;
+    CostMemory memory;   /* of the stage that takes most */
+    bool fits;
+} CostChoice;
+
+/* All grids of `ranks` ranks for like's model, sequences and engine; what like says about micro_batch, stages.chunks (0: any) and recompute
+ * and shard (-1: any) stays. Those that fit come first, by time; behind them those that do not, by what they would take
+ * without that limit. The caller frees *out. At most t_most tensor-parallel ranks (0: those of a node). */
+int cost_search(const CostRun *like, int64_t ranks, const CostCluster *c, int t_most, CostChoice **out, size_t *count, Error *err);
+
+/* The same for the grid that like says. */
+int cost_choose(const CostRun *like, const CostCluster *c, CostChoice *out, Error *err);
+
+#endif

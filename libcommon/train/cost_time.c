@@ -1,0 +1,328 @@
+/* The time of a step: a stated model, and a simulation that checks it. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "base/memory.h"
+#include "train/cost.h"
+#include "train/pipeline.h"
+
+CostCluster cost_cluster_h100(void)
+{
+    return (CostCluster){.node = 8, .memory = 80e9, .flops = 989e12, .memory_bandwidth = 3.35e12, .intra_bandwidth = 450e9, .inter_bandwidth = 50e9,
+                         .intra_latency = 3e-6, .inter_latency = 10e-6, .product_share = 0.62, .attention_share = 0.5, .memory_share = 0.8,
+                         .link_share = 0.8, .spread = 0.01};
+}
+
+CostCluster cost_cluster_cpu(int ranks_here, double memory)
+{
+    return (CostCluster){.node = ranks_here, .memory = memory, .flops = 5e10, .memory_bandwidth = 2e10, .intra_bandwidth = 4e9, .inter_bandwidth = 1e9,
+                         .intra_latency = 5e-6, .inter_latency = 30e-6, .product_share = 0.8, .attention_share = 0.3, .memory_share = 0.8, .link_share = 0.8,
+                         .spread = 0.01};
+}
+
+/* Seconds a byte and a step of the links that a group of `size` ranks, `stride` apart, goes over: within a node if all of it is there. */
+typedef struct Link {
+    double per_byte, latency;
+} Link;
+
+static Link link_of(const CostCluster *c, int64_t stride, int64_t size)
+{
+    bool inside = stride * size <= c->node;
+    return (Link){1 / ((inside ? c->intra_bandwidth : c->inter_bandwidth) * c->link_share), inside ? c->intra_latency : c->inter_latency};
+}
+
+static int64_t stride_of(const CostRun *r, int dimension)
+{
+    int64_t stride = 1;
+    for (int d = 0; d < dimension; d++)
+        stride *= r->extent[d];
+    return stride;
+}
+
+/* An all-gather or reduce-scatter in a ring of p ranks, of n bytes in all. */
+static double ring(Link l, int64_t p, double n)
+{
+    return p > 1 ? (double)(p - 1) * l.latency + (double)(p - 1) / (double)p * n * l.per_byte : 0;
+}
+
+/* Seconds of one layer's forward pass, by what it does; and of the output layer's. */
+typedef struct Pass {
+    double products, attention, elementwise, tp, cp;
+} Pass;
+
+static double pass_all(Pass p)
+{
+    return p.products + p.attention + p.elementwise + p.tp + p.cp;
+}
+
+static Pass layer_forward(const CostRun *r, const CostCluster *c)
+{
+    const ModelConfig *m = r->config;
+    double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP], t = r->extent[GRID_TP], h = (double)m->hidden_size;
+    double q = (double)(m->num_attention_heads * m->head_dim), kv = (double)(m->num_key_value_heads * m->head_dim), f = (double)m->intermediate_size;
+    double size = r->dtype == DTYPE_F32 ? 4 : 2;
+    Link tp = link_of(c, 1, r->extent[GRID_TP]), cp = link_of(c, stride_of(r, GRID_CP), r->extent[GRID_CP]);
+    return (Pass){
+        .products = 2 * rows * (2 * h * q + 2 * h * kv + 3 * h * f) / t / (c->flops * c->product_share),
+        /* Scores and values of half of all pairs. */
+        .attention = 2 * rows * (double)r->sequence_length * q / t / (c->flops * c->attention_share),
+        /* Two norms with their residuals read and write 4 h each, RoPE 2 (q + kv), SwiGLU 3 f. */
+        .elementwise = size * rows / t * (8 * h + 2 * (q + kv) + 3 * f) / (c->memory_bandwidth * c->memory_share),
+        /* Two gathers, two sums that are scattered. */
+        .tp = 4 * ring(tp, r->extent[GRID_TP], size * rows * h),
+        .cp = ring(cp, r->extent[GRID_CP], size * rows * r->extent[GRID_CP] * 2 * kv / t),
+    };
+}
+
+static Pass layer_backward(const CostRun *r, const CostCluster *c)
+{
+    Pass f = layer_forward(r, c);
+    bool again = r->recompute == RECOMPUTE_LAYER;
+    return (Pass){.products = f.products * (again ? 3 : 2), .attention = f.attention * (again ? 3.5 : 2.5), /* flash attention computes scores again */
+                  .elementwise = f.elementwise * (r->recompute == RECOMPUTE_NONE ? 2 : 3), .tp = f.tp * (again ? 2.25 : 1.5), .cp = f.cp * (again ? 3 : 2)};
+}
+
+/* The output layer's three products, all in the backward pass; its weights are cut over tp. */
+static double head_seconds(const CostRun *r, const CostCluster *c)
+{
+    double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP];
+    return 6 * rows * (double)r->config->hidden_size * (double)r->config->vocab_size / r->extent[GRID_TP] / (c->flops * c->product_share);
+}
+
+/* What a rank of a stage holds. */
+static ModelPart part_at(const CostRun *r, int stage)
+{
+    Grid g = {0};
+    ModelPart p;
+    Error ignored;
+    memcpy(g.extent, r->extent, sizeof g.extent);
+    g.place[GRID_PP] = stage;
+    return part_of_grid(&p, r->config, &g, &r->stages, &ignored) < 0 ? (ModelPart){0} : p;
+}
+
+static int64_t layers_at(const ModelPart *p)
+{
+    int64_t layers = 0;
+    for (int i = 0; i < p->ranges; i++)
+        layers += p->range[i].count;
+    return layers;
+}
+
+/* Parameters of a rank of the first stage, near enough for a time. */
+static double parameters(const CostRun *r)
+{
+    const ModelConfig *m = r->config;
+    ModelPart p = part_at(r, 0);
+    double h = (double)m->hidden_size, d = (double)m->head_dim;
+    double layer = 2 * h * (double)m->num_attention_heads * d + 2 * h * (double)m->num_key_value_heads * d + 3 * h * (double)m->intermediate_size;
+    double tables = (double)m->vocab_size * h * (1 + (part_has_head(&p) && !m->tie_word_embeddings));
+    return ((double)layers_at(&p) * layer + tables) / r->extent[GRID_TP];
+}
+
+void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward)
+{
+    ModelPart p = part_at(r, stage);
+    LayerRange at = p.range[chunk];
+    *forward = (double)at.count * pass_all(layer_forward(r, c));
+    *backward = (double)at.count * pass_all(layer_backward(r, c)) + (at.head ? head_seconds(r, c) : 0);
+}
+
+double cost_message(const CostRun *r, const CostCluster *c)
+{
+    double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP] / r->extent[GRID_TP];
+    Link l = link_of(c, stride_of(r, GRID_PP), r->extent[GRID_PP]);
+    return r->extent[GRID_PP] > 1 ? l.latency + rows * (double)r->config->hidden_size * (r->engine == COST_LEAN ? 2 : 4) * l.per_byte : 0;
+}
+
+/* The stage with the longest pass through all its chunks, and the layers it has. */
+static double busiest(const CostRun *r, const CostCluster *c, double *layers, double *head)
+{
+    double most = 0, one = pass_all(layer_forward(r, c)) + pass_all(layer_backward(r, c));
+    /* Those in the middle take what is left over, the second first; the last has the head. */
+    const int at[3] = {0, 1, r->extent[GRID_PP] - 1};
+    for (int i = 0; i < 3; i++) {
+        int stage = at[i] < r->extent[GRID_PP] ? at[i] : 0;
+        ModelPart p = part_at(r, stage);
+        double mine = (double)layers_at(&p), own_head = part_has_head(&p) ? head_seconds(r, c) : 0;
+        if (mine * one + own_head > most) {
+            most = mine * one + own_head;
+            *layers = mine;
+            *head = own_head;
+        }
+    }
+    return most;
+}
+
+/* Gradients are scattered behind the last backward pass, weights gathered before the next forward pass; with gradients or weights cut
+ * (shard 2, 3) that is done in every pass. What the passes do not hide is exposed; this engine hides nothing yet. */
+static double dp_seconds(const CostRun *r, const CostCluster *c, const CostTime *t)
+{
+    int64_t data = (int64_t)r->extent[GRID_CP] * r->extent[GRID_DP];
+    double n = parameters(r);
+    if (data == 1)
+        return 0;
+    Link l = link_of(c, stride_of(r, GRID_CP), data);
+    /* Rings over cp and dp; buckets of 40M numbers, or a layer each. */
+    if (r->extent[GRID_CP] == 1)
+        l = link_of(c, stride_of(r, GRID_DP), data);
+    double buckets = ceil(n / 40e6), passes = (double)cost_passes(r), weight = r->engine == COST_LEAN ? 2 : 4;
+    double scatter = buckets * ring(l, data, 4 * n / buckets), gather = buckets * ring(l, data, weight * n / buckets);
+    if (r->shard >= 2)
+        scatter *= passes;
+    if (r->shard >= 3)
+        gather *= 2 * passes;
+    if (r->engine == COST_LMPIPE)
+        return scatter + gather;
+    double hide = r->shard >= 2 ? passes : 1, hide_gather = r->shard >= 3 ? passes : 1;
+    return fmax(0, scatter - hide * t->backward) + fmax(0, gather - hide_gather * (r->shard >= 3 ? t->forward + t->backward : t->forward));
+}
+
+int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err)
+{
+    *t = (CostTime){0};
+    if (cost_check(r, err) < 0)
+        return -1;
+    double layers = 0, head = 0, passes = (double)cost_passes(r), p = r->extent[GRID_PP], v = r->stages.chunks;
+    double pass = busiest(r, c, &layers, &head);
+    Pass f = layer_forward(r, c), b = layer_backward(r, c);
+    t->forward = layers * pass_all(f);
+    t->backward = layers * pass_all(b) + head;
+    t->products = passes * (layers * (f.products + b.products) + head);
+    t->attention = passes * layers * (f.attention + b.attention);
+    t->elementwise = passes * layers * (f.elementwise + b.elementwise);
+    t->tp = passes * layers * (f.tp + b.tp);
+    t->cp = passes * layers * (f.cp + b.cp);
+    /* v·max(M, P) + min(M, P) − 1 times a chunk's pass: for M >= P the well-known (P − 1)/(v·M). */
+    double least = fmin(passes, p), most = fmax(passes, p);
+    t->bubble = (v * (most - passes) + least - 1) * pass / v;
+    t->bubble_share = t->bubble / (passes * pass);
+    t->pp = p > 1 ? 2 * (p - 1) * cost_message(r, c) : 0;
+    t->dp = dp_seconds(r, c, t);
+    /* Reads gradient, weight and moments, writes the latter three: 28 bytes a parameter. */
+    t->optimizer = 28 * parameters(r) / (r->shard >= 1 ? r->extent[GRID_CP] * r->extent[GRID_DP] : 1) / (c->memory_bandwidth * c->memory_share);
+    double busy = passes * pass + t->bubble + t->pp + t->dp + t->optimizer;
+    int n = cost_ranks(r);
+    t->stragglers = n > 1 ? busy * c->spread * sqrt(2 * log(n)) : 0;
+    t->all = busy + t->stragglers;
+    t->mfu = config_flops_per_token(r->config, r->sequence_length) * (double)(r->samples * r->sequence_length) / (n * c->flops * t->all);
+    return 0;
+}
+
+/* ---- Simulation ---- */
+
+typedef struct Messages {
+    double *arrives; /* of the k-th message of one direction between two ranks */
+    size_t sent, received, capacity;
+    double link_free;
+} Messages;
+
+typedef struct SimulatedRank {
+    PipelineSchedule schedule;
+    size_t next;
+    double clock, busy;
+    double *sent_until;      /* [sends] when a place that leaves is free again */
+    size_t *expected;        /* [receives] which message of its sender lands in the place */
+    int *sender, *direction; /* [receives] */
+} SimulatedRank;
+
+/* Does the rank's next action; false: it waits for a message that has not been sent. */
+static bool act(SimulatedRank *ranks, Messages *messages, int stages, int at, double (*duration)(void *, int, int, bool), void *context, double message,
+                double latency)
+{
+    SimulatedRank *r = &ranks[at];
+    const PipelineAction *a = &r->schedule.actions[r->next];
+    if (a->verb == PIPELINE_RECEIVE) {
+        Messages *q = &messages[(a->peer * stages + at) * 2 + a->backward];
+        r->expected[a->in] = q->received++;
+        r->sender[a->in] = a->peer;
+        r->direction[a->in] = a->backward;
+    } else if (a->verb == PIPELINE_SEND) {
+        Messages *q = &messages[(at * stages + a->peer) * 2 + a->backward];
+        double leaves = fmax(r->clock, q->link_free) + message;
+        q->arrives = memory_grow(q->arrives, &q->capacity, q->sent + 1, sizeof *q->arrives);
+        q->arrives[q->sent++] = leaves + latency;
+        q->link_free = r->sent_until[a->out] = leaves;
+    } else {
+        double begin = r->clock;
+        if (a->in >= 0) {
+            const Messages *q = &messages[(r->sender[a->in] * stages + at) * 2 + r->direction[a->in]];
+            if (r->expected[a->in] >= q->sent)
+                return false;
+            begin = fmax(begin, q->arrives[r->expected[a->in]]);
+        }
+        if (a->out >= 0)
+            begin = fmax(begin, r->sent_until[a->out]);
+        double takes = duration(context, at, a->chunk, a->backward);
+        r->busy += takes;
+        r->clock = begin + takes;
+    }
+    r->next++;
+    return true;
+}
+
+int cost_simulate(int stages, int chunks, int64_t micro_batches, double (*duration)(void *context, int stage, int chunk, bool backward), void *context,
+                  double message, double latency, CostSimulation *out, Error *err)
+{
+    SimulatedRank *ranks = memory_zalloc((size_t)stages, sizeof *ranks);
+    Messages *messages = memory_zalloc((size_t)stages * (size_t)stages * 2, sizeof *messages);
+    for (int i = 0; i < stages; i++) {
+        SimulatedRank *r = &ranks[i];
+        pipeline_open(&r->schedule, stages, i, chunks, micro_batches, true);
+        r->sent_until = memory_zalloc((size_t)r->schedule.sends + 1, sizeof *r->sent_until);
+        r->expected = memory_zalloc((size_t)r->schedule.receives + 1, sizeof *r->expected);
+        r->sender = memory_zalloc((size_t)r->schedule.receives + 1, sizeof *r->sender);
+        r->direction = memory_zalloc((size_t)r->schedule.receives + 1, sizeof *r->direction);
+    }
+    bool moved = true, done = false;
+    while (moved && !done) {
+        moved = false;
+        done = true;
+        for (int i = 0; i < stages; i++) {
+            while (ranks[i].next < ranks[i].schedule.count && act(ranks, messages, stages, i, duration, context, message, latency))
+                moved = true;
+            done &= ranks[i].next == ranks[i].schedule.count;
+        }
+    }
+    *out = (CostSimulation){0};
+    for (int i = 0; i < stages; i++) {
+        out->seconds = fmax(out->seconds, ranks[i].clock);
+        out->busy_most = fmax(out->busy_most, ranks[i].busy);
+        free(ranks[i].sent_until);
+        free(ranks[i].expected);
+        free(ranks[i].sender);
+        free(ranks[i].direction);
+        pipeline_close(&ranks[i].schedule);
+    }
+    for (int i = 0; i < stages * stages * 2; i++)
+        free(messages[i].arrives);
+    free(ranks);
+    free(messages);
+    out->bubble = out->seconds / out->busy_most - 1;
+    return done ? 0 : error_set(err, "a schedule of %d stages, %d chunks and %lld micro-batches waits for ever", stages, chunks, (long long)micro_batches);
+}
+
+typedef struct Simulated {
+    const CostRun *run;
+    const double *slow;
+    double *seconds; /* [stages, chunks, 2] */
+} Simulated;
+
+static double stage_duration(void *context, int stage, int chunk, bool backward)
+{
+    const Simulated *s = context;
+    return s->seconds[(stage * s->run->stages.chunks + chunk) * 2 + backward] * (s->slow ? s->slow[stage] : 1);
+}
+
+int cost_simulate_run(const CostRun *r, const CostCluster *c, const double *slow, CostSimulation *out, Error *err)
+{
+    int stages = r->extent[GRID_PP], chunks = r->stages.chunks;
+    Simulated s = {.run = r, .slow = slow, .seconds = memory_alloc((size_t)stages * (size_t)chunks * 2, sizeof *s.seconds)};
+    for (int i = 0; i < stages; i++)
+        for (int k = 0; k < chunks; k++)
+            cost_stage(r, c, i, k, &s.seconds[(i * chunks + k) * 2], &s.seconds[(i * chunks + k) * 2 + 1]);
+    Link l = link_of(c, stride_of(r, GRID_PP), stages);
+    double message = cost_message(r, c) - (stages > 1 ? l.latency : 0);
+    int status = cost_simulate(stages, chunks, cost_passes(r), stage_duration, &s, message, l.latency, out, err);
+    free(s.seconds);
+    return status;
+}

@@ -1,0 +1,158 @@
+/* The cost of grids: memory and traffic by hand, the formula of the bubble against the simulation, and Llama 3's published layouts. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "tap.h"
+#include "train/cost.h"
+#include "train/pipeline.h"
+
+static double forward_seconds = 1, backward_seconds = 2;
+
+static double even(void *context, int stage, int chunk, bool backward)
+{
+    (void)context;
+    (void)stage;
+    (void)chunk;
+    return backward ? backward_seconds : forward_seconds;
+}
+
+static double one_slow(void *context, int stage, int chunk, bool backward)
+{
+    return even(context, stage, chunk, backward) * (stage == *(int *)context ? 1.5 : 1);
+}
+
+static void test_simulation(void)
+{
+    double worst = 0;
+    int runs = 0;
+    Error err;
+    CostSimulation s;
+    for (int stages = 1; stages <= 8; stages++)
+        for (int chunks = 1; chunks <= 4; chunks++)
+            for (int m = stages; m <= 24; m++) {
+                if (chunks > 1 && stages == 1)
+                    continue;
+                if (cost_simulate(stages, chunks, m, even, NULL, 0, 0, &s, &err) < 0) {
+                    ok(false, "%s", err.text);
+                    return;
+                }
+                worst = fmax(worst, fabs(s.bubble - pipeline_bubble(stages, chunks, m)));
+                runs++;
+            }
+    ok(worst < 1e-9, "the simulated bubble of %d pipelines is (P − 1)/(vM): off by %g", runs, worst);
+    CostSimulation plain, late;
+    int slow = 2;
+    cost_simulate(4, 2, 16, even, NULL, 0, 0, &plain, &err);
+    cost_simulate(4, 2, 16, one_slow, &slow, 0, 0, &s, &err);
+    ok(s.seconds > plain.seconds * 1.35 && s.seconds < plain.seconds * 1.5, "a slow stage holds up all: %g s for %g", s.seconds, plain.seconds);
+    cost_simulate(4, 2, 16, even, NULL, 0.01, 0.02, &late, &err);
+    /* Messages that overlap computing cost what the first and the last micro-batch wait for them. */
+    ok(late.seconds > plain.seconds && late.seconds < plain.seconds + 2 * 8 * 2 * 0.03, "messages hide behind computing: %g s for %g", late.seconds, plain.seconds);
+}
+
+static ModelConfig small(void)
+{
+    ModelConfig c = {.model_type = "llama", .vocab_size = 256, .hidden_size = 64, .intermediate_size = 128, .num_hidden_layers = 4, .num_attention_heads = 4,
+                     .num_key_value_heads = 2, .head_dim = 16, .max_position_embeddings = 64, .rms_norm_eps = 1e-5, .rope_theta = 10000, .initializer_range = 0.02,
+                     .bos_token_id = -1, .pad_token_id = -1};
+    return c;
+}
+
+static void test_memory(void)
+{
+    ModelConfig c = small();
+    CostRun r = {.config = &c, .extent = {1, 1, 1, 1}, .stages = {.chunks = 1}, .sequence_length = 64, .samples = 8, .micro_batch = 2, .dtype = DTYPE_F32};
+    CostMemory one, m;
+    CostTraffic t;
+    Error err;
+    double n = (double)config_parameters(&c);
+    ok(cost_memory(&r, 0, &one, &err) == 0 && one.parameters == n, "one rank holds all %g parameters", n);
+    ok(one.weights == 4 * n && one.gradients == 4 * n && one.states == 8 * n, "16 bytes each");
+    cost_traffic(&r, 0, &t, &err);
+    ok(t.all == 0, "and sends nothing");
+    r.extent[GRID_DP] = 4;
+    cost_memory(&r, 0, &m, &err);
+    ok(m.states == 8 * n && m.weights == one.weights, "four data-parallel ranks hold as much each");
+    cost_traffic(&r, 0, &t, &err);
+    ok(t.dp_sum >= 2 * 3.0 / 4 * 4 * n && t.dp_sum < 2 * 3.0 / 4 * 4 * n * 1.01 && t.all == t.dp_sum, "a sum moves 2 (D − 1)/D of the gradients: %g", t.dp_sum);
+    r.shard = 1;
+    cost_memory(&r, 0, &m, &err);
+    ok(m.states >= 2 * n && m.states < 2 * n * 1.05, "--shard 1 cuts the states in four: %g bytes", m.states);
+    cost_traffic(&r, 0, &t, &err);
+    ok(t.dp_sum == 0 && fabs(t.dp_reduce_scatter + t.dp_all_gather - 2 * 3.0 / 4 * 4 * n) < 0.05 * n, "and moves as much");
+    r.extent[GRID_DP] = 1;
+    r.extent[GRID_TP] = 2;
+    r.shard = 0;
+    cost_memory(&r, 0, &m, &err);
+    ok(m.parameters > n / 2 && m.parameters < n / 2 + 9 * 64 + 100, "tensor-parallel ranks hold half, and the norms");
+    cost_traffic(&r, 0, &t, &err);
+    /* 4 passes of 128 rows, 64 rows of 64 numbers each to the other rank: 6 gathers and 4 sums a layer; the embedding 1 and 1, the head 1
+     * and 1, and its words about the labels. */
+    double piece = 4 * 64 * 64 * 4;
+    ok(t.tp_reduce_scatter == piece * (4 * 4 + 2), "bytes of --tp's sums: %g", t.tp_reduce_scatter);
+    ok(t.tp_all_gather == piece * (6 * 4 + 2) + 4 * (double)sizeof(ChunkSaid), "of its gathers: %g", t.tp_all_gather);
+    r.extent[GRID_TP] = 1;
+    r.extent[GRID_CP] = 2;
+    cost_traffic(&r, 0, &t, &err);
+    ok(t.cp_reduce_scatter == 4.0 * 4 * 64 * 64 * 4 && t.cp_all_gather == 2 * t.cp_reduce_scatter, "of --cp's keys and values: %g, %g", t.cp_all_gather, t.cp_reduce_scatter);
+    r.extent[GRID_CP] = 1;
+    r.extent[GRID_PP] = 2;
+    cost_traffic(&r, 0, &t, &err);
+    ok(t.pp_send == 4.0 * 128 * 64 * 4, "of the messages between two stages: %g", t.pp_send);
+    cost_memory(&r, 0, &m, &err);
+    ok(m.slots == 2 && cost_memory(&r, 1, &m, &err) == 0 && m.slots == 1, "the first of two stages has two micro-batches in flight, the last one");
+    static const struct {
+        int extent[GRID_DIMENSIONS];
+        const char *why;
+    } refused[] = {{{8, 1, 1, 1}, "attention heads"}, {{1, 1, 5, 1}, "layers"}, {{1, 1, 1, 9}, "samples"}, {{1, 3, 1, 1}, "chunks"}};
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        memcpy(r.extent, refused[i].extent, sizeof r.extent);
+        ok(cost_check(&r, &err) < 0 && strstr(err.text, refused[i].why), "refused: %s", err.text);
+    }
+}
+
+/* Dubey et al. 2024, table 4: 405B. */
+static void test_llama3(void)
+{
+    ModelConfig c = {.model_type = "llama", .vocab_size = 128256, .hidden_size = 16384, .intermediate_size = 53248, .num_hidden_layers = 126, .num_attention_heads = 128,
+                     .num_key_value_heads = 8, .head_dim = 128, .max_position_embeddings = 8192, .rms_norm_eps = 1e-5, .rope_theta = 500000, .bos_token_id = -1,
+                     .pad_token_id = -1};
+    static const struct {
+        int ranks, sequence, cp, dp;
+        double mfu;
+    } published[] = {{8192, 8192, 1, 64, 0.43}, {16384, 8192, 1, 128, 0.41}, {16384, 131072, 16, 8, 0.38}};
+    CostCluster h100 = cost_cluster_h100();
+    for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
+        CostRun like = {.config = &c, .sequence_length = published[i].sequence, .samples = 16777216 / published[i].sequence, .shard = -1, .recompute = (Recompute)-1,
+                        .dtype = DTYPE_BF16, .engine = COST_LEAN};
+        CostChoice *found = NULL;
+        CostSimulation s;
+        size_t count = 0, at = 0;
+        Error err;
+        if (cost_search(&like, published[i].ranks, &h100, 8, &found, &count, &err) < 0) {
+            ok(false, "%s", err.text);
+            continue;
+        }
+        const int wanted[GRID_DIMENSIONS] = {8, published[i].cp, 16, published[i].dp};
+        while (at < count && memcmp(found[at].run.extent, wanted, sizeof wanted) != 0)
+            at++;
+        ok(at < 10 && found[at].fits, "%d GPUs, %d tokens: TP 8 CP %d PP 16 DP %d is number %zu of %zu", published[i].ranks, published[i].sequence, published[i].cp,
+           published[i].dp, at + 1, count);
+        ok(at < count && fabs(found[at].time.mfu - published[i].mfu) < 0.05, "with %.1f %% MFU, published %.0f %%", 100 * found[at].time.mfu, 100 * published[i].mfu);
+        const CostTime *t = &found[at].time;
+        double formula = t->products + t->attention + t->elementwise + t->tp + t->cp + t->bubble + t->pp;
+        int ran = at < count ? cost_simulate_run(&found[at].run, &h100, NULL, &s, &err) : -1;
+        ok(ran == 0 && fabs(s.seconds / formula - 1) < 0.03, "the simulation takes %.3f s, the formula %.3f",
+           s.seconds, formula);
+        ok(!found[count - 1].fits && found[count - 1].memory.all > h100.memory, "grids that do not fit come last");
+        free(found);
+    }
+}
+
+int main(void)
+{
+    test_simulation();
+    test_memory();
+    test_llama3();
+    return tap_end();
+}
