@@ -44,6 +44,7 @@ grid untied eight --pp 2
 grid untied seven --pp 5
 grid tied three --pp 6
 grid tied seven --pp 2 --virtual-stages 3
+grid tied eight --pp 2 --virtual-stages 4 --ends-fewer 1
 grid tied three --pp 3 --virtual-stages 2
 grid untied seven --pp 3 --ends-fewer 1
 grid tied seven --dp 3
