@@ -109,6 +109,9 @@ check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the
 bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios against peers (TEXT=, PYTHON=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
 
+bench-tasks: all ## evaluation as ratios against lm-evaluation-harness (PYTHON=, ROWS=, MODEL=, N=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) sh tests/bench/tasks
+
 bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, WAYS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' WAYS=$(WAYS) sh tests/bench/train
 
@@ -248,5 +251,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units check-faults features check-asan check-peers check-gpu bench bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units check-faults features check-asan check-peers check-gpu bench bench-tasks bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

@@ -15,7 +15,7 @@
 
 static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5, .needle_depths = 5, .num_fewshot = -1, .fewshot_seed = 1234, .bootstraps = 100000};
 static const char *model_path, *samples_path;
-static OptionList perplexity, choices, match, tasks;
+static OptionList perplexity, choices, match, safety, tasks;
 static bool needle, chat;
 
 static const Option options[] = {
@@ -23,6 +23,7 @@ static const Option options[] = {
     {"perplexity", 0, OPTION_LIST, &perplexity, "FILE", "documents, or a token shard's PREFIX (repeatable)", 0, 0, 0},
     {"choices", 0, OPTION_LIST, &choices, "FILE", "task documents with choices and answer (repeatable)", 0, 0, 0},
     {"match", 0, OPTION_LIST, &match, "FILE", "task documents with target: generate greedily, compare (repeatable)", 0, 0, 0},
+    {"safety", 0, OPTION_LIST, &safety, "FILE", "prompts, harmful or not: how many are refused (repeatable)", 0, 0, 0},
     {"task", 0, OPTION_LIST, &tasks, "FILE", "a task as lm-evaluation-harness defines it, YAML (repeatable)", 0, 0, 0},
     {"data", 0, OPTION_LIST, &self.data, "SPLIT=FILE", "documents of a task's split; TASK:SPLIT=FILE for one task alone", 0, 0, 0},
     {"num-fewshot", 0, OPTION_INTEGER, &self.num_fewshot, "N", "examples before each document of --task (default: the task's)", 0, 0, 1000},
@@ -41,8 +42,9 @@ static const Option options[] = {
     {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens seen at once (default: the model's length)", 0, 8, 1 << 24},
     {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "longest generated answer (default 32)", 0, 1, 1 << 20},
     {"until", 0, OPTION_LIST, &self.until, "TEXT", "an answer of --match ends before this (repeatable)", 0, 0, 0},
+    {"refusal", 0, OPTION_LIST, &self.refusals, "TEXT", "an answer that begins so is a refusal (repeatable; default: I can't, I'm sorry …)", 0, 0, 0},
     {"limit", 0, OPTION_INTEGER, &self.limit, "N", "first N records of each task only", 0, 1, 1e15},
-    {"answers", 0, OPTION_STRING, &self.answers, "FILE", "write the records of --match with response and correct", 0, 0, 0},
+    {"answers", 0, OPTION_STRING, &self.answers, "FILE", "write the records of --match and --safety with what was answered", 0, 0, 0},
     {"json", 0, OPTION_FLAG, &self.json, 0, "one JSON object a task and metric", 0, 0, 0},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
@@ -111,6 +113,8 @@ static int run(Eval *e, Error *err)
         status = eval_choices(e, choices.values[i], err);
     for (size_t i = 0; i < match.count && status == 0; i++)
         status = eval_match(e, match.values[i], err);
+    for (size_t i = 0; i < safety.count && status == 0; i++)
+        status = eval_safety(e, safety.values[i], err);
     for (size_t i = 0; i < tasks.count && status == 0; i++)
         status = eval_task(e, tasks.values[i], err);
     if (needle && status == 0)
@@ -121,7 +125,7 @@ static int run(Eval *e, Error *err)
         writer_abandon(e->samples);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(err, "standard output:");
-    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + tasks.count + needle)}};
+    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + safety.count + tasks.count + needle)}};
     return status == 0 ? stats_write(e->common.stats, items, 1, begin, err) : status;
 }
 
@@ -165,9 +169,9 @@ int main(int argc, char **argv)
     if (!model_path)
         return message_usage("--model DIR is needed");
     if (set.operand_count > 0)
-        return message_usage("'%s': files go with --perplexity, --choices, --match or --task", set.operands[0]);
-    if (perplexity.count + choices.count + match.count + tasks.count == 0 && !needle)
-        return message_usage("nothing to measure: --perplexity, --choices, --match, --task or --needle");
+        return message_usage("'%s': files go with --perplexity, --choices, --match, --safety or --task", set.operands[0]);
+    if (perplexity.count + choices.count + match.count + safety.count + tasks.count == 0 && !needle)
+        return message_usage("nothing to measure: --perplexity, --choices, --match, --safety, --task or --needle");
     Error err;
     ChatCoder coder = {0};
     status = open_model(&self, &coder, &err) < 0 || run(&self, &err) < 0 ? message_failed(&err) : 0;

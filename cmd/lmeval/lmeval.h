@@ -27,9 +27,9 @@ typedef struct Eval {
     bool json;
     Writer *samples;       /* --log-samples, else NULL */
     OptionList data;
-    const char *folder, *answers; /* --answers: where --match writes what was answered */
+    const char *folder, *answers; /* --answers: where --match and --safety write what was answered */
     const char *needle_plot;
-    OptionList needle_lengths, until;
+    OptionList needle_lengths, until, refusals;
 } Eval;
 
 /* One number of one task; stderr NaN where there is none. */
@@ -80,6 +80,7 @@ int eval_perplexity(Eval *e, const char *path, Error *err);
 int eval_task(Eval *e, const char *path, Error *err);
 int eval_choices(Eval *e, const char *path, Error *err);
 int eval_match(Eval *e, const char *path, Error *err);
+int eval_safety(Eval *e, const char *path, Error *err);
 int eval_needle(Eval *e, Error *err);
 
 /* The task's name: the file's, without folder and endings. Caller frees. */
