@@ -118,6 +118,9 @@ bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTo
 bench-generate: all ## answers as ratios against transformers' generate (PYTHON=, MODELS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/generate
 
+bench-parallel: all ## what each dimension of a grid costs, two ranks of a thread against one of two (ROUNDS=, RANKS=mpi, ONLY=)
+	$(Q)B=$(B) ROUNDS=$(ROUNDS) RANKS=$(RANKS) ONLY=$(ONLY) sh tests/bench/parallel
+
 bench-gpu: all $(B)/tests/bench/gpu ## measure the CUDA kernels beside a copy and cuBLASLt's product on the same GPU
 	$(Q)B=$(B) sh tests/bench/run gpu
 

@@ -18,7 +18,6 @@ for n in 2 4; do
 done
 is "a log has each step once" "$(grep -c '"step"' "$T/threads4/log.jsonl")" 20
 fails 1 "a step has 7 samples, fewer than ranks" "more ranks than samples" $P --steps 20 --dp 8 -o "$T/many"
-fails 1 "this version splits a job along --tp and --dp" "a dimension that is not there yet" $P --steps 20 --cp 2 -o "$T/cp"
 
 # Another number of ranks after a stop.
 $P --steps 20 --dp 4 -o "$T/move" &
