@@ -226,7 +226,7 @@ static int nccl_use(Grid *g, Device *d, Error *err)
 {
     NcclWrap wrap = (NcclWrap)(uintptr_t)plugin_symbol("NCCL", "LMPIPE_NCCL", "liblmpipe-nccl.so", "nccl_wrap", false, err);
     for (int i = 0; i < GRID_GROUPS && wrap; i++)
-        if (g->group[i].size > 1 && wrap(&g->group[i], d, i == GRID_PP || i == GRID_CP, err) < 0)
+        if (g->group[i].size > 1 && wrap(&g->group[i], d, i == GRID_PP || i == GRID_PP_BACK, err) < 0)
             return -1;
     return wrap ? 0 : -1;
 }

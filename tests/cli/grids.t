@@ -87,6 +87,21 @@ fails 1 "there is no pipeline" "virtual stages of no pipeline" $P --model-config
 fails 1 "2 key-value heads, fewer than ranks, must divide" "heads that cannot be shared" $P --model-config "$T/tied.json" $eight --tp 3 -o "$T/x"
 fails 1 "has 8 samples, fewer than ranks" "more data-parallel ranks than samples" $P --model-config "$T/tied.json" $eight --dp 9 -o "$T/x"
 
+# The CUDA build's way: kernels under the emulation, sends and collectives in NCCL's code over the stand-in. Two ranks of two virtual
+# stages send both ways to each other.
+cuda=$BIN/../lib/liblmpipe-emulated.so nccl=$BIN/../lib/liblmpipe-nccl-emulated.so
+if [ -e "$cuda" ] && [ -e "$nccl" ]; then
+    D="pretrain -q --model-config $T/tied.json --data $T/s --val $T/s --eval-tokens 100 --seq-len 32 --batch-tokens 96 --micro-batch 1 --lr 3e-4 --grad-clip 0.5 --seed 3
+       --save-every 0 --steps 4"
+    $D --device cpu -o "$T/cpu"
+    for g in "--tp 2 --cp 2" "--pp 2 --virtual-stages 2"; do
+        ok "--device cuda $g under the emulation" env LMPIPE_CUDA="$cuda" LMPIPE_NCCL="$nccl" $D --device cuda $g -o "$T/cuda$tap_count"
+        near "has the CPU's losses" "$T/cpu/log.jsonl" "$T/cuda$((tap_count - 1))/log.jsonl"
+    done
+else
+    skip "grids of --device cuda under the emulation" "it is not built (make check builds it)"
+fi
+
 reason=
 command -v mpirun >/dev/null || reason="no mpirun here (Debian: openmpi-bin)"
 [ -e "$BIN/../lib/liblmpipe-mpi.so" ] || reason="built without MPI (Debian: libopenmpi-dev)"
