@@ -137,12 +137,12 @@ install: all ## install programs, shared objects and manual pages under $(DESTDI
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/lmpipe $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man7
 	for t in $(TOOLS); do install -m 755 $(B)/bin/$$t $(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t || exit 1; \
 	    install -m 644 man/$$t.1 $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM_PREFIX)$$t.1 || exit 1; done
-	install -m 644 man/lmpipe.7 $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7
+	install -m 644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7/
 	$(if $(strip $(OBJECTS)),install -m 755 $(OBJECTS) $(DESTDIR)$(PREFIX)/lib/lmpipe/)
 
 uninstall: ## remove what install put there
 	for t in $(TOOLS); do rm -f $(DESTDIR)$(PREFIX)/bin/$(PROGRAM_PREFIX)$$t $(DESTDIR)$(PREFIX)/share/man/man1/$(PROGRAM_PREFIX)$$t.1; done
-	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7 $(DESTDIR)$(PREFIX)/lib/lmpipe/liblmpipe-*.so
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe.7 $(DESTDIR)$(PREFIX)/share/man/man7/lmpipe-parallel.7 $(DESTDIR)$(PREFIX)/lib/lmpipe/liblmpipe-*.so
 
 dist: ## make lmpipe-$(VERSION).tar.gz of the committed tree
 	git archive --prefix=lmpipe-$(VERSION)/ -o lmpipe-$(VERSION).tar.gz HEAD
