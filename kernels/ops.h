@@ -17,6 +17,7 @@
  *   attention                   q, k, v, out and their gradients all the same of either; decode: q and out too, the cache its own
  *   swiglu                      all the same of either
  *   logits, sum_squares, adamw  F32 alone
+ *   dropout, noise              either, each tensor its own
  * So in bf16 training the residual stream, its gradient, the weights' master copies and gradients and all norms are F32; the
  * inputs of products (activations and working copies of matrices) are BF16. */
 #ifndef KERNELS_OPS_H
@@ -112,6 +113,12 @@ typedef struct Ops {
     /* In place: z becomes dz = dlogprob·(1_label − p) + dlse·p, p = exp(z − lse). Rows whose label < 0 take dlse alone. */
     void (*logits_backward)(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
                             const float *dlse);
+
+    /* y = x∘kept/(1 − p), or y += that: each element is kept with probability 1 − p (Srivastava et al. 2014). keys [T] and the seed
+     * draw: the same key, seed and column give the same element, wherever the row stands. */
+    void (*dropout)(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add);
+    /* x[t] += scale[t]·U(−1, 1), drawn in the same way. */
+    void (*noise)(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed);
 
     /* *sum += Σ x² in double, fixed order. sum is device memory. */
     void (*sum_squares)(Stream *s, double *sum, Tensor x);

@@ -24,14 +24,15 @@ static const Option options[] = {
     {"reference", 0, OPTION_STRING, &dpo.reference_path, "DIR", "reference model (default: --model)", 0, 0, 0},
     {"beta", 0, OPTION_NUMBER, &dpo.loss.beta, "X", "strength of the reference (default 0.1)", 0, 1e-9, 1e6},
     {"loss", 0, OPTION_CHOICE, &dpo.loss.kind, "KIND", "sigmoid, hinge, ipo, cdpo, … (default sigmoid)", DPO_LOSSES, 0, 0},
-    {"label-smoothing", 0, OPTION_NUMBER, &dpo.loss.label_smoothing, "X", "wrong labels that cdpo, robust expect (default 0.1)", 0, 0, 0.49},
     {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, 0, 1e6},
+    POSTTRAIN_LORA_OPTIONS(&self),
+    OPTION_MORE_HEADING("the loss:"),
+    {"label-smoothing", 0, OPTION_NUMBER, &dpo.loss.label_smoothing, "X", "wrong labels that cdpo, robust expect (default 0.1)", 0, 0, 0.49},
     {"keep-endings", 0, OPTION_FLAG, &dpo.keep_endings, 0, "let the end-of-turn token count in the preference", 0, 0, 0},
     TRAIN_OPTIONS(&self.train, "1e-5", "0"),
     POSTTRAIN_OPTIONS_END(&self),
 };
 
-static const char *const free_options[] = {"rows", NULL};
 static const char *const extras[] = {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "nll_loss", "logps/chosen", "logps/rejected", NULL};
 
 /* Sum of the log-probabilities of each example's answer: what the preference counts, and beside it all of it. */
@@ -105,7 +106,7 @@ static int reference_pass(PostTrain *p, Error *err)
     Model other = {0}, *m = &p->model;
     if (dpo.reference_path && strcmp(dpo.reference_path, p->model_path) != 0) {
         char *folder = folder_resolve(dpo.reference_path, err);
-        int status = folder ? folder_load(&other, folder, 0, 0, NULL, p->device, err) : -1;
+        int status = folder ? folder_load(&other, folder, NULL, p->device, err) : -1;
         free(folder);
         if (status < 0)
             return -1;
@@ -171,9 +172,8 @@ static void token_gradients(const Examples *examples, const Batch *b, const doub
 
 /* The weights of tokens depend on whole answers, so the log-probabilities come first; a step of one batch keeps its hidden
  * states, a larger one runs forward again. */
-static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
+static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
-    PostTrain *p = context;
     const Batch *b = &p->plan.batch;
     int64_t batches = plan_step(&p->plan, step, true);
     size_t n = p->examples.count;
@@ -236,20 +236,10 @@ int main(int argc, char **argv)
                      .summary = "Direct preference optimisation on pairs of answers.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 1e-5;
-    int status = option_main(&set, argc, argv);
-    if (status >= 0 || (status = posttrain_check(&self)) >= 0)
-        return status;
-    Error err;
-    if (posttrain_open(&self, EXAMPLES_PREFERENCE, 0, set.operands, &err) < 0 || reference_pass(&self, &err) < 0) {
-        status = message_failed(&err);
-    } else {
-        TrainTask task = {.context = &self, .accumulate = accumulate, .evaluate = self.val ? evaluate : NULL, .free_options = free_options, .extra_names = extras,
-                          .sequence_length = self.plan.sequence_length};
-        status = train_run(&set, &self.common, &self.train, &self.model, &task);
-    }
+    static const PostTrainTool tool = {.kind = EXAMPLES_PREFERENCE, .prepare = reference_pass, .accumulate = accumulate, .evaluate = evaluate,
+                                       .extra_names = extras};
+    int status = posttrain_main(&self, &set, argc, argv, &tool);
     free(dpo.reference);
     free(dpo.held_out_reference);
-    posttrain_close(&self);
-    option_free(&set);
     return status;
 }

@@ -14,16 +14,17 @@
 #include "model/folder.h"
 
 static Eval self = {.common = COMMON_DEFAULT, .max_length = 0, .max_tokens = 32, .needle_samples = 5, .needle_depths = 5, .num_fewshot = -1, .fewshot_seed = 1234, .bootstraps = 100000};
-static const char *model_path, *samples_path;
+static const char *samples_path;
 static OptionList perplexity, choices, match, safety, tasks;
 static bool needle, chat;
 
 static const Option options[] = {
-    {"model", 0, OPTION_STRING, &model_path, "DIR", "model folder or run", 0, 0, 0},
+    {"model", 0, OPTION_STRING, &self.model_path, "DIR", "model folder or run", 0, 0, 0},
+    {"adapter", 0, OPTION_STRING, &self.adapter, "DIR", "add this adapter to the model", 0, 0, 0},
     {"perplexity", 0, OPTION_LIST, &perplexity, "FILE", "documents, or a token shard's PREFIX (repeatable)", 0, 0, 0},
     {"choices", 0, OPTION_LIST, &choices, "FILE", "task documents with choices and answer (repeatable)", 0, 0, 0},
-    {"match", 0, OPTION_LIST, &match, "FILE", "task documents with target: generate greedily, compare (repeatable)", 0, 0, 0},
-    {"safety", 0, OPTION_LIST, &safety, "FILE", "prompts, harmful or not: how many are refused (repeatable)", 0, 0, 0},
+    {"match", 0, OPTION_LIST, &match, "FILE", "documents with target, answered greedily (repeatable)", 0, 0, 0},
+    {"safety", 0, OPTION_LIST, &safety, "FILE", "prompts, harmful or not: share refused (repeatable)", 0, 0, 0},
     {"task", 0, OPTION_LIST, &tasks, "FILE", "a task as lm-evaluation-harness defines it, YAML (repeatable)", 0, 0, 0},
     {"data", 0, OPTION_LIST, &self.data, "SPLIT=FILE", "documents of a task's split; TASK:SPLIT=FILE for one task alone", 0, 0, 0},
     {"num-fewshot", 0, OPTION_INTEGER, &self.num_fewshot, "N", "examples before each document of --task (default: the task's)", 0, 0, 1000},
@@ -131,14 +132,13 @@ static int run(Eval *e, Error *err)
 
 static int open_model(Eval *e, ChatCoder *coder, Error *err)
 {
-    char *folder = folder_resolve(model_path, err);
-    e->folder = folder;
-    e->device = folder ? device_open(e->common.device, (int)e->common.threads, err) : NULL;
-    if (!e->device || folder_load(&e->model, folder, 0, 0, NULL, e->device, err) < 0 ||
+    e->device = device_open(e->common.device, (int)e->common.threads, err);
+    if (!e->device || folder_load(&e->model, e->model_path, &(FolderLoad){.adapter = e->adapter}, e->device, err) < 0 ||
         model_compute_in(&e->model, dtype_of_option(e->common.dtype), err) < 0)
         return -1;
     if (e->model.config.num_labels)
-        return error_set(err, "%s: a reward model has no probabilities", folder);
+        return error_set(err, "%s: a reward model has no probabilities", e->model_path);
+    const char *folder = e->model.tokenizer_folder ? e->model.tokenizer_folder : e->model_path;
     e->tokenizer = tokenizer_open(folder, err);
     if (!e->tokenizer)
         return -1;
@@ -166,7 +166,7 @@ int main(int argc, char **argv)
     int status = option_main(&set, argc, argv);
     if (status >= 0)
         return status;
-    if (!model_path)
+    if (!self.model_path)
         return message_usage("--model DIR is needed");
     if (set.operand_count > 0)
         return message_usage("'%s': files go with --perplexity, --choices, --match, --safety or --task", set.operands[0]);
@@ -183,7 +183,6 @@ int main(int argc, char **argv)
     tokenizer_close(self.tokenizer);
     model_close(&self.model);
     device_close(self.device);
-    free((char *)(uintptr_t)self.folder);
     option_free(&set);
     return status;
 }

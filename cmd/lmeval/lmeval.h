@@ -27,7 +27,8 @@ typedef struct Eval {
     bool json;
     Writer *samples;       /* --log-samples, else NULL */
     OptionList data;
-    const char *folder, *answers; /* --answers: where --match and --safety write what was answered */
+    const char *model_path, *adapter;
+    const char *answers; /* --answers: where --match and --safety write what was answered */
     const char *needle_plot;
     OptionList needle_lengths, until, refusals;
 } Eval;

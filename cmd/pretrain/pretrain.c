@@ -360,7 +360,7 @@ static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *er
     if (status == 0)
         status = part_of_grid(&part, &c, g, &stages, err);
     if (status == 0)
-        status = folder ? folder_load(m, folder, 0, 0, &part, d, err) : model_open(m, &c, &part, d, err);
+        status = folder ? folder_load(m, folder, &(FolderLoad){.part = &part}, d, err) : model_open(m, &c, &part, d, err);
     if (status == 0 && !folder)
         param_initialise(&m->params.table, (uint64_t)p->common.seed);
     free(folder);

@@ -339,7 +339,7 @@ static int models_open(Rejsample *j, Device *d, Error *err)
     j->answerer.generator.context = j;
     j->scorers = memory_zalloc(j->rewards.count + 1, sizeof *j->scorers);
     for (size_t m = 0; m < j->rewards.count; m++)
-        if (scorer_open(&j->scorers[m], j->rewards.values[m], j->answer.max_prompt + j->answer.max_tokens, type, d, err) < 0)
+        if (scorer_open(&j->scorers[m], j->rewards.values[m], NULL, j->answer.max_prompt + j->answer.max_tokens, type, d, err) < 0)
             return -1;
     return 0;
 }

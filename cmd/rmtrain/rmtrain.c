@@ -33,13 +33,14 @@ static struct {
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
     POSTTRAIN_VAL_OPTIONS(&self),
-    {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates (prompt, responses) or chats instead of training", 0, 0, 0},
+    {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates or chats instead of training", 0, 0, 0},
+    POSTTRAIN_LORA_OPTIONS(&self),
+    OPTION_MORE_HEADING("the loss:"),
     {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of the squared sum of two scores, which keeps them near 0 (default 0)", 0, 0, 1e6},
     TRAIN_OPTIONS(&self.train, "1e-4", "0"),
     POSTTRAIN_OPTIONS_END(&self),
 };
 
-static const char *const free_options[] = {"rows", NULL};
 static const char *const extras[] = {"accuracy", NULL};
 
 /* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs that are not tied; records weigh alike (InstructGPT,
@@ -109,9 +110,8 @@ static int pass_scores(PostTrain *p, Plan *plan, int64_t batches, float *scores,
     return 0;
 }
 
-static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
+static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
-    PostTrain *p = context;
     (void)m;
     const Examples *x = &p->examples;
     int64_t batches = plan_step(&p->plan, step, true), right = 0, pairs = 0, records = 0;
@@ -233,7 +233,7 @@ static int score(const char *const *files, Error *err)
     static const char *const fields[] = {"scores", "score", NULL};
     double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, err);
-    if (!d || scorer_open(&rm.scorer, self.model_path, self.max_length, dtype_of_option(self.common.dtype), d, err) < 0 ||
+    if (!d || scorer_open(&rm.scorer, self.model_path, self.adapter, self.max_length, dtype_of_option(self.common.dtype), d, err) < 0 ||
         !(rm.out = writer_open(self.common.output, err))) {
         device_close(d);
         return -1;
@@ -262,11 +262,21 @@ static int score(const char *const *files, Error *err)
     return status;
 }
 
+/* transformers reads the score at the last token that is not padding, so padding must have a token. */
+static int need_padding(PostTrain *p, Error *err)
+{
+    (void)err;
+    ModelConfig *c = &p->model.config;
+    if (c->pad_token_id < 0)
+        c->pad_token_id = tokenizer_pad(p->coder.tokenizer) >= 0 ? tokenizer_pad(p->coder.tokenizer) : 0;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     thread_spin_briefly(argv);
     OptionSet set = {.tool = "rmtrain", .synopsis = "rmtrain --model DIR [OPTION]… -o DIR [FILE]…\nrmtrain --score --model DIR [-o FILE] [FILE]…",
-                     .summary = "Train a reward model on preferences or rankings; --score scores answers with one.", .options = options};
+                     .summary = "Train a reward model on preferences or rankings; --score applies one.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 1e-4;
     int status = option_main(&set, argc, argv);
@@ -280,19 +290,7 @@ int main(int argc, char **argv)
         option_free(&set);
         return status;
     }
-    if ((status = posttrain_check(&self)) >= 0)
-        return status;
-    if (posttrain_open(&self, EXAMPLES_RANKING, 1, set.operands, &err) < 0) {
-        status = message_failed(&err);
-    } else {
-        ModelConfig *c = &self.model.config;
-        if (c->pad_token_id < 0) /* transformers reads the score at the last token that is not padding */
-            c->pad_token_id = tokenizer_pad(self.coder.tokenizer) >= 0 ? tokenizer_pad(self.coder.tokenizer) : 0;
-        TrainTask task = {.context = &self, .accumulate = accumulate, .evaluate = self.val ? evaluate : NULL, .free_options = free_options,
-                          .extra_names = extras, .sequence_length = self.plan.sequence_length};
-        status = train_run(&set, &self.common, &self.train, &self.model, &task);
-    }
-    posttrain_close(&self);
-    option_free(&set);
-    return status;
+    static const PostTrainTool tool = {.kind = EXAMPLES_RANKING, .num_labels = 1, .prepare = need_padding, .accumulate = accumulate,
+                                       .evaluate = evaluate, .extra_names = extras};
+    return posttrain_run(&self, &set, &tool);
 }

@@ -11,16 +11,16 @@ static PostTrain self = POSTTRAIN_DEFAULT;
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
     POSTTRAIN_VAL_OPTIONS(&self),
+    POSTTRAIN_LORA_OPTIONS(&self),
+    OPTION_MORE_HEADING("the loss:"),
+    {"neftune", 0, OPTION_NUMBER, &self.neftune, "A", "noise on the embeddings, A/sqrt(length * width) (default 0)", 0, 0, 1e6},
     TRAIN_OPTIONS(&self.train, "2e-5", "0"),
     POSTTRAIN_OPTIONS_END(&self),
 };
 
-static const char *const free_options[] = {"rows", NULL};
-
 /* Mean over the answers' tokens of the whole step, however they are packed. */
-static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
+static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
-    PostTrain *p = context;
     int64_t batches = plan_step(&p->plan, step, false);
     double weight = 0;
     HeadSums sums = {0};
@@ -89,18 +89,6 @@ int main(int argc, char **argv)
                      .summary = "Fine-tune a model on chats: the loss counts assistant tokens only.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 2e-5;
-    int status = option_main(&set, argc, argv);
-    if (status >= 0 || (status = posttrain_check(&self)) >= 0)
-        return status;
-    Error err;
-    if (posttrain_open(&self, EXAMPLES_CHAT, 0, set.operands, &err) < 0) {
-        status = message_failed(&err);
-    } else {
-        TrainTask task = {.context = &self, .accumulate = accumulate, .evaluate = self.val ? evaluate : NULL, .free_options = free_options,
-                          .sequence_length = self.plan.sequence_length};
-        status = train_run(&set, &self.common, &self.train, &self.model, &task);
-    }
-    posttrain_close(&self);
-    option_free(&set);
-    return status;
+    static const PostTrainTool tool = {.kind = EXAMPLES_CHAT, .accumulate = accumulate, .evaluate = evaluate};
+    return posttrain_main(&self, &set, argc, argv, &tool);
 }

@@ -11,7 +11,8 @@ enum {
     RANDOM_SHUFFLE,
     RANDOM_SAMPLE,
     RANDOM_FIT = 5,
-    RANDOM_CLASSIFIER
+    RANDOM_CLASSIFIER,
+    RANDOM_NOISE /* dropout, NEFTune */
 };
 
 void random_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);

@@ -30,6 +30,7 @@ typedef struct ModelConfig {
     bool qkv_bias, output_bias, mlp_bias, qk_norm;
     int64_t sliding_window; /* 0: none */
     uint64_t sliding_layers[CONFIG_MAX_LAYERS / 64]; /* bit i: layer i has it */
+    const struct LoraPlan *lora; /* adapters that the model has (lora.h), NULL: none; whoever opens the model keeps it */
     int64_t num_labels;     /* 0: a causal LM; 1: a reward model (…ForSequenceClassification) */
     int64_t bos_token_id, pad_token_id; /* -1: none */
     int64_t eos_token_id[CONFIG_MAX_EOS];

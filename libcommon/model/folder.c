@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "io/safetensors.h"
 #include "io/stream.h"
+#include "model/adapter.h"
 #include "model/folder_parts.h"
 
 char *folder_resolve(const char *path, Error *err)
@@ -15,13 +16,13 @@ char *folder_resolve(const char *path, Error *err)
     for (int i = 0; i < 3; i++) {
         char *folder = i == 0 ? memory_format("%s/final", path) : i == 1 ? memory_format("%s/latest", path) : memory_string(path);
         char *config = memory_format("%s/config.json", folder);
-        bool found = access(config, F_OK) == 0;
+        bool found = access(config, F_OK) == 0 || adapter_is(folder);
         free(config);
         if (found)
             return folder;
         free(folder);
     }
-    error_set(err, "%s: neither a model folder (no config.json) nor a run with one", path);
+    error_set(err, "%s: neither a folder of a model (config.json) or an adapter (adapter_config.json) nor a run with one", path);
     return NULL;
 }
 
@@ -117,7 +118,8 @@ static void box_read(float *values, const Parameter *p, const SafetensorsEntry *
         dtype_convert(values + (size_t)r * width, DTYPE_F32, from + (size_t)r * columns * size, e->dtype, width);
 }
 
-static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *e, const Safetensors *file, Error *err)
+/* `merged`: the adapter that is added on the way; NULL: none. */
+static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *e, const Safetensors *file, const Adapter *merged, Error *err)
 {
     if (e->dtype != DTYPE_F32 && e->dtype != DTYPE_BF16 && e->dtype != DTYPE_F16)
         return error_set(err, "%s: '%s' has the dtype %s", file->path, p->name, dtype_name(e->dtype));
@@ -125,6 +127,8 @@ static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *
         return -1;
     float *values = memory_alloc(p->count, sizeof *values);
     box_read(values, p, e, file);
+    if (merged)
+        adapter_add(merged, p, values, m->device->threads);
     int status = 0;
     for (size_t i = 0; i < p->count && status == 0; i++)
         if (!isfinite(values[i]))
@@ -159,7 +163,7 @@ static bool may_be_ignored(const Model *m, const char *name)
     return strcmp(name, "lm_head.weight") == 0 && (m->config.num_labels || m->config.tie_word_embeddings);
 }
 
-static int unknown_check(const Model *m, const Shards *s, Error *err)
+static int unknown_check(const Model *m, const Shards *s, const Adapter *a, Error *err)
 {
     ModelParameters whole;
     ModelPart all = part_whole(&m->config);
@@ -174,34 +178,49 @@ static int unknown_check(const Model *m, const Shards *s, Error *err)
             if (k == t->count && !may_be_ignored(m, name))
                 status = error_set(err, "%s: the tensor '%s' has no place in this model", s->files[f].path, name);
         }
+    if (status == 0 && a)
+        status = adapter_check(a, t, m->config.lora != NULL, err);
     param_close(&whole);
     return status;
 }
 
-static int weights_load(Model *m, const char *folder, bool fresh_score, uint64_t seed, Error *err)
+/* Every entry from the adapter where that has it, else from the model's files, else fresh if `fresh` or an adapter's own. */
+static int weights_load(Model *m, const char *folder, const Adapter *a, bool fresh_score, uint64_t seed, Error *err)
 {
     Shards s = {0};
     if (shards_open(&s, folder, err) < 0)
         return -1;
     ParameterTable *t = &m->params.table;
-    if (fresh_score)
-        param_initialise(t, seed);
     int status = tied_check(m, &s, err);
     if (status == 0)
-        status = unknown_check(m, &s, err);
+        status = unknown_check(m, &s, a, err);
     for (size_t i = 0; i < t->count && status == 0; i++) {
-        const Safetensors *file = NULL;
-        const SafetensorsEntry *e = shards_find(&s, t->items[i].name, &file);
+        const Parameter *p = &t->items[i];
+        const SafetensorsEntry *e = a ? adapter_find(a, p->name) : NULL;
+        const Safetensors *file = e ? &a->file : NULL;
+        if (!e)
+            e = shards_find(&s, p->name, &file);
         if (e)
-            status = parameter_load(m, &t->items[i], e, file, err);
-        else if (!(fresh_score && (int)i == m->params.score))
-            status = error_set(err, "%s: the tensor '%s' is missing", folder, t->items[i].name);
+            status = parameter_load(m, p, e, file, m->config.lora ? NULL : a, err);
+        else if (strncmp(p->name, ADAPTER_PREFIX, strlen(ADAPTER_PREFIX)) == 0 || (fresh_score && (int)i == m->params.score))
+            param_initialise_one(t, i, seed);
+        else
+            status = error_set(err, "%s: the tensor '%s' is missing", folder, p->name);
     }
     shards_close(&s);
     return status;
 }
 
-int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, const ModelPart *part, Device *d, Error *err)
+static bool has_tokenizer(const char *folder)
+{
+    char *path = memory_format("%s/tokenizer.json", folder);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+/* The model in `path` with an adapter, which may be NULL. */
+static int load_both(Model *m, const char *path, const Adapter *a, const FolderLoad *how, Device *d, Error *err)
 {
     char *config_path = memory_format("%s/config.json", path);
     ModelConfig c;
@@ -209,20 +228,84 @@ int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, const
     free(config_path);
     if (status < 0)
         return -1;
-    bool fresh = num_labels == 1 && c.num_labels == 0;
+    bool fresh = (how->num_labels == 1 || (a && a->classifies)) && c.num_labels == 0;
     if (fresh)
         c.num_labels = 1;
-    if (model_open(m, &c, part, d, err) < 0)
+    c.lora = how->lora;
+    if (model_open(m, &c, how->part, d, err) < 0)
         return error_prefix(err, "%s", path);
-    if (weights_load(m, path, fresh, seed, err) < 0) {
+    if (weights_load(m, path, a, fresh, how->seed, err) < 0) {
         model_close(m);
         return -1;
     }
-    char *tokenizer = memory_format("%s/tokenizer.json", path);
-    if (access(tokenizer, F_OK) == 0)
-        m->tokenizer_folder = memory_string(path);
-    free(tokenizer);
+    const char *tokenizer = a && has_tokenizer(a->folder) ? a->folder : path;
+    if (has_tokenizer(tokenizer))
+        m->tokenizer_folder = memory_string(tokenizer);
     return 0;
+}
+
+int folder_base(const char *path, const char *adapter, char **base, char **adapter_path, Error *err)
+{
+    *adapter_path = NULL;
+    *base = folder_resolve(path, err);
+    if (!*base)
+        return -1;
+    if (!adapter_is(*base)) {
+        *adapter_path = adapter ? memory_string(adapter) : NULL;
+        return 0;
+    }
+    *adapter_path = *base;
+    *base = NULL;
+    Adapter a;
+    if (adapter)
+        return error_set(err, "%s: an adapter already; give its base model and one --adapter", *adapter_path);
+    if (adapter_open(&a, *adapter_path, err) < 0)
+        return -1;
+    if (a.plan.base && access(a.plan.base, F_OK) == 0)
+        *base = folder_resolve(a.plan.base, err);
+    else
+        error_set(err, "%s: its base model '%s' is not a folder here; give that as --model and this as --adapter", *adapter_path, a.plan.base ? a.plan.base : "");
+    adapter_close(&a);
+    return *base ? 0 : -1;
+}
+
+int folder_load(Model *m, const char *path, const FolderLoad *how, Device *d, Error *err)
+{
+    static const FolderLoad plain = {0};
+    if (!how)
+        how = &plain;
+    char *base, *adapter_path;
+    Adapter a = {0};
+    int status = folder_base(path, how->adapter, &base, &adapter_path, err);
+    if (status == 0 && adapter_path)
+        status = adapter_open(&a, adapter_path, err);
+    if (status == 0)
+        status = load_both(m, base, adapter_path ? &a : NULL, how, d, err);
+    if (a.folder)
+        adapter_close(&a);
+    free(base);
+    free(adapter_path);
+    return status;
+}
+
+int folder_reload(Model *m, const char *path, Error *err)
+{
+    ParameterTable *t = &m->params.table;
+    Shards s = {0};
+    Adapter a = {0};
+    int status = m->config.lora ? adapter_open(&a, path, err) : shards_open(&s, path, err);
+    for (size_t i = 0; i < t->count && status == 0; i++) {
+        const Parameter *p = &t->items[i];
+        const Safetensors *file = &a.file;
+        if (!p->trainable)
+            continue;
+        const SafetensorsEntry *e = a.folder ? adapter_find(&a, p->name) : shards_find(&s, p->name, &file);
+        status = e ? parameter_load(m, p, e, file, NULL, err) : error_set(err, "%s: the tensor '%s' is missing", path, p->name);
+    }
+    shards_close(&s);
+    if (a.folder)
+        adapter_close(&a);
+    return status;
 }
 
 static int copy_file(const char *from_folder, const char *to_folder, const char *name, Error *err)
@@ -265,22 +348,34 @@ static int write_text(const char *folder, const char *name, Buffer *b, Error *er
     return status;
 }
 
+static int copy_tokenizer(const Model *m, const char *path, Error *err)
+{
+    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model"};
+    int status = 0;
+    for (size_t i = 0; m->tokenizer_folder && status == 0 && i < sizeof files / sizeof *files; i++)
+        status = copy_file(m->tokenizer_folder, path, files[i], err);
+    return status;
+}
+
 int folder_begin(const Model *m, Dtype type, const char *path, Error *err)
 {
     int status = parts_begin(m, type, path, err);
     Buffer b = {0};
-    config_write(&m->config, type, &b);
-    if (status == 0)
-        status = write_text(path, "config.json", &b, err);
-    b.length = 0;
-    generation_config(&m->config, &b);
-    if (status == 0)
-        status = write_text(path, "generation_config.json", &b, err);
+    if (m->config.lora) {
+        adapter_config_write(m, &b);
+        if (status == 0)
+            status = write_text(path, "adapter_config.json", &b, err);
+    } else {
+        config_write(&m->config, type, &b);
+        if (status == 0)
+            status = write_text(path, "config.json", &b, err);
+        b.length = 0;
+        generation_config(&m->config, &b);
+        if (status == 0)
+            status = write_text(path, "generation_config.json", &b, err);
+    }
     buffer_free(&b);
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model"};
-    for (size_t i = 0; m->tokenizer_folder && status == 0 && i < sizeof files / sizeof *files; i++)
-        status = copy_file(m->tokenizer_folder, path, files[i], err);
-    return status;
+    return status == 0 ? copy_tokenizer(m, path, err) : -1;
 }
 
 int folder_save(Model *m, Dtype type, const char *path, Error *err)
@@ -298,24 +393,5 @@ int folder_save(Model *m, Dtype type, const char *path, Error *err)
         status = parts_write(m, host + t->frozen, &(ArenaStretch){0, param_trained_total(t)}, 1, type, path, NULL, err);
     if (!m->device->is_host)
         free(host);
-    return status;
-}
-
-int folder_reload(Model *m, const char *path, Error *err)
-{
-    ParameterTable *t = &m->params.table;
-    Shards s = {0};
-    if (shards_open(&s, path, err) < 0)
-        return -1;
-    int status = 0;
-    for (size_t i = 0; i < t->count && status == 0; i++) {
-        const Parameter *p = &t->items[i];
-        const Safetensors *file = NULL;
-        if (!p->trainable)
-            continue;
-        const SafetensorsEntry *e = shards_find(&s, p->name, &file);
-        status = e ? parameter_load(m, p, e, file, err) : error_set(err, "%s: the tensor '%s' is missing", path, p->name);
-    }
-    shards_close(&s);
     return status;
 }

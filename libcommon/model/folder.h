@@ -8,12 +8,25 @@
 /* What --model may name: a model folder, or a run, of which `final` is taken, else `latest`. Caller frees; NULL on errors. */
 char *folder_resolve(const char *path, Error *err);
 
-/* Opens the model that lies in `path` (after folder_resolve), or the part of it that a rank holds (NULL: all). num_labels: 0 takes what the folder holds; 1 makes a reward
- * model of a causal one, with a fresh score layer (seed). Every tensor must be there with the shape that the configuration
- * implies; NaN and infinite weights are refused by name. */
-int folder_load(Model *m, const char *path, int num_labels, uint64_t seed, const ModelPart *part, Device *d, Error *err);
+/* How a model is opened; zeros: as it lies, all of it. */
+typedef struct FolderLoad {
+    int num_labels;              /* 1 makes a reward model of a causal one, with a fresh score layer */
+    uint64_t seed;               /* of what is fresh */
+    const ModelPart *part;       /* what a rank holds; NULL: all */
+    const char *adapter;         /* an adapter's folder or run (adapter.h); NULL: none, or the one that `path` is */
+    const struct LoraPlan *lora; /* NULL: the adapter is added to the weights. Else the model has adapters of its own in the parameter
+                                  * table, with the adapter's values or fresh; the plan is kept until the model is closed */
+} FolderLoad;
 
-/* Writes the model into an existing folder, its weights as F32 or rounded to BF16 or F16, with the tokenizer's files copied from m->tokenizer_folder where that is known. */
+/* Opens the model that lies in `path` (after folder_resolve). Every tensor must be there with the shape that the configuration
+ * implies; NaN and infinite weights are refused by name. An adapter's folder stands for its base model with the adapter. */
+int folder_load(Model *m, const char *path, const FolderLoad *how /* NULL: zeros */, Device *d, Error *err);
+/* What --model and --adapter (NULL: not given) name: the base model's folder, and the adapter or NULL; the caller frees both, after
+ * errors too. */
+int folder_base(const char *path, const char *adapter, char **base, char **adapter_path, Error *err);
+
+/* Writes the model into an existing folder, or of a model with adapters the adapters alone; weights as F32 or rounded to BF16 or F16.
+ * The tokenizer's files are copied from m->tokenizer_folder where that is known. */
 int folder_save(Model *m, Dtype type, const char *path, Error *err);
 /* Reads what is trained of an open model from a folder that folder_save or the ranks of a grid wrote of it. */
 int folder_reload(Model *m, const char *path, Error *err);

@@ -10,11 +10,18 @@
 #include <xxhash.h>
 #include "base/memory.h"
 #include "io/safetensors.h"
+#include "model/lora.h"
 
 const char *parts_file(const Model *m)
 {
-    (void)m;
-    return "model.safetensors";
+    return m->config.lora ? "adapter_model.safetensors" : "model.safetensors";
+}
+
+/* What a parameter is called in the file; caller frees. */
+static char *entry_name(const Model *m, const Parameter *p)
+{
+    bool prefixed = m->config.lora && strncmp(p->name, ADAPTER_PREFIX, strlen(ADAPTER_PREFIX)) != 0;
+    return memory_format("%s%s", prefixed ? ADAPTER_PREFIX : "", p->name);
 }
 
 static char *file_path(const Model *m, const char *folder)
@@ -30,13 +37,6 @@ typedef struct FileLayout {
     uint64_t size;
 } FileLayout;
 
-/* What is frozen stays where it came from. */
-static bool saved(const Model *m, const char *name)
-{
-    int here = param_find(&m->params.table, name);
-    return here < 0 || m->params.table.items[here].trainable;
-}
-
 static int layout_open(FileLayout *l, const Model *m, Dtype type, Error *err)
 {
     *l = (FileLayout){0};
@@ -46,17 +46,22 @@ static int layout_open(FileLayout *l, const Model *m, Dtype type, Error *err)
     const ParameterTable *t = &l->whole.table;
     SafetensorsSource *sources = memory_zalloc(t->count, sizeof *sources);
     uint64_t *begin = memory_alloc(t->count, sizeof *begin);
-    size_t n = 0;
+    size_t *places = memory_alloc(t->count, sizeof *places), n = 0;
     for (size_t i = 0; i < t->count; i++) {
         const Parameter *p = &t->items[i];
-        if (saved(m, p->name))
-            sources[n++] = (SafetensorsSource){.name = p->name, .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]}};
+        if (!p->trainable)
+            continue; /* it stays where it came from */
+        places[n] = i;
+        sources[n++] = (SafetensorsSource){.name = entry_name(m, p), .dtype = type, .ndim = p->ndim, .shape = {p->shape[0], p->shape[1]}};
     }
     static const char *const metadata[] = {"format", "pt", NULL};
     l->size = safetensors_layout(sources, n, metadata, &l->header, begin);
     l->begin = memory_zalloc(t->count, sizeof *l->begin);
-    for (size_t i = 0; i < n; i++)
-        l->begin[param_find(t, sources[i].name)] = begin[i];
+    for (size_t i = 0; i < n; i++) {
+        l->begin[places[i]] = begin[i];
+        free((char *)(uintptr_t)sources[i].name);
+    }
+    free(places);
     free(begin);
     free(sources);
     return 0;
@@ -119,7 +124,7 @@ static void sum_add(Buffer *sums, const char *file, const char *what, XXH64_hash
 }
 
 /* values: those of the box, row by row. */
-static int write_box(int file, const char *path, const Parameter *p, const Box *b, const float *values, Dtype type, uint64_t at, Buffer *sums, Error *err)
+static int write_box(const Model *m, int file, const char *path, const Parameter *p, const Box *b, const float *values, Dtype type, uint64_t at, Buffer *sums, Error *err)
 {
     size_t size = dtype_size(type), count = box_count(b), columns = p->ndim == 2 ? (size_t)p->shape[1] : 1, width = (size_t)b->extent[1];
     char *bytes = memory_alloc(count, size);
@@ -130,9 +135,10 @@ static int write_box(int file, const char *path, const Parameter *p, const Box *
     for (int64_t r = 0; r < rows && status == 0; r++)
         status = write_at(file, path, bytes + (size_t)r * stretch, stretch, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, err);
     if (sums) {
-        char *box = box_text(p, b), *what = memory_format("%s %s", p->name, box);
+        char *box = box_text(p, b), *name = entry_name(m, p), *what = memory_format("%s %s", name, box);
         sum_add(sums, strrchr(path, '/') + 1, what, XXH3_64bits(bytes, count * size));
         free(box);
+        free(name);
         free(what);
     }
     free(bytes);
@@ -150,7 +156,7 @@ int parts_write(const Model *m, const float *values, const ArenaStretch *stretch
     OwnBox *boxes = boxes_own(&m->params.table, stretches, n, &count);
     for (size_t i = 0; i < count && status == 0; i++) {
         const Parameter *p = boxes[i].parameter;
-        status = write_box(file, path, p, &boxes[i].box, values + boxes[i].at, type, l.begin[param_find(&l.whole.table, p->name)], sums, err);
+        status = write_box(m, file, path, p, &boxes[i].box, values + boxes[i].at, type, l.begin[param_find(&l.whole.table, p->name)], sums, err);
     }
     free(boxes);
     if (file >= 0)

@@ -31,15 +31,17 @@ static Attention attention_of(const Slot *s, int64_t layer)
                        .sequences = s->sequences, .sequence_rows = s->sequence_rows, .key_rows = s->key_rows};
 }
 
-static void linear_forward(Model *m, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
+static void linear_forward(Model *m, Slot *s, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
 {
     packed_product(m, y, x, first, last);
+    if (m->config.lora)
+        lora_forward(m, s, y, x, first, last);
     if (bias_first >= 0)
         m->device->ops->bias_forward(m->stream, y, param_acquire(&m->params.table, bias_first, bias_last));
 }
 
 /* dx = dy·W (dx.data NULL: not wanted), dW += dyᵀ·x, dbias += Σ dy. */
-static void linear_backward(Model *m, Tensor dx, Tensor dy, Tensor x, int first, int last, int bias_first, int bias_last)
+static void linear_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int first, int last, int bias_first, int bias_last)
 {
     ParameterTable *t = &m->params.table;
     const Ops *ops = m->device->ops;
@@ -55,26 +57,29 @@ static void linear_backward(Model *m, Tensor dx, Tensor dy, Tensor x, int first,
         ops->matmul(m->stream, dx, dy, false, param_acquire(t, first, last), false, 1, 0);
         param_release(t, first, last);
     }
+    if (m->config.lora)
+        lora_backward(m, s, dx, dy, x, first, last);
 }
 
 /* y [used, this rank's columns] = x [mine, H]·Wᵀ of everybody's rows. */
 static void gathered_forward(Model *m, Slot *s, Tensor y, Tensor x, int first, int last, int bias_first, int bias_last)
 {
-    linear_forward(m, y, tp_gather(m, s, x), first, last, bias_first, bias_last);
+    linear_forward(m, s, y, tp_gather(m, s, x), first, last, bias_first, bias_last);
 }
 
 /* dx [mine, H] from dy [used, this rank's columns]. */
 static void gathered_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int first, int last, int bias_first, int bias_last)
 {
-    Tensor all = param_gradient(&m->params.table, first, last).data ? tp_gather(m, s, x) : x;
-    linear_backward(m, tp_partial(s, dx), dy, all, first, last, bias_first, bias_last);
+    bool read = m->config.lora || param_gradient(&m->params.table, first, last).data;
+    Tensor all = read ? tp_gather(m, s, x) : x;
+    linear_backward(m, s, tp_partial(s, dx), dy, all, first, last, bias_first, bias_last);
     tp_scatter(m, s, dx);
 }
 
 /* y [mine, H] = x [used, this rank's columns]·Wᵀ, added up over the ranks; the bias once, behind the sum. */
 static void scattered_forward(Model *m, Slot *s, Tensor y, Tensor x, int weight, int bias)
 {
-    linear_forward(m, tp_partial(s, y), x, weight, weight, -1, -1);
+    linear_forward(m, s, tp_partial(s, y), x, weight, weight, -1, -1);
     tp_scatter(m, s, y);
     if (bias >= 0)
         m->device->ops->bias_forward(m->stream, y, param_acquire(&m->params.table, bias, bias));
@@ -86,7 +91,7 @@ static void scattered_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x
     Tensor dbias = bias >= 0 ? param_gradient(&m->params.table, bias, bias) : (Tensor){0};
     if (dbias.data)
         m->device->ops->bias_backward(m->stream, dbias, dy);
-    linear_backward(m, dx, tp_gather(m, s, dy), x, weight, weight, -1, -1);
+    linear_backward(m, s, dx, tp_gather(m, s, dy), x, weight, weight, -1, -1);
 }
 
 static void rotate(Model *m, const Slot *s, Tensor qkv, bool backward)
@@ -191,6 +196,7 @@ void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)
     if (s->stage.embedding) {
         x = used(s->layers[0].h1, s->mine);
         tp_embedding_forward(m, s, x);
+        slot_add_noise(s, x);
     }
     for (int64_t i = s->stage.first; i < s->stage.first + s->stage.count; i++) {
         layer_forward(m, s, i, x, sub);

@@ -65,6 +65,13 @@ typedef struct ChunkSaid {
     int32_t best[HEAD_CHUNK];
 } ChunkSaid;
 
+/* Random numbers of a training pass. Rows have keys by record and position, and each use draws on its own. */
+typedef struct SlotRandom {
+    uint64_t draw;                      /* of the step; 0: none are drawn */
+    uint64_t *keys, *host_keys;         /* [rows] */
+    float neftune, *noise, *host_noise; /* NEFTune's α, 0: none (Jain et al. 2023); of each row: α/√(length·H) */
+} SlotRandom;
+
 typedef struct Slot {
     Model *model;
     Mode mode;
@@ -77,6 +84,8 @@ typedef struct Slot {
     Tensor dstream;              /* gradient of the residual stream, f32; dhidden's memory where that is f32 too */
     Tensor dnarrow;              /* dstream as products read it; NULL data: as it is */
     float *last_r, *delta;
+    Tensor lora_u, lora_du;      /* where the model has adapters: [rows, largest rank] */
+    Tensor lora_x;               /* the input of an adapter under dropout */
     Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse;
     int32_t *chunk_best;
@@ -93,6 +102,7 @@ typedef struct Slot {
     int64_t key_rows;                       /* rows of a sequence that may be seen: all ranks' */
     int32_t *window_begin;                  /* begin under the sliding window */
     int32_t *prepared;                      /* where the host makes what the batch does not have as it stands */
+    SlotRandom random;
     /* Set by cache.c while a pass fills the KV cache or decodes one token a sequence from it. */
     struct KvCache *cache;
     bool decoding;
@@ -109,6 +119,21 @@ void slot_free(Slot *s);
 void slot_stage(Slot *s, int chunk);
 /* Copies the batch's integers to the device. The batch must fit the slot and its tokens the vocabulary. */
 int slot_load(Slot *s, const Batch *b, Error *err);
+
+/* Random numbers in training passes (noise.c): room for them, once; then slot_draws before a step's passes, and random.draw = 0
+ * before passes that draw none. */
+int slot_randomise(Slot *s, double neftune, Error *err);
+void slot_draws(Slot *s, uint64_t seed, int64_t step);
+uint64_t slot_draw(const Slot *s, uint64_t use); /* the seed of one use in a pass */
+void slot_random_load(Slot *s, const Batch *b);
+void slot_add_noise(Slot *s, Tensor embedded); /* this rank's rows */
+void slot_random_free(Slot *s);
+
+/* What adapters add to y = x·Wᵀ, W the entries first … last, and to its backward pass (lora.c). */
+void lora_forward(Model *m, Slot *s, Tensor y, Tensor x, int first, int last);
+void lora_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int first, int last);
+/* W += s·B·A: the model has no adapters any more, and all of it counts as trained. Each rank merges what it holds. */
+void lora_merge(Model *m);
 
 /* The slot's stage. `in` [mine, H] f32 is the residual stream that came from the stage before, without data where this one begins
  * with the embedding; `out` is what the next stage gets, without data where this one ends with the last norm: then slot.hidden

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 #include "base/memory.h"
 #include "base/random.h"
+#include "model/lora.h"
 
 enum { ALIGNMENT = 16 }; /* floats: 64 bytes */
 
@@ -23,7 +24,7 @@ typedef struct Entry {
     enum { WHOLE, ROWS, COLUMNS } split;
     int64_t begin, count;
     int replicas; /* 0: 1 where it is split, else all tensor-parallel ranks */
-    double deviation;
+    double deviation, bound;
     float constant;
     bool adjacent; /* lies right behind the entry before */
 } Entry;
@@ -53,7 +54,7 @@ static int add(Layout *l, char *name, Entry n)
     int replicas = n.replicas ? n.replicas : n.split == WHOLE ? l->part->tp_size : 1;
     *e = (Parameter){.name = name, .ndim = n.cols ? 2 : 1, .shape = {n.rows, n.cols}, .extent = {n.rows, n.cols}, .split = (int)n.split - 1,
                      .replicas = replicas, .owner = l->part->tp_rank % replicas == 0,
-                     .trainable = true, .decayed = n.cols > 0, .deviation = n.deviation, .constant = n.constant};
+                     .trainable = true, .decayed = n.cols > 0, .deviation = n.deviation, .bound = n.bound, .constant = n.constant, .adapter = -1};
     if (n.split != WHOLE) {
         e->begin[e->split] = n.begin;
         e->extent[e->split] = n.count;
@@ -130,6 +131,8 @@ static void add_head(Layout *l, const ModelConfig *c, Entry table)
     ModelParameters *p = l->p;
     begin_unit(l);
     p->norm = add(l, memory_string("model.norm.weight"), (Entry){.rows = c->hidden_size, .constant = 1});
+    if (c->num_labels && c->lora)
+        begin_unit(l); /* what is trained is cut apart */
     if (c->num_labels)
         p->score = add(l, memory_string("score.weight"), (Entry){.rows = c->num_labels, .cols = c->hidden_size, .deviation = c->initializer_range});
     else if (!c->tie_word_embeddings)
@@ -142,6 +145,41 @@ static void add_head(Layout *l, const ModelConfig *c, Entry table)
         p->table.items[p->output].tied = true;
         p->table.items[p->output].owner = false;
     }
+}
+
+/* A and B of every adapter, behind all other entries, which are not trained then but for a reward model's score. B is split as its
+ * layer's rows are, A as its columns are; what is whole gets a share of its gradient from every rank. */
+static void add_adapters(Layout *l, const ModelConfig *c)
+{
+    ModelParameters *p = l->p;
+    size_t frozen = p->score >= 0 ? (size_t)p->score : p->table.count;
+    for (int64_t i = 0; i < c->num_hidden_layers; i++) {
+        if (!part_has_layer(l->part, i))
+            continue;
+        begin_unit(l);
+        const LayerParameters *lp = &p->layers[i];
+        const int places[LORA_MODULES] = {lp->q, lp->k, lp->v, lp->o, lp->gate, lp->up, lp->down};
+        for (int k = 0; k < LORA_MODULES; k++) {
+            int64_t rank = lora_rank(c->lora, i, (LoraModule)k);
+            if (rank == 0)
+                continue;
+            const Parameter of = p->table.items[places[k]];
+            Entry a = {.rows = rank, .cols = of.shape[1], .bound = 1 / sqrt((double)of.shape[1])}, b = {.rows = of.shape[0], .cols = rank};
+            if (of.split >= 0) {
+                Entry *part = of.split ? &a : &b;
+                part->split = of.split ? COLUMNS : ROWS;
+                part->begin = of.begin[of.split];
+                part->count = of.extent[of.split];
+                part->replicas = of.replicas;
+            }
+            const char *module = lora_module_name((LoraModule)k);
+            int at = add(l, memory_format(ADAPTER_PREFIX "model.layers.%" PRId64 ".%s.lora_A.weight", i, module), a);
+            add(l, memory_format(ADAPTER_PREFIX "model.layers.%" PRId64 ".%s.lora_B.weight", i, module), b);
+            p->table.items[places[k]].adapter = at;
+            p->table.items[at].scale = (float)lora_scale(c->lora, i, (LoraModule)k);
+        }
+    }
+    param_freeze(&p->table, frozen);
 }
 
 int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, Device *d, Stream *s, Error *err)
@@ -163,6 +201,8 @@ int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, 
             add_layer(&l, c, i);
     if (part_has_head(part))
         add_head(&l, c, table);
+    if (c->lora)
+        add_adapters(&l, c);
     p->table.device = d;
     p->table.stream = s;
     begin_unit(&l); /* ends the last */
@@ -247,24 +287,30 @@ void param_refresh(ParameterTable *t)
     t->stale = false;
 }
 
+void param_initialise_one(ParameterTable *t, size_t place, uint64_t seed)
+{
+    const Parameter *e = &t->items[place];
+    uint64_t stream = RANDOM_INIT + (XXH64(e->name, strlen(e->name), 0) & ~UINT64_C(0xff));
+    float *values = memory_alloc(e->count, sizeof *values);
+    int64_t cols = e->ndim == 2 ? e->extent[1] : 1, whole = e->ndim == 2 ? e->shape[1] : 1;
+#pragma omp parallel for num_threads(t->device->threads > 0 ? t->device->threads : 1)
+    for (int64_t r = 0; r < e->extent[0]; r++)
+        for (int64_t j = 0; j < cols; j++) {
+            uint64_t index = (uint64_t)((e->begin[0] + r) * whole + e->begin[1] + j);
+            values[r * cols + j] = e->bound > 0       ? (float)(e->bound * (2 * random_uniform(seed, stream, index) - 1))
+                                   : e->deviation > 0 ? (float)(e->deviation * random_normal(seed, stream, index))
+                                                      : e->constant;
+        }
+    t->device->copy(t->stream, t->weights + e->offset, values, e->count * sizeof *values, COPY_TO_DEVICE);
+    t->device->stream_wait(t->stream, NULL);
+    free(values);
+    param_changed(t);
+}
+
 void param_initialise(ParameterTable *t, uint64_t seed)
 {
-    for (size_t i = 0; i < t->count; i++) {
-        Parameter *e = &t->items[i];
-        uint64_t stream = RANDOM_INIT + (XXH64(e->name, strlen(e->name), 0) & ~UINT64_C(0xff));
-        float *values = memory_alloc(e->count, sizeof *values);
-        int64_t cols = e->ndim == 2 ? e->extent[1] : 1, whole = e->ndim == 2 ? e->shape[1] : 1;
-#pragma omp parallel for num_threads(t->device->threads > 0 ? t->device->threads : 1)
-        for (int64_t r = 0; r < e->extent[0]; r++)
-            for (int64_t j = 0; j < cols; j++) {
-                uint64_t index = (uint64_t)((e->begin[0] + r) * whole + e->begin[1] + j);
-                values[r * cols + j] = e->deviation > 0 ? (float)(e->deviation * random_normal(seed, stream, index)) : e->constant;
-            }
-        t->device->copy(t->stream, t->weights + e->offset, values, e->count * sizeof *values, COPY_TO_DEVICE);
-        t->device->stream_wait(t->stream, NULL);
-        free(values);
-    }
-    param_changed(t);
+    for (size_t i = 0; i < t->count; i++)
+        param_initialise_one(t, i, seed);
 }
 
 /* begin: the arena's first float among the weights. */

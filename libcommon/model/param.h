@@ -24,7 +24,10 @@ typedef struct Parameter {
     bool trainable, decayed;
     size_t offset, count;         /* floats in the arena of weights; param_trained finds them in those of what is trained */
     double deviation;             /* initial values: N(0, deviation²), or where 0 the constant */
+    double bound;                 /* > 0: U(-bound, bound) instead */
     float constant;
+    int adapter;                  /* place of its adapter's A, behind which B stands; -1: none */
+    float scale;                  /* of an A: what B·A is multiplied with */
 } Parameter;
 
 /* A stretch of the arenas that travels together: a layer's entries, the embedding, what follows the last layer. Its length is a
@@ -82,8 +85,9 @@ void param_changed(ParameterTable *t);
 void param_refresh(ParameterTable *t);
 
 /* Initial values: counter-based random numbers of (seed, name, global index), so that every grid starts from the same bits.
- * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1. */
+ * Matrices N(0, initializer_range²), of o_proj and down_proj divided by √(2·layers) as GPT-2 and Megatron do; norms 1; adapters' A U(-1/√in, 1/√in), B 0 (PEFT). */
 void param_initialise(ParameterTable *t, uint64_t seed);
+void param_initialise_one(ParameterTable *t, size_t place, uint64_t seed);
 
 /* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32. Between
  * acquire and release the whole of it is in this rank's memory (sharded parameters will be gathered here). */

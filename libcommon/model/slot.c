@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "model/context_parallel.h"
+#include "model/lora.h"
 #include "model/tensor_parallel.h"
 
 /* Hands out pieces of one allocation, or with memory NULL only counts. */
@@ -108,6 +109,19 @@ static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k
     s->chunk_best = cut(k, HEAD_CHUNK * sizeof(int32_t));
 }
 
+static void lay_adapters(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
+{
+    const LoraPlan *l = m->config.lora;
+    int64_t widest = m->config.hidden_size;
+    widest = m->shape.q > widest ? m->shape.q : widest;
+    widest = m->shape.intermediate > widest ? m->shape.intermediate : widest;
+    s->lora_u = cut_tensor(k, m->dtype, rows, lora_rank_max(l));
+    if (mode == MODE_TRAIN)
+        s->lora_du = cut_tensor(k, m->dtype, rows, lora_rank_max(l));
+    if (mode == MODE_TRAIN && l->dropout > 0)
+        s->lora_x = cut_tensor(k, m->dtype, rows, widest);
+}
+
 /* What is used up within a pass. */
 static void lay_scratch(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
 {
@@ -137,6 +151,8 @@ static void lay_scratch(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter
         s->dactivated = cut_tensor(k, m->dtype, rows, p->intermediate);
         s->delta = cut(k, (size_t)(rows * p->heads) * sizeof(float));
     }
+    if (m->config.lora)
+        lay_adapters(s, m, rows, mode, k);
     if (part_has_head(&m->part))
         lay_head(s, m, mine, mode, k);
 }
@@ -183,9 +199,10 @@ int slot_beside(Slot *s, const Slot *first, Error *err)
 {
     *s = *first;
     s->memory = s->scratch = NULL;
+    s->random = (SlotRandom){0};
     s->layers = memory_zalloc((size_t)most_layers(&s->model->part) + 1, sizeof *s->layers);
     s->prepared = memory_alloc((size_t)s->rows, sizeof *s->prepared);
-    if (lay_out(s, &s->memory, lay_kept, err) == 0)
+    if (lay_out(s, &s->memory, lay_kept, err) == 0 && (!first->random.keys || slot_randomise(s, (double)first->random.neftune, err) == 0))
         return 0;
     slot_free(s);
     return -1;
@@ -202,6 +219,7 @@ void slot_free(Slot *s)
         s->model->device->release(s->model->device, s->memory);
         s->model->device->release(s->model->device, s->scratch);
     }
+    slot_random_free(s);
     free(s->layers);
     free(s->prepared);
     memset(s, 0, sizeof *s);
@@ -260,6 +278,8 @@ int slot_load(Slot *s, const Batch *b, Error *err)
     if (send(s, s->tokens, split ? own_tokens(s, b->tokens) : b->tokens, err) < 0 || send(s, s->labels, split ? own_tokens(s, b->labels) : b->labels, err) < 0 ||
         send(s, s->positions, b->positions, err) < 0 || send(s, s->begin, b->begin, err) < 0 || send(s, s->end, b->end, err) < 0)
         return -1;
+    if (s->random.draw)
+        slot_random_load(s, b);
     if (cp_load(m, s, err) < 0)
         return -1;
     return m->config.sliding_window > 0 ? send(s, s->window_begin, windows(s, b->begin, b->end), err) : 0;

@@ -47,10 +47,10 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
 {
     memset(a, 0, sizeof *a);
     a->raw = raw;
-    char *folder = folder_resolve(path, err);
-    int status = folder ? folder_load(&a->model, folder, 0, 0, NULL, d, err) : -1;
+    int status = folder_load(&a->model, path, &(FolderLoad){.adapter = o->adapter}, d, err);
+    const char *folder = status == 0 && a->model.tokenizer_folder ? a->model.tokenizer_folder : path;
     if (status == 0 && a->model.config.num_labels)
-        status = error_set(err, "%s: a reward model does not write", folder);
+        status = error_set(err, "%s: a reward model does not write", path);
     if (status == 0)
         status = model_compute_in(&a->model, dtype, err);
     if (status == 0 && raw) {
@@ -61,7 +61,6 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
         status = chat_coder_open(&a->coder, folder, err);
         a->tokenizer = a->coder.tokenizer;
     }
-    free(folder);
     if (status < 0) {
         answerer_close(a);
         return -1;

@@ -12,6 +12,7 @@ typedef struct AnswerOptions {
     int64_t memory;    /* bytes of keys and values at most; 0: enough for any batch */
     const char *order; /* of the filters: "transformers" (NULL too) or "llama.cpp" */
     OptionList stops;  /* texts that end an answer */
+    const char *adapter;
 } AnswerOptions;
 
 #define ANSWER_DEFAULT {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256, .samples = 1, .batch = 32, .max_prompt = 2048, \
@@ -29,7 +30,8 @@ typedef struct AnswerOptions {
     {"stop", 0, OPTION_LIST, &(a)->stops, "TEXT", "end an answer before this text (again for several)", 0, 0, 0},                       \
     {"memory", 0, OPTION_SIZE, &(a)->memory, "SIZE", "of keys and values at most (default 4G)", 0, 0, 0},                               \
     {"batch", 0, OPTION_INTEGER, &(a)->batch, "N", "answers written at once (default 32)", 0, 1, 1e6},                                 \
-    {"max-prompt", 0, OPTION_INTEGER, &(a)->max_prompt, "N", "longest prompt in tokens (default 2048)", 0, 1, 1 << 24}
+    {"max-prompt", 0, OPTION_INTEGER, &(a)->max_prompt, "N", "longest prompt in tokens (default 2048)", 0, 1, 1 << 24},                       \
+    {"adapter", 0, OPTION_STRING, &(a)->adapter, "DIR", "add this adapter to the model", 0, 0, 0}
 
 /* A model that answers. raw: prompts stand as they are, without a chat template. */
 typedef struct Answerer {

@@ -175,6 +175,8 @@ static int finish(Loop *l, Error *err)
     }
     if (l->average.count > 0 && checkpoint_keep(&l->checkpoints, l->average.weights, type, "average", err) < 0)
         return -1;
+    if (l->o->merge)
+        lora_merge(l->m);
     return checkpoint_keep(&l->checkpoints, trained_weights(l), type, "final", err);
 }
 

@@ -13,6 +13,7 @@ typedef struct TrainOptions {
     int64_t steps, warmup, save_every, keep, keep_every, average_every, eval_every, max_skips, patience, shard;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
     const char *schedule, *recompute, *save_dtype, *tensorboard;
+    bool merge; /* the final model has its adapters added to the weights */
 } TrainOptions;
 
 #define TRAIN_DEFAULT {.save_every = 1000, .keep = 2, .max_skips = 10, .shard = 1, .lr = 3e-4, .min_lr = -1, .decay_share = 0.2, \
@@ -44,7 +45,7 @@ typedef struct TrainOptions {
     {"tensorboard", 0, OPTION_STRING, &(t)->tensorboard, "DIR", "write the log's numbers there too, for TensorBoard", 0, 0, 0}
 
 /* Of the tools that evaluate. */
-#define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations, 0: only at the end (default 0)", 0, 0, 1e12}
+#define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations; 0, the default: at the end", 0, 0, 1e12}
 
 /* Lets the model compute as --dtype and --recompute say; slots are opened after it. */
 int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err);

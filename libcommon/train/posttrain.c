@@ -6,9 +6,11 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/stop.h"
+#include "model/adapter.h"
 #include "model/folder.h"
 
-int posttrain_check(const PostTrain *p)
+/* The options that are always needed; -1 to go on, else the exit status. */
+static int options_check(const PostTrain *p)
 {
     if (!p->common.output)
         return message_usage("-o DIR is needed");
@@ -16,6 +18,8 @@ int posttrain_check(const PostTrain *p)
         return message_usage("--model DIR is needed");
     if (p->train.patience > 0 && (!p->val || p->train.eval_every == 0))
         return message_usage("--patience goes with --val and --eval-every");
+    if (p->train.merge && !p->lora.rank)
+        return message_usage("--merge goes with --lora");
     if (train_finished(p->common.output)) {
         message("%s: this run has finished", p->common.output);
         return 0;
@@ -46,27 +50,73 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
     return 0;
 }
 
-int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *const *files, Error *err)
+/* The adapters that are trained: as the options say, or those of an adapter to go on with. */
+static int adapters_plan(PostTrain *p, const char *base, const char *adapter_path, Error *err)
 {
-    stop_install(); /* a signal while things are loaded is answered after the first step */
-    char *folder = folder_resolve(p->model_path, err);
-    p->device = folder ? device_open(p->common.device, (int)p->common.threads, err) : NULL;
-    int status = p->device ? 0 : -1;
+    LoraPlan *l = &p->plan_of_adapters;
+    *l = (LoraPlan){.rank = p->lora.rank, .alpha = p->lora.alpha, .rslora = p->lora.rslora};
+    if (adapter_path) {
+        Adapter a;
+        if (adapter_open(&a, adapter_path, err) < 0)
+            return -1;
+        *l = a.plan;
+        a.plan = (LoraPlan){0};
+        adapter_close(&a);
+        if (l->rank != p->lora.rank)
+            return error_set(err, "--lora %" PRId64 ": the adapter %s has rank %" PRId64 ", with which training goes on", p->lora.rank, adapter_path, l->rank);
+    } else if (lora_targets(&l->targets, p->lora.targets, err) < 0) {
+        return -1;
+    }
+    if (p->lora.dropout >= 0)
+        l->dropout = p->lora.dropout;
+    free(l->base);
+    char *whole = realpath(base, NULL);
+    l->base = whole ? whole : memory_string(base);
+    return 0;
+}
+
+static int load_model(PostTrain *p, Error *err)
+{
+    char *base, *adapter;
+    int status = folder_base(p->model_path, p->adapter, &base, &adapter, err);
+    if (status == 0 && p->lora.rank)
+        status = adapters_plan(p, base, adapter, err);
+    const FolderLoad how = {.num_labels = p->tool->num_labels, .seed = (uint64_t)p->common.seed, .adapter = adapter,
+                            .lora = p->lora.rank ? &p->plan_of_adapters : NULL};
     if (status == 0)
-        status = chat_coder_open(&p->coder, folder, err);
-    if (status == 0)
-        status = folder_load(&p->model, folder, num_labels, (uint64_t)p->common.seed, NULL, p->device, err);
+        status = folder_load(&p->model, base, &how, p->device, err);
     if (status == 0)
         status = train_prepare(&p->model, &p->train, &p->common, err);
+    if (status == 0)
+        status = chat_coder_open(&p->coder, p->model.tokenizer_folder ? p->model.tokenizer_folder : base, err);
     if (status == 0 && tokenizer_size(p->coder.tokenizer) > p->model.config.vocab_size)
-        status = error_set(err, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64, folder, tokenizer_size(p->coder.tokenizer), p->model.config.vocab_size);
-    free(folder);
-    if (status == 0)
-        status = read_records(p, kind, files, err);
-    if (status == 0)
-        status = slot_new(&p->slot, &p->model, p->plan.rows, MODE_TRAIN, err);
-    if (status < 0)
+        status = error_set(err, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64, base, tokenizer_size(p->coder.tokenizer), p->model.config.vocab_size);
+    free(base);
+    free(adapter);
+    return status;
+}
+
+static void tell_adapters(const Model *m)
+{
+    const ParameterTable *t = &m->params.table;
+    size_t trained = 0, all = 0;
+    for (size_t i = 0; i < t->count; i++) {
+        all += t->items[i].count;
+        trained += t->items[i].trainable ? t->items[i].count : 0;
+    }
+    message("%zu of %zu parameters are trained (%.2f %%)", trained, all, 100.0 * (double)trained / (double)all);
+}
+
+static int posttrain_open(PostTrain *p, const char *const *files, Error *err)
+{
+    stop_install(); /* a signal while things are loaded is answered after the first step */
+    p->device = device_open(p->common.device, (int)p->common.threads, err);
+    if (!p->device || load_model(p, err) < 0 || read_records(p, p->tool->kind, files, err) < 0 ||
+        slot_new(&p->slot, &p->model, p->plan.rows, MODE_TRAIN, err) < 0 ||
+        ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->slot, p->neftune, err) < 0))
         return -1;
+    if (p->lora.rank && !p->common.quiet)
+        tell_adapters(&p->model);
     /* Generation must stop where an answer ends. */
     ModelConfig *c = &p->model.config;
     bool known = false;
@@ -74,10 +124,10 @@ int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *c
         known |= c->eos_token_id[i] == p->coder.end_of_turn;
     if (!known && c->eos_count < CONFIG_MAX_EOS)
         c->eos_token_id[c->eos_count++] = p->coder.end_of_turn;
-    return 0;
+    return p->tool->prepare ? p->tool->prepare(p, err) : 0;
 }
 
-void posttrain_close(PostTrain *p)
+static void posttrain_close(PostTrain *p)
 {
     slot_free(&p->slot);
     if (p->plan.examples)
@@ -89,5 +139,43 @@ void posttrain_close(PostTrain *p)
     if (p->coder.tokenizer)
         chat_coder_close(&p->coder);
     model_close(&p->model);
+    lora_plan_free(&p->plan_of_adapters);
     device_close(p->device);
+}
+
+/* Dropout and noise are for training passes alone. */
+static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
+{
+    PostTrain *p = context;
+    slot_draws(&p->slot, (uint64_t)p->common.seed, step);
+    int status = p->tool->accumulate(p, m, step, out, err);
+    p->slot.random.draw = 0;
+    return status;
+}
+
+int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool)
+{
+    static const char *const free_options[] = {"rows", NULL};
+    p->tool = tool;
+    int status = options_check(p);
+    if (status >= 0)
+        return status;
+    Error err;
+    if (posttrain_open(p, set->operands, &err) < 0) {
+        status = message_failed(&err);
+    } else {
+        /* With adapters alone no gradient of the other weights is computed: a third less. */
+        TrainTask task = {.context = p, .accumulate = accumulate, .evaluate = p->val ? tool->evaluate : NULL, .free_options = free_options,
+                          .extra_names = tool->extra_names, .sequence_length = p->plan.sequence_length, .passes = p->lora.rank ? 2 : 3};
+        status = train_run(set, &p->common, &p->train, &p->model, &task);
+    }
+    posttrain_close(p);
+    option_free(set);
+    return status;
+}
+
+int posttrain_main(PostTrain *p, OptionSet *set, int argc, char **argv, const PostTrainTool *tool)
+{
+    int status = option_main(set, argc, argv);
+    return status >= 0 ? status : posttrain_run(p, set, tool);
 }

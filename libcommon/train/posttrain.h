@@ -1,18 +1,42 @@
-/* What sft, dpo and rmtrain share: options, the model with its tokenizer, examples and their plan, and the way from --model to
- * train_run. */
+/* What sft, dpo and rmtrain share: options, the model with its tokenizer and adapters, examples and their plan, and the way from the
+ * command line to the run's end. A tool adds its loss. */
 #ifndef TRAIN_POSTTRAIN_H
 #define TRAIN_POSTTRAIN_H
 
 #include "model/head.h"
+#include "model/lora.h"
 #include "train/examples.h"
 #include "train/loop.h"
 #include "train/plan.h"
 
-typedef struct PostTrain {
+typedef struct PostTrain PostTrain;
+
+/* A tool: what its records are, and the functions of TrainTask (loop.h), whose context is the PostTrain. */
+typedef struct PostTrainTool {
+    ExampleKind kind;
+    int num_labels;                        /* as in folder.h */
+    int (*prepare)(PostTrain *p, Error *err); /* after everything is open, before the first step; may be NULL */
+    int (*accumulate)(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err);
+    int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);
+    const char *const *extra_names;
+} PostTrainTool;
+
+/* --lora and what goes with it. */
+typedef struct LoraOptions {
+    int64_t rank; /* 0: no adapters, all weights are trained */
+    double alpha, dropout;
+    const char *targets;
+    bool rslora;
+} LoraOptions;
+
+struct PostTrain {
+    const PostTrainTool *tool;
     Common common;
     TrainOptions train;
-    const char *model_path, *val;
-    double epochs;
+    const char *model_path, *adapter, *val;
+    LoraOptions lora;
+    LoraPlan plan_of_adapters;
+    double epochs, neftune;
     int64_t batch_size, max_length, rows;
     ChatCoder coder;
     Model model;
@@ -20,23 +44,35 @@ typedef struct PostTrain {
     Examples examples, held_out;
     Plan plan, held_out_plan;
     Slot slot;
-} PostTrain;
+};
 
-#define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048}
+#define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048, \
+                           .lora = {.alpha = 8, .dropout = -1, .targets = "q_proj,v_proj"}}
 
 #define POSTTRAIN_OPTIONS(p)                                                                                                            \
     {"output", 'o', OPTION_STRING, &(p)->common.output, "DIR", "the run: checkpoints, log, final model", 0, 0, 0},                        \
     {"model", 0, OPTION_STRING, &(p)->model_path, "DIR", "model folder or run to start from", 0, 0, 0},                                   \
+    {"adapter", 0, OPTION_STRING, &(p)->adapter, "DIR", "start from the model with this adapter", 0, 0, 0},                               \
     {"epochs", 0, OPTION_NUMBER, &(p)->epochs, "X", "times through the records (default 1)", 0, 1e-9, 1e6},                               \
     {"batch-size", 0, OPTION_INTEGER, &(p)->batch_size, "N", "records a step (default 32)", 0, 1, 1e7},                                   \
-    {"max-length", 0, OPTION_INTEGER, &(p)->max_length, "N", "tokens; longer examples are cut at the end (default 1024)", 0, 2, 1 << 24}, \
+    {"max-length", 0, OPTION_INTEGER, &(p)->max_length, "N", "longer examples are cut to N tokens (default 1024)", 0, 2, 1 << 24}, \
     {"rows", 0, OPTION_INTEGER, &(p)->rows, "N", "tokens a pass (default 2048)", 0, 2, 1 << 24}
+
+/* Adapters, in every table behind the tool's own options. */
+#define POSTTRAIN_LORA_OPTIONS(p)                                                                                                       \
+    {"lora", 0, OPTION_INTEGER, &(p)->lora.rank, "R", "train adapters of rank R instead of the weights", 0, 1, 1 << 16},                 \
+    OPTION_MORE_HEADING("adapters:"),                                                                                                     \
+    {"lora-alpha", 0, OPTION_NUMBER, &(p)->lora.alpha, "A", "they are scaled by A/R (default 8)", 0, 0, 1e6},                            \
+    {"merge", 0, OPTION_FLAG, &(p)->train.merge, 0, "add them to the final model's weights", 0, 0, 0},                                    \
+    {"lora-targets", 0, OPTION_STRING, &(p)->lora.targets, "LIST", "layers that get one, or all-linear (default q_proj,v_proj)", 0, 0, 0}, \
+    {"lora-dropout", 0, OPTION_NUMBER, &(p)->lora.dropout, "X", "share of an adapter's inputs that is dropped (default 0)", 0, 0, 0.99}, \
+    {"rslora", 0, OPTION_FLAG, &(p)->lora.rslora, 0, "scale by A/sqrt(R)", 0, 0, 0}
 
 /* Of the tools that have a score to watch. */
 #define POSTTRAIN_VAL_OPTIONS(p)                                                                                                        \
     {"val", 0, OPTION_STRING, &(p)->val, "FILE", "held-out records, evaluated as --eval-every says", 0, 0, 0},                            \
     TRAIN_OPTION_EVAL(&(p)->train),                                                                                                       \
-    {"patience", 0, OPTION_INTEGER, &(p)->train.patience, "N", "stop after N evaluations without a better score, keep the best (default 0: never)", 0, 0, 1e6}
+    {"patience", 0, OPTION_INTEGER, &(p)->train.patience, "N", "end after N evaluations without a gain (default: never)", 0, 0, 1e6}
 
 /* In every table, last. */
 #define POSTTRAIN_OPTIONS_END(p)              \
@@ -49,11 +85,9 @@ typedef struct PostTrain {
         OPTION_COMMON_CONFIG(&(p)->common),   \
         OPTION_COMMON_END(&(p)->common)
 
-/* Opens everything that common and model_path name; kind says what the records are. num_labels as in folder_load. */
-int posttrain_open(PostTrain *p, ExampleKind kind, int num_labels, const char *const *files, Error *err);
-void posttrain_close(PostTrain *p);
-
-/* The usual main(): checks the options that are always needed; -1 to go on, else the exit status. */
-int posttrain_check(const PostTrain *p);
+/* The tool's main() behind its option table: returns the exit status. */
+int posttrain_main(PostTrain *p, OptionSet *set, int argc, char **argv, const PostTrainTool *tool);
+/* From parsed options on. */
+int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool);
 
 #endif

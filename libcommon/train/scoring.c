@@ -6,21 +6,19 @@
 #include "base/memory.h"
 #include "model/folder.h"
 
-int scorer_open(Scorer *s, const char *path, int64_t max_length, Dtype dtype, Device *d, Error *err)
+int scorer_open(Scorer *s, const char *path, const char *adapter, int64_t max_length, Dtype dtype, Device *d, Error *err)
 {
     memset(s, 0, sizeof *s);
     s->max_length = max_length;
-    char *folder = folder_resolve(path, err);
-    int status = folder ? folder_load(&s->model, folder, 0, 0, NULL, d, err) : -1;
+    int status = folder_load(&s->model, path, &(FolderLoad){.adapter = adapter}, d, err);
     if (status == 0 && s->model.config.num_labels != 1)
-        status = error_set(err, "%s: not a reward model", folder);
+        status = error_set(err, "%s: not a reward model", path);
     if (status == 0)
         status = model_compute_in(&s->model, dtype, err);
     if (status == 0)
-        status = chat_coder_open(&s->coder, folder, err);
+        status = chat_coder_open(&s->coder, s->model.tokenizer_folder ? s->model.tokenizer_folder : path, err);
     if (status == 0)
         status = slot_new(&s->slot, &s->model, max_length > 2048 ? max_length : 2048, MODE_SCORE, err);
-    free(folder);
     if (status < 0)
         scorer_close(s);
     return status;

@@ -19,7 +19,7 @@ typedef struct Scorer {
     uint64_t truncated; /* texts cut at max_length so far */
 } Scorer;
 
-int scorer_open(Scorer *s, const char *path, int64_t max_length, Dtype dtype, Device *d, Error *err);
+int scorer_open(Scorer *s, const char *path, const char *adapter, int64_t max_length, Dtype dtype, Device *d, Error *err);
 void scorer_close(Scorer *s);
 /* Puts a text in line: an answer to messages, or with answer NULL a whole chat. */
 int scorer_add(Scorer *s, const ChatInput *in, Error *err);

@@ -218,7 +218,7 @@ static int sums_save(const char *folder, const Model *m, const Snapshot *s, cons
 
 int state_save(const char *folder, const Model *m, const Snapshot *s, Error *err)
 {
-    char *files[] = {rank_file(folder, "optimizer", "safetensors", s->share.rank), rank_file(folder, "average", "safetensors", s->share.rank), join(folder, "config.json"),
+    char *files[] = {rank_file(folder, "optimizer", "safetensors", s->share.rank), rank_file(folder, "average", "safetensors", s->share.rank), join(folder, m->config.lora ? "adapter_config.json" : "config.json"),
                      join(folder, "trainer/state.json")};
     const char *written[4];
     size_t n = 0;

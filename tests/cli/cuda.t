@@ -38,9 +38,12 @@ for d in cpu cuda; do
     Q="-q --device $d --batch-size 4 --max-length 64 --rows 256 --save-every 0 --epochs 1 --lr 1e-3 --peak-flops 1e12"
     ok "dpo on $d" dpo --model "$T/plain-cpu" $Q -o "$T/dpo-$d" "$T/pairs.jsonl"
     ok "rmtrain on $d" rmtrain --model "$T/plain-cpu" $Q -o "$T/rm-$d" "$T/pairs.jsonl"
+    ok "dpo with adapters on $d" dpo --model "$T/more-cpu" $Q --lora 4 --lora-targets all-linear --lora-dropout 0.2 -o "$T/lora-$d" "$T/pairs.jsonl"
+    generate --device $d --model "$T/more-cpu" --adapter "$T/lora-cpu" --temperature 0 --max-tokens 8 --prompt "Is 3 even?" >"$T/adapted-$d"
     echo '{"prompt":"Is 3 even?","responses":["yes","no"]}' | rmtrain --score --device $d --model "$T/rm-cpu" | sed 's/.*"scores":\[\(-*[0-9]*\.[0-9]\{4\}\)[0-9]*,\(-*[0-9]*\.[0-9]\{4\}\).*/\1 \2/' >"$T/scores-$d"
 done
-for t in dpo rm; do
+same "generate --adapter" "$T/adapted-cpu" "$T/adapted-cuda"
+for t in dpo rm lora; do
     is "$t: the last loss" "$(losses "$T/$t-cuda" | tail -n 1 | cut -c 1-6)" "$(losses "$T/$t-cpu" | tail -n 1 | cut -c 1-6)"
 done
 like "rmtrain --score" "$(cat "$T/scores-cpu")" '^-?[0-9.]+ -?[0-9.]+$'

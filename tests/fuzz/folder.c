@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     if (!f || fwrite(data, 1, size, f) != size || fclose(f) != 0)
         abort();
     Model m;
-    if (folder_load(&m, folder, 0, 0, NULL, device, &err) == 0)
+    if (folder_load(&m, folder, NULL, device, &err) == 0)
         model_close(&m);
     else if (!err.text[0])
         abort();

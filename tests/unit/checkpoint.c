@@ -211,7 +211,7 @@ static void test_model_file(const ModelConfig *config, const Grids *from)
     Safetensors s;
     empty();
     run_on(from, save, &c);
-    int status = folder_load(&m, path, 0, 0, NULL, d, &err);
+    int status = folder_load(&m, path, NULL, d, &err);
     size_t differ = 0;
     for (size_t i = 0; status == 0 && i < m.params.table.count; i++) {
         const Parameter *p = &m.params.table.items[i];

@@ -264,6 +264,33 @@ static void test_logits(const char *on)
     ok(best_right, "%s: the best of each row is the lowest of the largest", on);
 }
 
+static void test_dropout(const char *on)
+{
+    double worst = 0;
+    int cases = 0;
+    for (int form = 0; form < 8; form++, cases++) {
+        enum { ROWS = 19 };
+        int64_t n = form & 1 ? 130 : 64;
+        Dtype t = types[form >> 1 & 1], u = types[form >> 2 & 1];
+        Twin x = twin_typed(u, ROWS, n, n), y = twin_typed(t, ROWS, n, n + 4), z = twin_typed(t, ROWS, n, n);
+        uint64_t keys[ROWS], *there = gpu->alloc(gpu, sizeof keys);
+        float scale[ROWS], *scale_there = gpu->alloc(gpu, sizeof scale);
+        for (int i = 0; i < ROWS; i++)
+            keys[i] = (uint64_t)i * 0x9E3779B97F4A7C15u, scale[i] = (float)i / 4;
+        gpu->copy(stream, there, keys, sizeof keys, COPY_TO_DEVICE);
+        gpu->copy(stream, scale_there, scale, sizeof scale, COPY_TO_DEVICE);
+        for (int add = 0; add < 2; add++)
+            cpu->ops->dropout(host, y.here, x.here, keys, 3, 0.3f, add), gpu->ops->dropout(stream, y.there, x.there, there, 3, 0.3f, add);
+        cpu->ops->noise(host, z.here, keys, scale, 4), gpu->ops->noise(stream, z.there, there, scale_there, 4);
+        worst = worse(difference(y) / tolerance(t), worst);
+        worst = worse(difference(z) / tolerance(t), worst);
+        twin_free(x), twin_free(y), twin_free(z);
+        gpu->release(gpu, there);
+        gpu->release(gpu, scale_there);
+    }
+    ok(worst < 1, "%s: dropout and noise in %d forms draw the CPU's numbers: %.2g of what rounding allows", on, cases, worst);
+}
+
 static void test_optimizer(const char *on)
 {
     static const int sizes[] = {1, 63, 4096, 70001, 3000000};
@@ -308,6 +335,7 @@ static void tests(const char *on)
     test_rope(on);
     test_swiglu(on);
     test_logits(on);
+    test_dropout(on);
     test_optimizer(on);
 }
 

@@ -168,7 +168,7 @@ int main(void)
     Error err = {{0}};
     Model m;
     Device *d = device_open("cpu", 2, &err);
-    if (ok(d && folder_load(&m, "tests/data/models/llama3", 0, 0, NULL, d, &err) == 0, "a model %s", err.text)) {
+    if (ok(d && folder_load(&m, "tests/data/models/llama3", NULL, d, &err) == 0, "a model %s", err.text)) {
         make_prompts(m.config.vocab_size);
         ok(packed_open(&m, &err) == 0, "its weights are packed %s", err.text);
         test_bits(&m, "f32");

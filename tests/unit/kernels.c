@@ -434,6 +434,50 @@ static void test_bf16_rows(void)
     free(gu.data), free(gu16.data), free(dgu.data), free(dgu16.data);
 }
 
+/* Against random_block one element at a time; a column range of a wider matrix, both types, added and written. */
+static void test_dropout(void)
+{
+    enum { ROWS = 40, COLS = 150, LD = 160 };
+    static float x[ROWS * LD], y[ROWS * LD], z[ROWS * LD];
+    static uint64_t keys[ROWS];
+    static float scale[ROWS];
+    int64_t kept = 0, wrong = 0;
+    double sum = 0, squares = 0;
+    for (int i = 0; i < ROWS * LD; i++)
+        x[i] = 1 + (float)random_uniform(1, 2, (uint64_t)i), y[i] = z[i] = 3;
+    for (int t = 0; t < ROWS; t++)
+        keys[t] = (uint64_t)t << 32 | 7, scale[t] = (float)(t % 5);
+    Device *device = devices[1];
+    Stream *stream = streams[1];
+    const Ops *ops = device->ops;
+    Tensor tx = tensor_make(device, DTYPE_F32, x, ROWS, LD), ty = tensor_make(device, DTYPE_F32, y, ROWS, LD), tz = tensor_make(device, DTYPE_F32, z, ROWS, LD);
+    ops->dropout(stream, tensor_columns(ty, 0, COLS), tensor_columns(tx, 0, COLS), keys, 99, 0.25f, false);
+    ops->dropout(stream, tensor_columns(tz, 0, COLS), tensor_columns(tx, 0, COLS), keys, 99, 0.25f, true);
+    for (int t = 0; t < ROWS; t++)
+        for (int j = 0; j < LD; j++) {
+            uint32_t w[4];
+            random_block(99, keys[t], (uint64_t)j / 4, w);
+            bool keep = j < COLS && w[j % 4] >= 1u << 30;
+            float want = keep ? x[t * LD + j] / 0.75f : 0;
+            wrong += fabsf(y[t * LD + j] - (j < COLS ? want : 3)) > 1e-6f || fabsf(z[t * LD + j] - 3 - want) > 1e-6f;
+            kept += keep;
+        }
+    ok(wrong == 0, "dropout keeps what random_block says, scaled, and adds");
+    ok(fabs((double)kept / (ROWS * COLS) - 0.75) < 0.02, "three quarters of the elements: %.3f", (double)kept / (ROWS * COLS));
+    memset(z, 0, sizeof z);
+    ops->noise(stream, tensor_columns(tz, 0, COLS), keys, scale, 5);
+    for (int t = 0, n = 1; t < ROWS; t++)
+        for (int j = 0; j < LD; j++) {
+            double v = z[t * LD + j];
+            wrong += fabs(v) > (j < COLS ? (double)scale[t] : 0);
+            if (scale[t] == 4 && j < COLS) {
+                sum += (v - sum) / n;
+                squares += (v * v - squares) / n++;
+            }
+        }
+    ok(wrong == 0 && fabs(sum) < 0.2 && fabs(squares / (16.0 / 3) - 1) < 0.1, "noise is uniform in the rows' scale: mean %.2f, variance %.2f", sum, squares);
+}
+
 static void test_adamw(void)
 {
     float p = 1, m = 0, v = 0, g[] = {0.5f, -0.25f, 0.125f};
@@ -469,6 +513,7 @@ int main(void)
     test_rows();
     test_rounding();
     test_bf16_rows();
+    test_dropout();
     test_adamw();
     for (int i = 0; i < 2; i++) {
         streams[i]->device->stream_free(streams[i]);

@@ -112,7 +112,7 @@ static void test_family(const char *folder, const char *out, Device *d)
     Slot s;
     Safetensors g;
     char *golden = memory_format("%s/golden.safetensors", folder);
-    if (!ok(folder_load(&m, folder, 0, 0, NULL, d, &err) == 0 && safetensors_open(&g, golden, &err) == 0 &&
+    if (!ok(folder_load(&m, folder, NULL, d, &err) == 0 && safetensors_open(&g, golden, &err) == 0 &&
                 slot_new(&s, &m, 40, MODE_TRAIN, &err) == 0 && param_need_gradients(&m.params.table, &err) == 0,
             "%s loads %s", family, err.text))
         return;

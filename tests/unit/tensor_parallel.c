@@ -86,7 +86,7 @@ static void make_batch(Batch *b, int64_t vocabulary)
 static int open_model(Case *c, Model *m, const ModelPart *part, Device *d, Error *err)
 {
     if (c->folder)
-        return folder_load(m, c->folder, 0, 0, part, d, err) < 0 ? -1 : model_compute_in(m, c->dtype, err);
+        return folder_load(m, c->folder, &(FolderLoad){.part = part}, d, err) < 0 ? -1 : model_compute_in(m, c->dtype, err);
     if (model_open(m, &c->config, part, d, err) < 0)
         return -1;
     ParameterTable *t = &m->params.table;
