@@ -12,7 +12,7 @@
 #include "model/tensor_parallel.h"
 #include "tests/unit/tap.h"
 
-enum { SEQUENCES = 2, LENGTH = 21, ROWS = SEQUENCES * LENGTH, DECODED = 3 };
+enum { SEQUENCES = 2, LENGTH = 25, ROWS = SEQUENCES * LENGTH, DECODED = 3 };
 
 static const ModelConfig base = {.model_type = "llama", .vocab_size = 259, .hidden_size = 48, .intermediate_size = 75, .num_hidden_layers = 3,
                                  .num_attention_heads = 12, .num_key_value_heads = 3, .head_dim = 6, .max_position_embeddings = 64,
@@ -70,7 +70,7 @@ static int golden_batch(Case *c, Safetensors *file, Error *err)
 /* Documents of odd lengths, one that is padding's neighbour, labels without weight. */
 static void make_batch(Batch *b, int64_t vocabulary)
 {
-    static const int lengths[] = {5, 16, 9, 11};
+    static const int lengths[] = {5, 20, 9, 16};
     batch_new(b, SEQUENCES, LENGTH);
     for (int i = 0, at = 0; i < 4; at += lengths[i++]) {
         int32_t tokens[LENGTH];
@@ -130,6 +130,11 @@ static int run_pass(Case *c, Model *m, Pass *p, Error *err)
     m->recompute = c->recompute;
     if (param_need_gradients(&m->params.table, err) < 0 || slot_new(&s, m, ROWS, MODE_TRAIN, err) < 0 || slot_load(&s, b, err) < 0)
         return -1;
+    if (s.partial) { /* whatever lies there, it must not count */
+        size_t rows = (size_t)(tp_rows(m, ROWS) * m->part.tp_size);
+        memset(s.wide, 0xff, rows * (size_t)m->config.hidden_size * sizeof(float));
+        memset(s.partial, 0xff, rows * (size_t)m->config.hidden_size * sizeof(float));
+    }
     p->logits = memory_zalloc(ROWS * v, sizeof(float));
     p->decoded = memory_zalloc(DECODED * v, sizeof(float));
     p->gradients = memory_alloc(total, sizeof(float));
@@ -273,7 +278,7 @@ static void test_ranks(Case *c, const char *what, int ranks)
     c->where[0] = 0;
     c->error.text[0] = 0;
     int status = grid_run(extent, rank_run, c, &c->error);
-    ok(status == 0 && c->replicas_equal && c->logits <= (narrow ? 3e-2 : 1e-5) && c->other <= (narrow ? 1e-2 : 2e-6) && c->gradient <= (narrow ? 6e-2 : 1e-5),
+    ok(status == 0 && c->replicas_equal && c->logits <= (narrow ? 3e-2 : 1e-5) && c->other <= (narrow ? 1e-2 : 2e-6) && c->gradient <= (narrow ? 0.15 : 1e-5),
        "%s, tp %d: logits differ by %.2g, gradients by %.2g, losses by %.2g of themselves%s%s%s%s", what, ranks, c->logits, c->gradient, c->other,
        c->replicas_equal ? "" : "; replicas differ", c->where[0] ? "; worst: " : "", c->where, c->error.text);
 }
