@@ -15,8 +15,12 @@ static struct {
     PairLoss loss;
     double nll_weight;
     bool keep_endings;
-    double *reference, *held_out_reference; /* log-probability of each example's counted tokens, computed once */
 } dpo = {.loss = {.kind = "sigmoid", .beta = 0.1, .label_smoothing = 0.1}, .nll_weight = 0.2};
+
+/* Log-probability of each example's counted tokens under the reference, computed once; a rank's own. */
+typedef struct Reference {
+    double *sums, *held_out;
+} Reference;
 
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
@@ -65,13 +69,33 @@ static void add_sums(const Examples *examples, const Batch *b, const float *logp
     }
 }
 
+/* All ranks get what each has of a plan's examples. */
+static int share_sums(PostTrain *p, const Plan *plan, AnswerSum *sums, Error *err)
+{
+    enum { NUMBERS = 4 };
+    double *all = memory_alloc(NUMBERS * plan->step_count, sizeof *all);
+    for (size_t i = 0; i < plan->step_count; i++) {
+        const AnswerSum *s = &sums[plan->step_examples[i]];
+        memcpy(all + NUMBERS * i, (const double[NUMBERS]){s->counted, s->all, (double)s->counted_tokens, (double)s->all_tokens}, NUMBERS * sizeof *all);
+    }
+    int status = posttrain_sum(p, all, NUMBERS * plan->step_count, err);
+    for (size_t i = 0; i < plan->step_count && status == 0; i++) {
+        const double *a = all + NUMBERS * i;
+        sums[plan->step_examples[i]] = (AnswerSum){a[0], a[1], (int64_t)a[2], (int64_t)a[3]};
+    }
+    free(all);
+    return status;
+}
+
 /* Sums of every example of a plan that is laid out, by a forward pass over its batches. */
-static int plan_sums(Model *m, Slot *slot, const Examples *x, Plan *plan, int64_t batches, AnswerSum *sums, int64_t *tokens, Error *err)
+static int plan_sums(PostTrain *p, Model *m, Slot *slot, const Examples *x, Plan *plan, int64_t batches, AnswerSum *sums, int64_t *tokens, Error *err)
 {
     const Batch *b = &plan->batch;
     float *logprob = memory_alloc((size_t)b->rows, sizeof *logprob);
     int status = 0;
     for (int64_t i = 0; i < batches && status == 0; i++) {
+        if (!plan_mine(plan, i))
+            continue;
         plan_batch(plan, i, true);
         status = slot_load(slot, b, err);
         if (status < 0)
@@ -82,15 +106,15 @@ static int plan_sums(Model *m, Slot *slot, const Examples *x, Plan *plan, int64_
         *tokens += b->tokens_used;
     }
     free(logprob);
-    return status;
+    return status == 0 ? share_sums(p, plan, sums, err) : status;
 }
 
-static double *reference_sums(Model *m, Slot *slot, const Examples *x, Plan *plan, Error *err)
+static double *reference_sums(PostTrain *p, Model *m, Slot *slot, const Examples *x, Plan *plan, Error *err)
 {
     AnswerSum *sums = memory_zalloc(x->count, sizeof *sums);
     double *out = memory_alloc(x->count, sizeof *out);
     int64_t tokens = 0;
-    int status = plan_sums(m, slot, x, plan, plan_all(plan, true), sums, &tokens, err);
+    int status = plan_sums(p, m, slot, x, plan, plan_all(plan, true), sums, &tokens, err);
     for (size_t i = 0; i < x->count; i++)
         out[i] = sums[i].counted;
     free(sums);
@@ -104,10 +128,17 @@ static double *reference_sums(Model *m, Slot *slot, const Examples *x, Plan *pla
 static int reference_pass(PostTrain *p, Error *err)
 {
     Model other = {0}, *m = &p->model;
+    Reference *r = p->own = memory_zalloc(1, sizeof *r);
     if (dpo.reference_path && strcmp(dpo.reference_path, p->model_path) != 0) {
-        char *folder = folder_resolve(dpo.reference_path, err);
-        int status = folder ? folder_load(&other, folder, NULL, p->device, err) : -1;
-        free(folder);
+        char *base, *adapter;
+        ModelPart part;
+        int status = folder_base(dpo.reference_path, NULL, &base, &adapter, err);
+        if (status == 0)
+            status = posttrain_part(p, &part, base, err);
+        if (status == 0)
+            status = folder_load(&other, base, &(FolderLoad){.part = &part, .adapter = adapter}, p->device, err);
+        free(base);
+        free(adapter);
         if (status < 0)
             return -1;
         m = &other;
@@ -119,13 +150,23 @@ static int reference_pass(PostTrain *p, Error *err)
     if (status == 0)
         status = slot_new(&slot, m, p->plan.rows, MODE_SCORE, err);
     if (status == 0)
-        status = (dpo.reference = reference_sums(m, &slot, &p->examples, &p->plan, err)) ? 0 : -1;
+        status = (r->sums = reference_sums(p, m, &slot, &p->examples, &p->plan, err)) ? 0 : -1;
     if (status == 0 && p->val)
-        status = (dpo.held_out_reference = reference_sums(m, &slot, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
+        status = (r->held_out = reference_sums(p, m, &slot, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
     slot_free(&slot);
     if (m == &other)
         model_close(&other);
     return status;
+}
+
+static void reference_free(PostTrain *p)
+{
+    Reference *r = p->own;
+    if (!r)
+        return;
+    free(r->sums);
+    free(r->held_out);
+    free(r);
 }
 
 /* From the sums of a layout's pairs to the loss and its metrics (in the order of `extras`); where the arrays are given, to
@@ -181,9 +222,14 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     double *counted = memory_zalloc(n, sizeof *counted), *nll = memory_zalloc(n, sizeof *nll);
     float *logprob = memory_alloc((size_t)b->rows, sizeof *logprob), *lse = memory_alloc((size_t)b->rows, sizeof *lse);
     int status = 0;
+    int64_t mine = 0;
+    for (int64_t i = 0; i < batches; i++)
+        mine += plan_mine(&p->plan, i);
     for (int pass = 0; pass < 2 && status == 0; pass++) {
         for (int64_t i = 0; i < batches && status == 0; i++) {
-            if (pass == 0 || batches > 1) {
+            if (!plan_mine(&p->plan, i))
+                continue;
+            if (pass == 0 || mine > 1) {
                 plan_batch(&p->plan, i, true);
                 status = slot_load(&p->slot, b, err);
                 if (status < 0)
@@ -200,9 +246,12 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
             head_backward(m, &p->slot, b->labels, lse, logprob, NULL);
             model_backward(m, &p->slot);
         }
+        if (pass == 0 && status == 0)
+            status = share_sums(p, &p->plan, sums, err);
         if (pass == 0)
-            out->loss = pairs_loss(&p->plan, sums, dpo.reference, counted, nll, out->extra);
+            out->loss = pairs_loss(&p->plan, sums, ((const Reference *)p->own)->sums, counted, nll, out->extra);
     }
+    posttrain_once(p, out);
     free(sums);
     free(counted);
     free(nll);
@@ -218,9 +267,9 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     AnswerSum *sums = memory_zalloc(p->held_out.count, sizeof *sums);
     double e[TRAIN_EXTRAS] = {0};
     int64_t tokens = 0;
-    int status = plan_sums(m, &p->slot, &p->held_out, &p->held_out_plan, plan_all(&p->held_out_plan, true), sums, &tokens, err);
+    int status = plan_sums(p, m, &p->slot, &p->held_out, &p->held_out_plan, plan_all(&p->held_out_plan, true), sums, &tokens, err);
     if (status == 0) {
-        *loss = pairs_loss(&p->held_out_plan, sums, dpo.held_out_reference, NULL, NULL, e);
+        *loss = pairs_loss(&p->held_out_plan, sums, ((const Reference *)p->own)->held_out, NULL, NULL, e);
         *score = e[2];
         metrics_number(log, "val_rewards/accuracies", e[2]);
         metrics_number(log, "val_rewards/margins", e[3]);
@@ -236,10 +285,7 @@ int main(int argc, char **argv)
                      .summary = "Direct preference optimisation on pairs of answers.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 1e-5;
-    static const PostTrainTool tool = {.kind = EXAMPLES_PREFERENCE, .prepare = reference_pass, .accumulate = accumulate, .evaluate = evaluate,
-                                       .extra_names = extras};
-    int status = posttrain_main(&self, &set, argc, argv, &tool);
-    free(dpo.reference);
-    free(dpo.held_out_reference);
-    return status;
+    static const PostTrainTool tool = {.kind = EXAMPLES_PREFERENCE, .prepare = reference_pass, .finish = reference_free, .accumulate = accumulate,
+                                       .evaluate = evaluate, .extra_names = extras};
+    return posttrain_main(&self, &set, argc, argv, &tool);
 }

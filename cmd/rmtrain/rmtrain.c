@@ -97,9 +97,24 @@ static void batch_backward(PostTrain *p, const Batch *b, const double *gradient)
     free(values);
 }
 
+/* All ranks get what each has of a plan's scores. */
+static int share_scores(PostTrain *p, const Plan *plan, float *scores, Error *err)
+{
+    double *all = memory_alloc(plan->step_count, sizeof *all);
+    for (size_t i = 0; i < plan->step_count; i++)
+        all[i] = (double)scores[plan->step_examples[i]];
+    int status = posttrain_sum(p, all, plan->step_count, err);
+    for (size_t i = 0; i < plan->step_count; i++)
+        scores[plan->step_examples[i]] = (float)all[i];
+    free(all);
+    return status;
+}
+
 static int pass_scores(PostTrain *p, Plan *plan, int64_t batches, float *scores, int64_t *tokens, Error *err)
 {
     for (int64_t i = 0; i < batches; i++) {
+        if (!plan_mine(plan, i))
+            continue;
         plan_batch(plan, i, true);
         if (slot_load(&p->slot, &plan->batch, err) < 0)
             return -1;
@@ -107,7 +122,7 @@ static int pass_scores(PostTrain *p, Plan *plan, int64_t batches, float *scores,
         batch_scores(p, &plan->batch, scores);
         *tokens += plan->batch.tokens_used;
     }
-    return 0;
+    return share_scores(p, plan, scores, err);
 }
 
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
@@ -115,7 +130,7 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     (void)m;
     const Examples *x = &p->examples;
     int64_t batches = plan_step(&p->plan, step, true), right = 0, pairs = 0, records = 0;
-    float *scores = memory_alloc(x->count, sizeof *scores);
+    float *scores = memory_zalloc(x->count, sizeof *scores);
     double *gradient = memory_zalloc(x->count, sizeof *gradient);
     int status = pass_scores(p, &p->plan, batches, scores, &out->tokens, err);
     for (size_t i = 0; i < p->plan.step_count; i++)
@@ -136,8 +151,13 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
         out->loss += record_loss(x, low, scores, 1 / (double)records, gradient, &right, &pairs) / (double)records;
     }
     out->extra[0] = (double)right / (double)pairs;
+    int64_t mine = 0;
+    for (int64_t i = 0; i < batches; i++)
+        mine += plan_mine(&p->plan, i);
     for (int64_t i = 0; i < batches && status == 0; i++) {
-        if (batches > 1) { /* one batch still has its activations */
+        if (!plan_mine(&p->plan, i))
+            continue;
+        if (mine > 1) { /* one batch still has its activations */
             plan_batch(&p->plan, i, true);
             status = slot_load(&p->slot, &p->plan.batch, err);
             if (status == 0)
@@ -146,6 +166,7 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
         if (status == 0)
             batch_backward(p, &p->plan.batch, gradient);
     }
+    posttrain_once(p, out);
     free(scores);
     free(gradient);
     return status;
@@ -156,7 +177,7 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     PostTrain *p = context;
     (void)m;
     const Examples *x = &p->held_out;
-    float *scores = memory_alloc(x->count, sizeof *scores);
+    float *scores = memory_zalloc(x->count, sizeof *scores);
     int64_t tokens = 0, right = 0, pairs = 0;
     int status = pass_scores(p, &p->held_out_plan, plan_all(&p->held_out_plan, true), scores, &tokens, err);
     double sum = 0;

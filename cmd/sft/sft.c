@@ -30,6 +30,8 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     }
     for (int64_t b = 0; b < batches; b++) {
         const Batch *batch = &p->plan.batch;
+        if (!plan_mine(&p->plan, b))
+            continue;
         plan_batch(&p->plan, b, true);
         if (slot_load(&p->slot, batch, err) < 0)
             return -1;
@@ -49,35 +51,41 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     PostTrain *p = context;
     Plan *plan = &p->held_out_plan;
     const Batch *batch = &plan->batch;
-    int64_t batches = plan_all(plan, false), right = 0, documents = 0;
-    double nll = 0, weight = 0;
+    int64_t batches = plan_all(plan, false);
+    struct {
+        double nll, weight, right, documents;
+    } sum = {0};
     float *logprob = memory_alloc((size_t)batch->rows, sizeof *logprob);
     int32_t *best = memory_alloc((size_t)batch->rows, sizeof *best);
     int status = 0;
     for (int64_t b = 0; b < batches && status == 0; b++) {
+        if (!plan_mine(plan, b))
+            continue;
         plan_batch(plan, b, true);
         status = slot_load(&p->slot, batch, err);
         if (status < 0)
             break;
         model_forward(m, &p->slot);
         head_logprobs(m, &p->slot, batch->labels, logprob, NULL, best);
-        weight += batch->weight;
+        sum.weight += batch->weight;
         for (size_t d = 0; d < batch->document_count; d++) {
             const BatchDocument *doc = &batch->documents[d];
             bool exact = true;
             for (int64_t r = doc->first; r < doc->first + doc->count; r++)
                 if (batch->weights[r] > 0) {
-                    nll -= (double)logprob[r];
+                    sum.nll -= (double)logprob[r];
                     exact &= best[r] == batch->labels[r];
                 }
-            right += exact;
-            documents++;
+            sum.right += exact;
+            sum.documents++;
         }
     }
     free(logprob);
     free(best);
-    *loss = nll / weight;
-    *score = (double)right / (double)documents;
+    if (status == 0)
+        status = posttrain_sum(p, &sum.nll, sizeof sum / sizeof sum.nll, err);
+    *loss = sum.nll / sum.weight;
+    *score = sum.right / sum.documents;
     metrics_number(log, "val_exact", *score);
     return status;
 }

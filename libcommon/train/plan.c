@@ -10,10 +10,22 @@ void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_st
 {
     memset(p, 0, sizeof *p);
     int64_t sequences = rows_per_batch / sequence_length < 1 ? 1 : rows_per_batch / sequence_length;
-    *p = (Plan){.examples = e, .records_per_step = records_per_step, .sequence_length = sequence_length, .rows = sequences * sequence_length, .seed = seed};
+    *p = (Plan){.examples = e, .records_per_step = records_per_step, .sequence_length = sequence_length, .rows = sequences * sequence_length, .seed = seed,
+                .ranks = 1, .most = sequences};
     p->steps_per_epoch = ((int64_t)e->groups + records_per_step - 1) / records_per_step;
     p->steps = (int64_t)ceil(epochs * (double)p->steps_per_epoch);
     batch_new(&p->batch, sequences, sequence_length);
+}
+
+void plan_share(Plan *p, int64_t rank, int64_t ranks)
+{
+    p->rank = rank;
+    p->ranks = ranks;
+}
+
+bool plan_mine(const Plan *p, int64_t index)
+{
+    return index % p->ranks == p->rank;
 }
 
 void plan_close(Plan *p)
@@ -63,6 +75,11 @@ static int64_t pack(Plan *p, bool grouped)
     free(unit_bin);
     free(inside);
     free(unit_offset);
+    if (p->ranks > 1) {
+        int64_t each = ((int64_t)p->bins + p->ranks - 1) / p->ranks;
+        p->batch.sequences = each < p->most ? each > 0 ? each : 1 : p->most;
+        p->batch.rows = p->batch.sequences * p->sequence_length;
+    }
     return ((int64_t)p->bins + p->batch.sequences - 1) / p->batch.sequences;
 }
 

@@ -20,6 +20,8 @@ static int options_check(const PostTrain *p)
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)
         return message_usage("--merge goes with --lora");
+    if (p->lora.rank && p->tp > 1)
+        return message_usage("--lora goes with --dp, not with --tp");
     if (train_finished(p->common.output)) {
         message("%s: this run has finished", p->common.output);
         return 0;
@@ -46,6 +48,9 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
     plan_open(&p->plan, &p->examples, p->epochs, p->batch_size, length, p->rows, (uint64_t)p->common.seed);
     if (p->val)
         plan_open(&p->held_out_plan, &p->held_out, 1, p->batch_size, length, p->rows, 0);
+    const Comm *data = &p->grid->group[GRID_DATA];
+    plan_share(&p->plan, data->rank, data->size);
+    plan_share(&p->held_out_plan, data->rank, data->size);
     p->train.steps = p->plan.steps;
     return 0;
 }
@@ -75,13 +80,25 @@ static int adapters_plan(PostTrain *p, const char *base, const char *adapter_pat
     return 0;
 }
 
+int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err)
+{
+    char *path = memory_format("%s/config.json", folder);
+    ModelConfig c;
+    int status = config_read(&c, path, err);
+    free(path);
+    return status == 0 ? part_of_grid(part, &c, p->grid, &(PartStages){.chunks = 1}, err) : status;
+}
+
 static int load_model(PostTrain *p, Error *err)
 {
     char *base, *adapter;
     int status = folder_base(p->model_path, p->adapter, &base, &adapter, err);
     if (status == 0 && p->lora.rank)
         status = adapters_plan(p, base, adapter, err);
-    const FolderLoad how = {.num_labels = p->tool->num_labels, .seed = (uint64_t)p->common.seed, .adapter = adapter,
+    ModelPart part;
+    if (status == 0)
+        status = posttrain_part(p, &part, base, err);
+    const FolderLoad how = {.num_labels = p->tool->num_labels, .seed = (uint64_t)p->common.seed, .part = &part, .adapter = adapter,
                             .lora = p->lora.rank ? &p->plan_of_adapters : NULL};
     if (status == 0)
         status = folder_load(&p->model, base, &how, p->device, err);
@@ -110,7 +127,9 @@ static void tell_adapters(const Model *m)
 static int posttrain_open(PostTrain *p, const char *const *files, Error *err)
 {
     stop_install(); /* a signal while things are loaded is answered after the first step */
-    p->device = device_open(p->common.device, (int)p->common.threads, err);
+    if (p->grid->size > 1 && (!*files || strcmp(*files, "-") == 0))
+        return error_set(err, "several ranks cannot read standard input: give files");
+    p->device = grid_device(p->grid, p->common.device, (int)p->common.threads, err);
     if (!p->device || load_model(p, err) < 0 || read_records(p, p->tool->kind, files, err) < 0 ||
         slot_new(&p->slot, &p->model, p->plan.rows, MODE_TRAIN, err) < 0 ||
         ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->slot, p->neftune, err) < 0))
@@ -153,23 +172,54 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
     return status;
 }
 
+int posttrain_sum(PostTrain *p, double *values, size_t n, Error *err)
+{
+    return comm_sum_host(&p->grid->group[GRID_DATA], values, n, err);
+}
+
+void posttrain_once(const PostTrain *p, TrainStep *out)
+{
+    if (p->grid->group[GRID_DATA].rank == 0)
+        return;
+    out->loss = 0;
+    memset(out->extra, 0, sizeof out->extra);
+}
+
+/* One rank: a process, or a thread of one. */
+static int rank_main(void *context, Grid *grid)
+{
+    static const char *const free_options[] = {"rows", "tp", "dp", NULL};
+    PostTrain p = *(const PostTrain *)context;
+    p.grid = grid;
+    p.common.quiet |= grid->rank > 0;
+    Error err;
+    int status;
+    if (posttrain_open(&p, p.set->operands, &err) < 0) {
+        status = grid_failed(grid, &err);
+    } else {
+        /* With adapters alone no gradient of the other weights is computed: a third less. */
+        TrainTask task = {.context = &p, .grid = grid, .accumulate = accumulate, .evaluate = p.val ? p.tool->evaluate : NULL, .free_options = free_options,
+                          .extra_names = p.tool->extra_names, .sequence_length = p.plan.sequence_length, .passes = p.lora.rank ? 2 : 3};
+        status = train_run(p.set, &p.common, &p.train, &p.model, &task);
+    }
+    if (p.tool->finish)
+        p.tool->finish(&p);
+    posttrain_close(&p);
+    return status;
+}
+
 int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool)
 {
-    static const char *const free_options[] = {"rows", NULL};
     p->tool = tool;
+    p->set = set;
     int status = options_check(p);
     if (status >= 0)
         return status;
+    const int extent[GRID_DIMENSIONS] = {(int)p->tp, 1, 1, (int)p->dp};
     Error err;
-    if (posttrain_open(p, set->operands, &err) < 0) {
+    status = grid_run(extent, rank_main, p, &err);
+    if (status < 0)
         status = message_failed(&err);
-    } else {
-        /* With adapters alone no gradient of the other weights is computed: a third less. */
-        TrainTask task = {.context = p, .accumulate = accumulate, .evaluate = p->val ? tool->evaluate : NULL, .free_options = free_options,
-                          .extra_names = tool->extra_names, .sequence_length = p->plan.sequence_length, .passes = p->lora.rank ? 2 : 3};
-        status = train_run(set, &p->common, &p->train, &p->model, &task);
-    }
-    posttrain_close(p);
     option_free(set);
     return status;
 }

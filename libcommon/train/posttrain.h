@@ -1,5 +1,5 @@
 /* What sft, dpo and rmtrain share: options, the model with its tokenizer and adapters, examples and their plan, and the way from the
- * command line to the run's end. A tool adds its loss. */
+ * command line to the run's end, on one rank or many. A tool adds its loss. */
 #ifndef TRAIN_POSTTRAIN_H
 #define TRAIN_POSTTRAIN_H
 
@@ -11,11 +11,14 @@
 
 typedef struct PostTrain PostTrain;
 
-/* A tool: what its records are, and the functions of TrainTask (loop.h), whose context is the PostTrain. */
+/* A tool: what its records are, and the functions of TrainTask (loop.h), whose context is the PostTrain. Of a grid each rank has a
+ * PostTrain of its own and calls them: of a step's batches a rank passes those that are its (plan_mine), and says its share of
+ * the loss. */
 typedef struct PostTrainTool {
     ExampleKind kind;
-    int num_labels;                        /* as in folder.h */
+    int num_labels;                           /* as in folder.h */
     int (*prepare)(PostTrain *p, Error *err); /* after everything is open, before the first step; may be NULL */
+    void (*finish)(PostTrain *p);             /* frees what prepare has made; may be NULL */
     int (*accumulate)(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err);
     int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);
     const char *const *extra_names;
@@ -31,6 +34,10 @@ typedef struct LoraOptions {
 
 struct PostTrain {
     const PostTrainTool *tool;
+    OptionSet *set;
+    Grid *grid;
+    int64_t tp, dp;
+    void *own; /* the tool's, of this rank */
     Common common;
     TrainOptions train;
     const char *model_path, *adapter, *val;
@@ -46,7 +53,7 @@ struct PostTrain {
     Slot slot;
 };
 
-#define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048, \
+#define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048, .tp = 1, \
                            .lora = {.alpha = 8, .dropout = -1, .targets = "q_proj,v_proj"}}
 
 #define POSTTRAIN_OPTIONS(p)                                                                                                            \
@@ -76,6 +83,9 @@ struct PostTrain {
 
 /* In every table, last. */
 #define POSTTRAIN_OPTIONS_END(p)              \
+    OPTION_MORE_HEADING("grid of processes:"), \
+        {"tp", 0, OPTION_INTEGER, &(p)->tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536}, \
+        {"dp", 0, OPTION_INTEGER, &(p)->dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536}, \
     OPTION_MORE_HEADING("everywhere:"),       \
         OPTION_COMMON_THREADS(&(p)->common),  \
         OPTION_COMMON_SEED(&(p)->common),     \
@@ -89,5 +99,12 @@ struct PostTrain {
 int posttrain_main(PostTrain *p, OptionSet *set, int argc, char **argv, const PostTrainTool *tool);
 /* From parsed options on. */
 int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool);
+
+/* This rank's part of a model in `folder`; in *part, which folder_load takes. */
+int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err);
+/* Adds up values of which each rank that shares the batches has a part; all get the sums. */
+int posttrain_sum(PostTrain *p, double *values, size_t n, Error *err);
+/* Loss and numbers that all these ranks have computed alike are one rank's to say. */
+void posttrain_once(const PostTrain *p, TrainStep *out);
 
 #endif
