@@ -4,7 +4,7 @@
 for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 323 -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
-# Widths and layers that do not divide evenly; samples of 61 tokens, in which documents end anywhere.
+# Widths and layers that do not divide evenly; samples of 60 tokens, in which documents end anywhere.
 config() { # config TIED MODEL_TYPE
     echo "{\"model_type\":\"$2\",\"vocab_size\":323,\"hidden_size\":48,\"intermediate_size\":75,\"num_hidden_layers\":5,\"num_attention_heads\":8,
 \"num_key_value_heads\":2,\"head_dim\":8,\"max_position_embeddings\":128,\"rms_norm_eps\":1e-5,\"rope_theta\":10000.0,\"initializer_range\":0.05,
@@ -12,7 +12,7 @@ config() { # config TIED MODEL_TYPE
 }
 config false llama >"$T/untied.json"
 config true qwen3 >"$T/tied.json"
-P="pretrain -q --device cpu --data $T/s --val $T/s --eval-tokens 600 --eval-every 10 --seq-len 61 --batch-tokens 488 --micro-batch 2 --lr 3e-4 --warmup 5
+P="pretrain -q --device cpu --data $T/s --val $T/s --eval-tokens 600 --eval-every 10 --seq-len 60 --batch-tokens 480 --micro-batch 2 --lr 3e-4 --warmup 5
    --grad-clip 0.5 --seed 3 --save-every 8 --keep 0"
 
 # The largest relative difference of two logs in losses and norms; unlike steps or tokens: 1.
@@ -47,6 +47,7 @@ grid untied --tp 2 --dp 2
 grid untied --tp 2 --dp 3
 grid tied --tp 2
 grid tied --tp 4 --dp 2
+grid tied --tp 2 --pp 2 --cp 2
 cp -a "$T/untiedtp2dp2" "$T/first"
 rm -rf "$T/untiedtp2dp2"
 grid untied --tp 2 --dp 2
@@ -66,7 +67,7 @@ done
 for c in untied tied; do
     Z="$P --model-config $T/$c.json --tokenizer $T/v --steps 1 --lr 0 --save-every 0"
     $Z -o "$T/zero"
-    for g in "--tp 2" "--tp 4 --dp 2" "--dp 3"; do
+    for g in "--tp 2" "--tp 4 --dp 2" "--dp 3" "--pp 5" "--tp 2 --cp 2 --pp 2"; do
         rm -rf "$T/grid"
         $Z $g -o "$T/grid"
         same "$c: the model of $g is one file with the bytes of one process's" "$T/zero/final/model.safetensors" "$T/grid/final/model.safetensors"
@@ -87,10 +88,15 @@ move() { # move FROM TO-OPTIONS...
 }
 move untiedtp2dp2 --dp 1
 move untiedtp2dp2 --tp 4
+move untiedtp2dp2 --pp 4
+move untiedtp2dp2 --cp 2 --dp 2
 move untiedtp2dp3 --tp 2 --dp 2
 move untied --tp 2 --dp 2
 move tiedtp4dp2 --dp 4
 move tiedtp4dp2 --tp 2
+move tiedtp4dp2 --pp 2 --tp 2
+move tiedtp2pp2cp2 --dp 1
+move tiedtp2pp2cp2 --tp 2 --dp 2
 
 # A part of the newest checkpoint is damaged, or a whole rank's is gone.
 for how in flipped gone; do
