@@ -96,6 +96,9 @@ check-peers: all ## compare with the real Python packages (tests/reference/READM
 check-faults: all ## kill and stop ranks at random, ROUNDS (100) times; results must keep their bits
 	$(Q)B=$(B) sh tests/faults/run
 
+check-slurm: all ## train in jobs of a Slurm of one node that it sets up (root; Debian: slurm-wlm, munge)
+	$(Q)B=$(B) sh tests/slurm/run
+
 features: ## what this machine's build takes in
 	@echo 'CUDA kernels: $(if $(CUBLASLT),yes: $(NVCC),no: $(if $(NVCC),$(NVCC) has no cublasLt.h,no nvcc (set CUDA_HOME)))'
 	@echo 'NCCL: $(if $(NCCL),yes: $(NCCL),no (set NCCL_HOME))'
@@ -254,5 +257,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units check-faults features check-asan check-peers check-gpu bench bench-tasks bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

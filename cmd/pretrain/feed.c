@@ -37,7 +37,7 @@ void feed_begin(Feed *f, const Source *source, int64_t first, int64_t samples)
 int64_t feed_passes(const Feed *f)
 {
     int64_t all = (f->samples + f->micro_batch - 1) / f->micro_batch, ranks = f->grid->extent[GRID_DP];
-    return all / ranks + (f->grid->place[GRID_DP] < all % ranks);
+    return all / ranks + (f->even ? all % ranks > 0 : f->grid->place[GRID_DP] < all % ranks);
 }
 
 /* Sample number `number` of a source in epochs: permuted but for the first. */
@@ -51,7 +51,7 @@ static void place(Feed *f, int64_t first, int64_t n)
 {
     batch_clear(&f->whole);
     f->whole.sample = first;
-    if (!f->source)
+    if (!f->source && n > 0)
         dealer_seek(&f->dealer, first);
     for (int64_t i = 0; i < n; i++) {
         int64_t number = first + i;
@@ -65,7 +65,7 @@ const Batch *feed_batch(Feed *f, int64_t pass)
 {
     int64_t done = (pass * f->grid->extent[GRID_DP] + f->grid->place[GRID_DP]) * f->micro_batch, left = f->samples - done;
     if (f->placed != pass)
-        place(f, f->first + done, left < f->micro_batch ? left : f->micro_batch);
+        place(f, f->first + done, left < 0 ? 0 : left < f->micro_batch ? left : f->micro_batch);
     f->placed = pass;
     return &f->part;
 }

@@ -13,6 +13,7 @@ typedef struct Feed {
     const Grid *grid;
     const Sources *sources;
     bool shuffle;
+    bool even;           /* all ranks do as many passes, some an empty one */
     uint64_t seed;
     const Stage *stage;  /* that the run is in, NULL: none yet */
     Dealer dealer;

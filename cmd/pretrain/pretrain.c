@@ -96,7 +96,7 @@ static const Option options[] = {
     {"virtual-stages", 0, OPTION_INTEGER, &self.virtual_stages, "N", "stages that each rank of a pipeline takes (default 1)", 0, 1, PART_MAX_RANGES},
     {"ends-fewer", 0, OPTION_INTEGER, &self.ends_fewer, "N", "layers that the first and the last stage have fewer (default 0)", 0, 0, 1e6},
     {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536},
-    {"shard", 0, OPTION_INTEGER, &self.train.shard, "N", "0: each rank keeps all optimiser states, 1: its share (default 1)", 0, 0, 1},
+    {"shard", 0, OPTION_INTEGER, &self.train.shard, "N", "what ranks share: 1 optimiser states, 2 gradients too, 3 weights too, 0 nothing (default 1)", 0, 0, 3},
     {"comm-timeout", 0, OPTION_NUMBER, &self.comm_timeout, "S", "seconds that a rank may keep another waiting before the job ends (default 600)", 0, 0.1, 1e9},
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
@@ -398,7 +398,7 @@ static int trainer_open(Trainer *t, Error *err)
         if (t->grid->extent[GRID_CP] > 1 && t->stages.items[i].sequence_length % (2 * t->grid->extent[GRID_CP]) != 0)
             return error_set(err, "--cp %d: sequences of %" PRId64 " tokens cannot be cut into %d chunks", t->grid->extent[GRID_CP],
                              t->stages.items[i].sequence_length, 2 * t->grid->extent[GRID_CP]);
-    t->feed = (Feed){.grid = t->grid, .sources = &t->sources, .shuffle = p->shuffle, .seed = (uint64_t)p->common.seed};
+    t->feed = (Feed){.grid = t->grid, .even = p->train.shard > 1, .sources = &t->sources, .shuffle = p->shuffle, .seed = (uint64_t)p->common.seed};
     return passes_open(&t->passes, &t->model, t->grid, most_rows(p, &t->stages, t->grid->extent), err);
 }
 

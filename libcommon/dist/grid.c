@@ -13,16 +13,22 @@
 
 static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed", "pp back"};
 
-/* Ranks in the job that a launcher started this process in; 1: none did. Open MPI, MPICH and Slurm's PMI say it so. */
+static int number(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value ? atoi(value) : 0;
+}
+
+/* Ranks in the job that a launcher started this process in; 1: none did. Open MPI, MPICH and Slurm's PMI-2 say it so, and Slurm
+ * with PMIx. Another process of several of srun's could not reach its fellows: -1. */
 static int launched(void)
 {
     static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
-        const char *value = getenv(variables[i]);
-        if (value && atoi(value) > 1)
-            return atoi(value);
-    }
-    return 1;
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        if (number(variables[i]) > 0)
+            return number(variables[i]);
+    int tasks = getenv("SLURM_STEP_ID") ? number("SLURM_STEP_NUM_TASKS") : 1;
+    return tasks > 1 ? getenv("PMIX_RANK") ? tasks : -1 : 1;
 }
 
 static bool failed(int status)
@@ -215,6 +221,8 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
 {
     Grid g;
     grid_one(&g);
+    if (launched() < 0)
+        return error_set(err, "this process is one of %d that srun started without PMIx: say srun --mpi=pmix", number("SLURM_STEP_NUM_TASKS"));
     if (launched() > 1)
         return mpi_run(&g, extent, work, context, err);
     if (extents(&g, extent, 0, err) < 0)

@@ -1,4 +1,4 @@
-#include "model/param.h"
+#include "model/sharding.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -63,6 +63,7 @@ static int add(Layout *l, char *name, Entry n)
     if (!n.adjacent)
         t->total = round_up(t->total, ALIGNMENT);
     e->offset = t->total;
+    e->unit = t->unit_count - 1;
     t->total += e->count;
     t->units[t->unit_count - 1].last = (int)t->count;
     return (int)t->count++;
@@ -221,6 +222,7 @@ void param_close(ModelParameters *p)
     ParameterTable *t = &p->table;
     for (size_t i = 0; i < t->count; i++)
         free(t->items[i].name);
+    sharding_close(t);
     free(t->items);
     free(t->units);
     free(p->layers);
@@ -274,14 +276,32 @@ int param_need_working(ParameterTable *t, Error *err)
     return t->working ? 0 : error_set(err, "no memory for %zu bytes of bf16 weights", t->total * sizeof *t->working);
 }
 
+void param_unit_trained(const ParameterTable *t, int unit, size_t *begin, size_t *end)
+{
+    const ParameterUnit *u = &t->units[unit];
+    *end = u->offset + u->count;
+    *begin = u->offset > t->frozen ? u->offset : t->frozen < *end ? t->frozen : *end;
+}
+
+void param_unit_slice(const ParameterTable *t, int unit, const Comm *data, size_t *begin, size_t *end)
+{
+    size_t first, last, count;
+    param_unit_trained(t, unit, &first, &last);
+    comm_share(last - first, data->size, data->rank, begin, &count);
+    *begin += first;
+    *end = *begin + count;
+}
+
 void param_changed(ParameterTable *t)
 {
     t->stale = true;
+    if (t->sharding)
+        sharding_changed(t);
 }
 
 void param_refresh(ParameterTable *t)
 {
-    if (t->working && t->stale)
+    if (t->working && t->stale && !(t->sharding && sharding_all(t)))
         t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)t->total),
                              tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->total));
     t->stale = false;
@@ -327,11 +347,15 @@ static Tensor stretch(const ParameterTable *t, void *arena, size_t begin, Dtype 
 
 Tensor param_acquire(ParameterTable *t, int first, int last)
 {
+    if (t->sharding)
+        sharding_weights(t, t->items[first].unit);
     return t->working && t->items[first].ndim == 2 ? stretch(t, t->working, 0, DTYPE_BF16, first, last) : param_acquire_f32(t, first, last);
 }
 
 Tensor param_acquire_f32(ParameterTable *t, int first, int last)
 {
+    if (t->sharding)
+        sharding_weights(t, t->items[first].unit);
     return stretch(t, t->weights, 0, DTYPE_F32, first, last);
 }
 
@@ -346,5 +370,7 @@ Tensor param_gradient(ParameterTable *t, int first, int last)
 {
     if (!t->gradients || !t->items[first].trainable)
         return (Tensor){0};
+    if (t->sharding)
+        sharding_gradients(t, t->items[first].unit);
     return stretch(t, t->gradients, t->frozen, DTYPE_F32, first, last);
 }

@@ -21,6 +21,7 @@ typedef struct Parameter {
     int replicas;                 /* neighbouring tensor-parallel ranks that hold this box; their gradients add up to its */
     bool owner;                   /* this rank's replica is the one that is saved and counted in norms */
     bool tied;                    /* the first and the last stage of a pipeline both hold it; their gradients add up */
+    int unit;                     /* that it lies in */
     bool trainable, decayed;
     size_t offset, count;         /* floats in the arena of weights; param_trained finds them in those of what is trained */
     double deviation;             /* initial values: N(0, deviation²), or where 0 the constant */
@@ -49,6 +50,7 @@ typedef struct ParameterTable {
     float *weights, *gradients;   /* device memory; gradients NULL until asked for */
     uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights */
     bool stale;                   /* the working copy is older than the weights */
+    struct Sharding *sharding;    /* sharding.h; NULL: everything is here all the time */
 } ParameterTable;
 
 /* Where the parameters of a layer stand in the table; -1: the model has none, or another rank has the layer. */
@@ -78,6 +80,10 @@ float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);
 /* -1: there is none of that name. */
 int param_find(const ParameterTable *t, const char *name);
 
+/* The trained floats of a unit, and of them the slice that is this rank's of the data group: begin … end of the arena of weights. */
+void param_unit_trained(const ParameterTable *t, int unit, size_t *begin, size_t *end);
+void param_unit_slice(const ParameterTable *t, int unit, const Comm *data, size_t *begin, size_t *end);
+
 /* From now on products read matrices as bf16; the weights stay f32. Whoever writes weights says so with param_changed, and
  * param_refresh, at the head of a pass, rounds them again. */
 int param_need_working(ParameterTable *t, Error *err);
@@ -90,7 +96,7 @@ void param_initialise(ParameterTable *t, uint64_t seed);
 void param_initialise_one(ParameterTable *t, size_t place, uint64_t seed);
 
 /* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32. Between
- * acquire and release the whole of it is in this rank's memory (sharded parameters will be gathered here). */
+ * acquire and release the whole of it is in this rank's memory, where sharded weights are gathered first. */
 Tensor param_acquire(ParameterTable *t, int first, int last);
 void param_release(ParameterTable *t, int first, int last);
 /* The same in f32, whatever products read: vectors, and rows that are looked up. */

@@ -207,8 +207,8 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
     *step = (TrainStep){0};
     ranks_begin(&l->ranks, l->state.step + 1);
     optimizer_clear(&l->optimizer);
-    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 || tp_reduce(l->m, err) < 0 ||
-        optimizer_reduce(&l->optimizer, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
+    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 ||
+        optimizer_reduce(&l->optimizer, err) < 0 || tp_reduce(l->m, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
         return -1;
     *rate = schedule_rate(&l->schedule, l->state.step);
     if (isfinite(*norm) && isfinite(step->loss)) {

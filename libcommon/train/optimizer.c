@@ -2,27 +2,16 @@
 
 #include <math.h>
 #include <string.h>
+#include "model/sharding.h"
 
 static Comm *data_group(const Optimizer *o)
 {
     return &o->grid->group[GRID_DATA];
 }
 
-/* The trained part of a unit. */
-static void trained_part(const ParameterTable *t, int unit, size_t *begin, size_t *end)
-{
-    const ParameterUnit *u = &t->units[unit];
-    *end = u->offset + u->count;
-    *begin = u->offset > t->frozen ? u->offset : t->frozen < *end ? t->frozen : *end;
-}
-
 void optimizer_slice(const Optimizer *o, int unit, size_t *begin, size_t *end)
 {
-    size_t first, last, count;
-    trained_part(o->table, unit, &first, &last);
-    comm_share(last - first, data_group(o)->size, data_group(o)->rank, begin, &count);
-    *begin += first;
-    *end = *begin + count;
+    param_unit_slice(o->table, unit, data_group(o), begin, end);
 }
 
 /* What this rank steps: its slice, or all. */
@@ -31,14 +20,14 @@ static void stepped_part(const Optimizer *o, int unit, size_t *begin, size_t *en
     if (o->shard > 0)
         optimizer_slice(o, unit, begin, end);
     else
-        trained_part(o->table, unit, begin, end);
+        param_unit_trained(o->table, unit, begin, end);
 }
 
 size_t optimizer_place(const Optimizer *o, int unit)
 {
     size_t begin, end, own;
     optimizer_slice(o, unit, &own, &end);
-    trained_part(o->table, unit, &begin, &end);
+    param_unit_trained(o->table, unit, &begin, &end);
     return o->shard > 0 ? (begin - o->table->frozen) / (size_t)data_group(o)->size : own - o->table->frozen;
 }
 
@@ -52,7 +41,7 @@ static int check_units(const Optimizer *o, Error *err)
     size_t ranks = (size_t)data_group(o)->size;
     for (int i = 0; i < o->table->unit_count; i++) {
         size_t begin, end;
-        trained_part(o->table, i, &begin, &end);
+        param_unit_trained(o->table, i, &begin, &end);
         if ((end - begin) % ranks != 0)
             return error_set(err, "%s: %zu floats cannot be cut among %zu ranks", o->table->items[o->table->units[i].first].name, end - begin, ranks);
     }
@@ -73,7 +62,7 @@ int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const Ad
         optimizer_close(o);
         return error_set(err, "no memory for %zu bytes of optimiser states", 2 * bytes);
     }
-    return 0;
+    return o->shard > 1 ? sharding_open(t, o->shard, data_group(o), o->sum + 1, err) : 0;
 }
 
 void optimizer_close(Optimizer *o)
@@ -81,24 +70,33 @@ void optimizer_close(Optimizer *o)
     if (!o->table)
         return;
     Device *d = o->table->device;
+    sharding_close(o->table);
     d->release(d, o->first);
     d->release(d, o->second);
     d->release(d, o->sum);
     memset(o, 0, sizeof *o);
 }
 
-void optimizer_clear(Optimizer *o)
-{
-    ParameterTable *t = o->table;
-    static const double zeros[2];
-    t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, t->gradients, 1, (int64_t)param_trained_total(t)), 0);
-    t->device->copy(t->stream, o->sum, zeros, sizeof zeros, COPY_TO_DEVICE);
-}
-
 /* The gradient at a place of the arena of weights. */
 static float *gradient_at(const ParameterTable *t, size_t offset)
 {
     return t->gradients + (offset - t->frozen);
+}
+
+void optimizer_clear(Optimizer *o)
+{
+    ParameterTable *t = o->table;
+    static const double zeros[2];
+    t->device->copy(t->stream, o->sum, zeros, sizeof zeros, COPY_TO_DEVICE);
+    for (int i = 0; i < t->unit_count; i++) {
+        size_t begin, end;
+        if (o->shard > 1) /* of the rest nothing is kept */
+            optimizer_slice(o, i, &begin, &end);
+        else
+            param_unit_trained(t, i, &begin, &end);
+        if (begin < end)
+            t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, gradient_at(t, begin), 1, (int64_t)(end - begin)), 0);
+    }
 }
 
 static size_t later(size_t a, size_t b)
@@ -126,16 +124,16 @@ static int reduce_unit(Optimizer *o, int unit, Error *err)
 {
     ParameterTable *t = o->table;
     size_t begin, end, all_begin, all_end;
-    trained_part(t, unit, &all_begin, &all_end);
+    param_unit_trained(t, unit, &all_begin, &all_end);
     optimizer_slice(o, unit, &begin, &end);
     int status = 0;
     if (all_begin == all_end)
         return 0;
-    if (o->grid->size > 1)
+    if (o->grid->size > 1 && o->shard < 2)
         t->device->ops->sum_squares(t->stream, o->sum + 1, tensor_make(t->device, DTYPE_F32, gradient_at(t, all_begin), 1, (int64_t)(all_end - all_begin)));
-    if (o->shard > 0)
+    if (o->shard == 1)
         status = comm_reduce_scatter(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), gradient_at(t, begin), end - begin, err);
-    else
+    if (o->shard == 0)
         status = comm_sum(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), all_end - all_begin, err);
     stepped_part(o, unit, &begin, &end);
     for (int i = t->units[unit].first; i <= t->units[unit].last && status == 0; i++)
@@ -145,6 +143,8 @@ static int reduce_unit(Optimizer *o, int unit, Error *err)
 
 int optimizer_reduce(Optimizer *o, Error *err)
 {
+    if (o->shard > 1 && sharding_finish(o->table, err) < 0)
+        return -1;
     for (int i = o->table->unit_count - 1; i >= 0; i--)
         if (reduce_unit(o, i, err) < 0)
             return -1;
@@ -201,14 +201,14 @@ int optimizer_step(Optimizer *o, double rate, double norm, Error *err)
     if (scale > 1)
         scale = 1;
     o->steps++;
-    param_changed(t);
     for (int u = 0; u < t->unit_count; u++) {
         size_t begin, end, all_begin, all_end;
-        trained_part(t, u, &all_begin, &all_end);
+        param_unit_trained(t, u, &all_begin, &all_end);
         optimizer_slice(o, u, &begin, &end);
         step_unit(o, u, rate, scale);
-        if (o->shard > 0 && comm_all_gather(data_group(o), t->stream, t->weights + begin, t->weights + all_begin, (end - begin) * sizeof(float), err) < 0)
+        if ((o->shard == 1 || o->shard == 2) && comm_all_gather(data_group(o), t->stream, t->weights + begin, t->weights + all_begin, (end - begin) * sizeof(float), err) < 0)
             return -1;
     }
+    param_changed(t);
     return 0;
 }

@@ -4,7 +4,9 @@
  *
  *   0  everything; every rank takes every step of the optimiser
  *   1  weights and gradients; states are the slice's alone. The gradients are scattered and the new weights gathered, which
- *      moves as many bytes as the sum that 0 takes. Both give the same bits. */
+ *      moves as many bytes as the sum that 0 takes. Both give the same bits.
+ *   2  weights; gradients come together in the slices during every pass (model/sharding.h)
+ *   3  none; weights are gathered for every pass, there and back. The same bits as 2, and as 1 where a step has one pass. */
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 

@@ -19,6 +19,21 @@ done
 is "a log has each step once" "$(grep -c '"step"' "$T/threads4/log.jsonl")" 20
 fails 1 "a step has 7 samples, fewer than ranks" "more ranks than samples" $P --steps 20 --dp 8 -o "$T/many"
 
+# What ranks share of states, gradients and weights changes the order of additions at most, and a run may change it.
+for shard in 0 1 2 3; do
+    ok "--dp 3 --shard $shard" $P --steps 20 --lr 3e-4 --dp 3 --shard $shard -o "$T/shard$shard"
+    near "with the losses of --shard 0" "$T/shard0/log.jsonl" "$T/shard$shard/log.jsonl"
+done
+same "nothing shared and states shared: the same bits" "$T/shard0/final/model.safetensors" "$T/shard1/final/model.safetensors"
+same "gradients shared and weights too: the same bits" "$T/shard2/final/model.safetensors" "$T/shard3/final/model.safetensors"
+$P --steps 400 --lr 3e-4 --dp 3 --shard 3 -o "$T/reshard" &
+pid=$!
+for i in $(seq 600); do [ -e "$T/reshard/latest" ] && break; sleep 0.02; done
+kill -TERM $pid
+wait $pid
+is "a run that shares weights stops with 75" $? 75
+ok "and goes on without sharing, in one process" $P --steps 400 --lr 3e-4 -o "$T/reshard"
+
 # Another number of ranks after a stop.
 $P --steps 20 --dp 4 -o "$T/move" &
 pid=$!

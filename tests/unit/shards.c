@@ -1,4 +1,5 @@
-/* Sharded optimiser states and gradients: ranks that keep slices give the bits of ranks that keep everything, and keep less. */
+/* Sharded optimiser states, gradients and weights: ranks that keep slices give the bits of ranks that keep everything, and keep less. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
@@ -40,6 +41,40 @@ static void pass(Model *m, Slot *slot, Batch *b, int rank, int step)
     model_backward(m, slot);
 }
 
+static void read_weights(ParameterTable *t, float *to)
+{
+    for (int u = 0; u < t->unit_count; u++) {
+        const ParameterUnit *unit = &t->units[u];
+        param_acquire_f32(t, unit->first, unit->first);
+        memcpy(to + unit->offset, t->weights + unit->offset, unit->count * sizeof *to);
+    }
+}
+
+static bool zeros(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != 0)
+            return false;
+    return true;
+}
+
+/* Of gradients nothing is here but the slices, and of weights too but for the units asked for last. */
+static bool kept_slices(const Optimizer *o, int shard)
+{
+    const ParameterTable *t = o->table;
+    bool good = true, some = false;
+    for (int u = 0; u < t->unit_count; u++) {
+        size_t all_begin, all_end, begin, end;
+        param_unit_trained(t, u, &all_begin, &all_end);
+        optimizer_slice(o, u, &begin, &end);
+        good &= zeros(t->gradients + all_begin, begin - all_begin) && zeros(t->gradients + end, all_end - end);
+        some |= !zeros(t->gradients + begin, end - begin);
+        if (shard == 3 && u < t->unit_count - 2)
+            good &= zeros(t->weights + all_begin, begin - all_begin) && zeros(t->weights + end, all_end - end);
+    }
+    return good && some;
+}
+
 static int rank_main(void *context, Grid *g)
 {
     Run *r = context;
@@ -69,8 +104,10 @@ static int rank_main(void *context, Grid *g)
     if (good) {
         r->count = m.params.table.total;
         r->states = optimizer_states(&o);
-        r->weights[g->rank] = memory_alloc(r->count, sizeof(float));
-        memcpy(r->weights[g->rank], m.params.table.weights, r->count * sizeof(float));
+        r->weights[g->rank] = memory_zalloc(r->count, sizeof(float));
+        read_weights(&m.params.table, r->weights[g->rank]);
+        if (r->shard > 1 && !kept_slices(&o, r->shard))
+            __atomic_fetch_add(&r->wrong, 1, __ATOMIC_RELAXED);
     } else {
         __atomic_fetch_add(&r->wrong, 1, __ATOMIC_RELAXED);
     }
@@ -96,21 +133,28 @@ static bool equal(const Run *a, int i, const Run *b, int k)
 
 static void test_grid(const int extent[GRID_DIMENSIONS], bool tied)
 {
+    static const char *const kept[] = {"", "states", "states and gradients", "states, gradients and weights"};
     int ranks = extent[GRID_CP] * extent[GRID_DP];
-    Run whole = {.tied = tied}, sliced = {.shard = 1, .tied = tied};
+    Run whole = {.tied = tied}, second = {.shard = 2, .tied = tied};
     Error err;
     grid_run(extent, rank_main, &whole, &err);
-    grid_run(extent, rank_main, &sliced, &err);
-    bool good = true, moved = false;
-    for (int i = 0; i < ranks; i++)
-        good &= equal(&whole, 0, &sliced, i) && equal(&whole, 0, &whole, i);
-    for (int i = 1; i < STEPS && good; i++)
-        moved |= whole.norms[0][i] != whole.norms[0][i - 1];
-    ok(good && moved, "cp %d, dp %d, embeddings %s: slices of states give the bits of whole ones on every rank %s%s", extent[GRID_CP], extent[GRID_DP],
-       tied ? "tied" : "apart", whole.what, sliced.what);
-    ok(sliced.states * (size_t)ranks == whole.states, "and take a %d-th of the memory (%zu floats of %zu)", ranks, sliced.states, whole.states);
+    grid_run(extent, rank_main, &second, &err);
+    for (int shard = 1; shard <= 3; shard++) {
+        Run sliced = {.shard = shard, .tied = tied};
+        grid_run(extent, rank_main, &sliced, &err);
+        /* Tied embeddings come together twice, what the head adds and what the input does: another order of additions. */
+        const Run *like = tied && shard > 1 ? &second : &whole;
+        bool good = fabs(second.norms[0][0] - whole.norms[0][0]) <= 1e-6 * whole.norms[0][0], moved = false;
+        for (int i = 0; i < ranks; i++)
+            good &= equal(like, 0, &sliced, i) && equal(&whole, 0, &whole, i);
+        for (int i = 1; i < STEPS && good; i++)
+            moved |= whole.norms[0][i] != whole.norms[0][i - 1];
+        ok(good && moved && sliced.states * (size_t)ranks == whole.states, "cp %d, dp %d, embeddings %s: slices of %s give the bits of whole ones on every rank %s%s",
+           extent[GRID_CP], extent[GRID_DP], tied ? "tied" : "apart", kept[shard], whole.what, sliced.what);
+        run_free(&sliced);
+    }
     run_free(&whole);
-    run_free(&sliced);
+    run_free(&second);
 }
 
 int main(void)
