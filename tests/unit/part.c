@@ -95,6 +95,58 @@ static void test_refused(ModelConfig c, int tp, const char *reason, Device *d)
     ok(model_open(&m, &c, &p, d, &err) < 0 && strstr(err.text, reason), "tp %d: %s", tp, err.text);
 }
 
+/* Every layer once and in order over any pipeline, stages that differ by one layer but for the two ends. */
+static void test_stages(void)
+{
+    int cases = 0, wrong = 0;
+    for (int64_t layers = 1; layers <= 40; layers++)
+        for (int stages = 1; stages <= 8; stages++)
+            for (int chunks = 1; chunks <= (stages > 1 ? 3 : 1); chunks++)
+                for (int64_t fewer = 0; fewer <= 2; fewer++, cases++) {
+                    ModelConfig c = small;
+                    Grid g;
+                    ModelPart p[8];
+                    Error err;
+                    int status = 0;
+                    grid_one(&g);
+                    c.num_hidden_layers = layers;
+                    g.extent[GRID_PP] = stages;
+                    for (int r = 0; r < stages; r++) {
+                        g.place[GRID_PP] = r;
+                        status |= part_of_grid(&p[r], &c, &g, &(PartStages){chunks, fewer}, &err);
+                    }
+                    int64_t at = 0, least = INT64_MAX, most = 0, all = (int64_t)stages * chunks, whole = layers + (all > 1 ? 2 * fewer : 0);
+                    if (status < 0) {
+                        wrong += whole / all - (all > 1 ? fewer : 0) >= (chunks > 1 && fewer > 0 ? 0 : 1);
+                        continue;
+                    }
+                    for (int64_t i = 0; i < all; i++) {
+                        LayerRange range = p[i % stages].range[i / stages];
+                        int64_t count = range.count + (all > 1 && (i == 0 || i == all - 1) ? fewer : 0);
+                        wrong += range.first != at || range.embedding != (i == 0) || range.head != (i == all - 1);
+                        wrong += range.count < (chunks > 1 && fewer > 0 && (i == 0 || i == all - 1) ? 0 : 1);
+                        at += range.count;
+                        least = count < least ? count : least;
+                        most = count > most ? count : most;
+                    }
+                    wrong += at != layers || most - least > 1;
+                }
+    ok(wrong == 0, "%d pipelines have every layer once, in stages as even as can be (%d have not)", cases, wrong);
+    ModelConfig llama = small;
+    Grid g;
+    ModelPart p;
+    Error err;
+    grid_one(&g);
+    llama.num_hidden_layers = 126;
+    g.extent[GRID_PP] = 16;
+    bool right = true;
+    for (int r = 0; r < 16; r++) {
+        g.place[GRID_PP] = r;
+        right &= part_of_grid(&p, &llama, &g, &(PartStages){1, 1}, &err) == 0 && p.range[0].count == (r % 15 ? 8 : 7);
+    }
+    ok(right, "126 layers over 16 stages whose ends have one fewer: 7, 14 times 8, 7");
+}
+
 int main(void)
 {
     Device *d = device_open("cpu", 1, NULL);
@@ -115,6 +167,7 @@ int main(void)
     test_refused(small, 5, "3 key-value heads", d);
     odd.intermediate_size = 2;
     test_refused(odd, 3, "MLP columns", d);
+    test_stages();
     device_close(d);
     return tap_end();
 }
