@@ -115,8 +115,8 @@ bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios aga
 bench-tasks: all ## evaluation as ratios against lm-evaluation-harness (PYTHON=, ROWS=, MODEL=, N=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) sh tests/bench/tasks
 
-bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, WAYS=)
-	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' WAYS=$(WAYS) sh tests/bench/train
+bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, TYPES=, WAYS=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' TYPES='$(TYPES)' WAYS=$(WAYS) sh tests/bench/train
 
 bench-generate: all ## answers as ratios against transformers' generate (PYTHON=, MODELS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/generate

@@ -26,11 +26,11 @@ tokenize -q --tokenizer "$R/vocab" -o "$R/mix/train" "$T/d.jsonl"
 tokenize -q --tokenizer "$R/vocab" -o "$R/mix/heldout-general" "$R/split/general.test.jsonl"
 scalefit shape -q --params 2e4 --vocab 400 --head-dim 16 --aspect 24 --seq-len 128 --eos 399 >"$R/config.json"
 pretrain -q --device cpu --model-config "$R/config.json" --tokenizer "$R/vocab" --data "$R/mix/train" --seq-len 64 --batch-tokens 512 --steps 4 --save-every 0 -o "$R/pretrain"
-export LENGTHS="128 192" TOKENS=2000 FIRST=3000 BATCH=512 PORTIONS=2 RECOVERED=9 JOBS=1
+export LENGTHS="128 192" TOKENS=2000 FIRST=3000 BATCH=512 PORTIONS=2 RECOVERED=9 JOBS=1 REACH=128
 ok "gates that are open at once" sh -c "FOUND=0 bash pipelines/long-context '$R' '$T/open' >'$T/log'"
 like "are passed with one portion each" "$(cut -c11- "$T/log" | tr '\n' ' ')" \
     "begin .*128 +portion 1, .*needles found [01]\.[0-9]+: the gate opens 192 +portion 1, .*the gate opens done +the model lies in $T/open/192/1/final"
-like "the last model has the last length and the raised base" "$(tr -d '\n ' <"$T/open/192/1/final/config.json")" '"max_position_embeddings":192.*"rope_theta":1000000'
+like "the last model has the last length and the base for it" "$(tr -d '\n ' <"$T/open/192/1/final/config.json")" '"max_position_embeddings":192.*"rope_theta":2250000'
 is "the first stage has FIRST tokens in half batches, the others TOKENS" "$(tail -qn 1 "$T"/open/128/1/log.jsonl "$T"/open/192/1/log.jsonl | sed 's/{"step":\([0-9]*\),"tokens":\([0-9]*\).*/\1 \2/' | tr '\n' ' ')" "12 3072 6 2304 "
 printf 'then\n' >>"$T/open/128/1/log.jsonl"
 ok "run again" sh -c "FOUND=0 bash pipelines/long-context '$R' '$T/open' >'$T/log2'"
