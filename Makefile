@@ -41,7 +41,7 @@ LIBRARY_C := $(wildcard libcommon/*/*.c kernels/*.c kernels/cpu/*.c)
 LIBRARY_CC := $(wildcard libcommon/*/*.cc)
 LIBRARY_O = $(LIBRARY_C:%.c=$(B)/%.o) $(LIBRARY_CC:%.cc=$(B)/%.o)
 # Loaded into programs under test.
-PRELOAD = $(patsubst tests/preload/%.c,$(B)/tests/preload/%.so,$(wildcard tests/preload/*.c))
+PRELOAD = $(patsubst tests/preload/%.c,$(B)/tests/preload/%.so,$(filter-out $(if $(MPI_COMPILER),,%/mpi_bytes.c),$(wildcard tests/preload/*.c)))
 SELFTEST = $(B)/tests/unit/emulation
 RACES = $(if $(SAN),,$(B)/tests/unit/races)
 UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
@@ -192,6 +192,10 @@ $(B)/tests/unit/%: $(B)/tests/unit/%.o $(B)/liblmpipe.a
 $(B)/tests/preload/%.so: tests/preload/%.c
 	$(call say,CC)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(filter-out -fsanitize%,$(ALL_CFLAGS)) -shared -fPIC -o $@ $<
+
+$(B)/tests/preload/mpi_bytes.so: tests/preload/mpi_bytes.c
+	$(call say,CC)
+	$(Q)mkdir -p $(@D) && $(MPI_COMPILER) $(ALL_CPPFLAGS) $(filter-out -fsanitize%,$(ALL_CFLAGS)) -shared -fPIC -o $@ $< $(MPI_FLAGS)
 
 $(B)/gpu/%.o: kernels/%.cu
 	$(call say,NVCC)

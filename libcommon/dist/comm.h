@@ -101,6 +101,11 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
  * once where ranks are processes. Returns the exit status. */
 int grid_failed(Grid *g, const Error *err);
 
+/* Bytes of this kind that this rank has sent to others in a group so far (COMM_RECV: got), or in the world (GRID_GROUPS). */
+int64_t grid_sent(const Grid *g, int group, CommKind kind);
+/* The group's name: "tp" … "world". */
+const char *grid_group_name(int group);
+
 /* From now on a rank that dies, or keeps another waiting in one operation for more than `timeout` seconds, ends the job with one
  * message that names it, its host, the step and the operation; all ranks leave their last operations in folder/flight-RANK.jsonl
  * (NULL: nowhere). A collective, the first; grid_run ends it. */

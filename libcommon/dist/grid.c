@@ -99,6 +99,16 @@ static void abandon(Grid *g)
     g->world.ops->abandon(&g->world);
 }
 
+int64_t grid_sent(const Grid *g, int group, CommKind kind)
+{
+    return (group == GRID_GROUPS ? &g->world : &g->group[group])->count[kind].bytes;
+}
+
+const char *grid_group_name(int group)
+{
+    return group == GRID_GROUPS ? "world" : names[group];
+}
+
 int grid_watch(Grid *g, double timeout, const char *folder, Error *err)
 {
     return watch_open(g, timeout, folder, err);

@@ -359,9 +359,10 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
         int64_t first = l.state.step > 0 ? l.state.step : 0;
         status = run_steps(&l, &err);
         progress_end(l.progress);
-        const StatsItem items[] = {{"steps", (double)l.state.step}, {"steps_resumed", (double)first}, {"tokens", (double)l.state.tokens},
-                                   {"flops", l.state.flops}, {"skipped_steps", (double)l.state.skipped}};
-        if (status >= 0 && first_rank(&l) && stats_write(common->stats, items, sizeof items / sizeof *items, begin, &err) < 0)
+        StatsItem items[5 + RANKS_KINDS] = {{"steps", (double)l.state.step}, {"steps_resumed", (double)first}, {"tokens", (double)l.state.tokens},
+                                            {"flops", l.state.flops}, {"skipped_steps", (double)l.state.skipped}};
+        size_t count = ranks_sent(&l.ranks, items, 5);
+        if (status >= 0 && first_rank(&l) && stats_write(common->stats, items, count, begin, &err) < 0)
             status = -1;
     }
     checkpoint_close(&l.checkpoints);

@@ -20,6 +20,8 @@ void ranks_open(Ranks *r, Grid *g)
 
 void ranks_close(Ranks *r)
 {
+    for (int i = 0; i < RANKS_KINDS; i++)
+        free(r->keys[i]);
     free(r->each);
     free(r->slow);
     free(r->sorted);
@@ -64,6 +66,21 @@ void ranks_blame(const Ranks *r, char *text, size_t size)
             snprintf(text, size, "; rank %d (host %s) has it first, in its %s", i, grid_host(r->grid, i), isfinite(r->each[i].loss) ? "gradient" : "loss");
             return;
         }
+}
+
+size_t ranks_sent(Ranks *r, StatsItem *items, size_t count)
+{
+    for (int g = 0, n = 0; g <= GRID_GROUPS; g++)
+        for (int k = 0; k < COMM_KINDS; k++) {
+            int64_t bytes = k == COMM_RECV ? 0 : grid_sent(r->grid, g, (CommKind)k);
+            if (bytes == 0 || n == RANKS_KINDS)
+                continue;
+            char *key = r->keys[n++] = memory_format("sent_%s_%s", grid_group_name(g), comm_kind_name((CommKind)k));
+            for (char *c = key; *c; c++)
+                *c = *c == ' ' || *c == '-' ? '_' : *c;
+            items[count++] = (StatsItem){key, (double)bytes};
+        }
+    return count;
 }
 
 static int by_size(const void *a, const void *b)

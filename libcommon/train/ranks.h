@@ -4,6 +4,7 @@
 #define TRAIN_RANKS_H
 
 #include "dist/comm.h"
+#include "io/stats.h"
 #include "train/metrics.h"
 
 /* One rank's share of a step. */
@@ -15,12 +16,14 @@ typedef struct RankStep {
     double extra[8];
 } RankStep;
 
+enum { RANKS_KINDS = 64 };
 typedef struct Ranks {
     Grid *grid;
     double begun;
     RankStep *each;  /* [size] of the last step */
     int *slow;       /* [size] steps on end */
     double *sorted;
+    char *keys[RANKS_KINDS]; /* of stats */
 } Ranks;
 
 void ranks_open(Ranks *r, Grid *g);
@@ -31,6 +34,9 @@ void ranks_begin(Ranks *r, int64_t step);
 int ranks_agree(Ranks *r, RankStep *mine, Error *err);
 /* "; rank 3 (host a) has it first, in its loss": the first rank whose own numbers are not finite; "" where none is. */
 void ranks_blame(const Ranks *r, char *text, size_t size);
+/* sent_GROUP_KIND: bytes that this rank has sent to others so far, of each kind that there was. Appends to items, whose keys live as long
+ * as r; returns how many there are then. */
+size_t ranks_sent(Ranks *r, StatsItem *items, size_t count);
 /* Writes rank_seconds (of more than RANKS_SHOWN ranks the shortest, the median and the longest) into the open line, and warns of slow ranks. */
 enum { RANKS_SHOWN = 64 };
 void ranks_report(Ranks *r, Metrics *log);

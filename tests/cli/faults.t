@@ -11,7 +11,7 @@ if [ "$no_mpi" ]; then
     done_testing
 fi
 # The loss of the second rank goes wrong in one step, and in all.
-bad() { $mpirun -x LD_PRELOAD="$BIN/../tests/preload/nan.so" -x NAN_RANK=1 -x NAN_AFTER=3000 -n 3 $train "$@"; }
+bad() { $mpirun -n 3 env LD_PRELOAD="$BIN/../tests/preload/nan.so" NAN_RANK=1 NAN_AFTER=3000 $train "$@"; }
 fails 1 "step [0-9]+: loss nan, gradient norm nan; rank 1 \(host .+\) has it first, in its loss\)" "a NaN names its rank" bad --steps 100 --max-skips 0 -o "$T/nan"
 is "in one message" "$(grep -c '^pretrain: ' "$T/.err")" 1
 bad --steps 60 --max-skips 100 -o "$T/skip" 2>"$T/err"
