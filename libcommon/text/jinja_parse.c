@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "text/jinja_internal.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
 
 typedef enum TokenType { TOKEN_NAME, TOKEN_STRING, TOKEN_INTEGER, TOKEN_FLOAT, TOKEN_OPERATOR, TOKEN_END } TokenType;
 
@@ -43,9 +45,11 @@ static bool blank(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-static bool name_char(char c)
+/* Bytes of the letter, digit or underscore that stands there; 0: none. */
+static size_t name_char(const Parser *p)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (c >= '0' && c <= '9');
+    size_t n;
+    return p->at < p->end && unicode_is_word(utf8_decode(p->at, &n)) ? n : 0;
 }
 
 static bool looking_at(const Parser *p, const char *text)
@@ -136,9 +140,9 @@ static void next(Parser *p)
             fail(p, "the number %.*s is too long", begin, p->token.length);
         return;
     }
-    if (name_char(c)) {
-        while (p->at < p->end && name_char(*p->at))
-            p->at++;
+    if (name_char(p)) {
+        for (size_t n; (n = name_char(p)) > 0; p->at += n)
+            ;
         p->token = (Span){begin, (size_t)(p->at - begin)};
         p->type = TOKEN_NAME;
         return;
@@ -153,7 +157,9 @@ static void next(Parser *p)
             p->brackets -= strchr(")]}", c) != NULL && p->brackets > 0;
             return;
         }
-    fail(p, "'%.*s' is unexpected", begin, 1);
+    size_t length;
+    utf8_decode(begin, &length);
+    fail(p, "'%.*s' is unexpected", begin, length);
 }
 
 static bool is_operator(const Parser *p, const char *text)

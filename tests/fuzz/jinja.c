@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     Error err = {{0}};
     if (!json_utf8_valid((Span){(const char *)data, size}))
         return 0;
-    Jinja *j = jinja_compile((Span){(const char *)data, size}, JINJA_CHAT, &err);
+    Jinja *j = jinja_compile((Span){(const char *)data, size}, size % 2 ? JINJA_TASK : JINJA_CHAT, &err);
     if (!j) {
         if (!err.text[0])
             abort();

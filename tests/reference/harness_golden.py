@@ -8,7 +8,7 @@ from lm_eval import utils
 
 docs = [
     {"question": "  What is\n2+2? ", "choices": {"text": ["it's 3", 'say "4"', "both ' and \"", "tab\tä\u00a0\u200b😀"], "label": ["A", "B", "C", "D"]}, "answerKey": "B",
-     "text": "the end of the last word", "label": 2, "flag": True, "none": None, "x": 1.5, "sol1": "a", "sol2": "ÄÖ b", "ctx": "A [title] b. [substeps] c  d"},
+     "text": "the end of the last word", "opción": "ö", "label": 2, "flag": True, "none": None, "x": 1.5, "sol1": "a", "sol2": "ÄÖ b", "ctx": "A [title] b. [substeps] c  d"},
 ]
 templates = [
     "Question: {{question}}\nAnswer:", "{{question.strip()}}\nA. {{choices.text[0]}}", "{{choices.label.index(answerKey)}}", "{{choices.text}}", "{{choices}}",
@@ -17,7 +17,7 @@ templates = [
     "{{sol2.lower()}} {{sol1|upper}} {{text|capitalize}}", "{{missing is defined}} {{missing|default('none')}}", "{{missing}}", "{{choices.missing}}", "{{choices['label'][1]}}",
     "{{text[4:7]}}{{text[-4:]}}", "{{'yes' if flag else 'no'}}", "{{[0,1][label-1]}}", "{{text.find('end')}} {{text.count('t')}}", "{{choices.text|length}}",
     "{%- set s = text.split(' ') -%} {{ s[0] }} {{- s[1] }}", "{{ (text ~ label)|replace('the', 'a') }}", "{{ {'a': 1, 'b': [none, true]} }}", "{# comment #}\n{{label}}",
-    "{{ ['a', 'b'].index('c') }}", "{{range(3)|list}}", "{{label * 2 + 1}} {{7 // 2}} {{7 % 4}} {{1 / 2}}",
+    "{{ ['a', 'b'].index('c') }}", "{{range(3)|list}}", "{{opción}} {% if opción == 'ö' %}sí{% endif %}", "{{label * 2 + 1}} {{7 // 2}} {{7 % 4}} {{1 / 2}}",
 ]
 out = {"docs": docs, "templates": [], "samples": [], "choices": [], "findall": [], "sub": []}
 for t in templates:
