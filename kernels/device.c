@@ -25,18 +25,15 @@ Tensor tensor_rows(Tensor x, int64_t begin, int64_t rows)
     return x;
 }
 
-/* An object that lacks operations is no device for the engine; it is closed. Products of packed weights, three operations, may be
- * absent together. */
+/* An object that lacks operations is no device for the engine; it is closed. */
 static bool operations_complete(Device *d, Error *err)
 {
-    enum { COUNT = sizeof(struct Ops) / sizeof(void (*)(void)), PACKED = 3 };
+    enum { COUNT = sizeof(struct Ops) / sizeof(void (*)(void)) };
     void (*operations[COUNT])(void);
     memcpy(operations, d->ops, sizeof operations);
     int have = !d->ops->pack_bytes && !d->ops->pack && !d->ops->matmul_packed ? 3 : 0; /* which may be missing together */
     for (int i = 0; i < COUNT; i++)
         have += operations[i] != NULL;
-    if (!d->ops->pack_bytes && !d->ops->pack && !d->ops->matmul_packed)
-        have += PACKED;
     if (have == COUNT)
         return true;
     error_set(err, "device %s: this build has kernels for %d of %d operations", d->name, have, COUNT);
