@@ -5,33 +5,32 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/thread.h"
+#include "io/stream.h"
 #include "loss.h"
 #include "model/folder.h"
+#include "reference.h"
 #include "train/posttrain.h"
 
 static PostTrain self = POSTTRAIN_DEFAULT;
 static struct {
-    const char *reference_path;
+    const char *reference_path, *reference_file;
     PairLoss loss;
     double nll_weight;
     bool keep_endings;
-} dpo = {.loss = {.kind = "sigmoid", .beta = 0.1, .label_smoothing = 0.1}, .nll_weight = 0.2};
-
-/* Log-probability of each example's counted tokens under the reference, computed once; a rank's own. */
-typedef struct Reference {
-    double *sums, *held_out;
-} Reference;
+} dpo = {.loss = {.kind = "sigmoid", .beta = 0.1, .label_smoothing = 0.1, .gamma = 0.5}, .nll_weight = -1};
 
 static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
     POSTTRAIN_VAL_OPTIONS(&self),
     {"reference", 0, OPTION_STRING, &dpo.reference_path, "DIR", "reference model (default: --model)", 0, 0, 0},
     {"beta", 0, OPTION_NUMBER, &dpo.loss.beta, "X", "strength of the reference (default 0.1)", 0, 1e-9, 1e6},
-    {"loss", 0, OPTION_CHOICE, &dpo.loss.kind, "KIND", "sigmoid, hinge, ipo, cdpo, … (default sigmoid)", DPO_LOSSES, 0, 0},
-    {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, 0, 1e6},
+    {"loss", 0, OPTION_CHOICE, &dpo.loss.kind, "KIND", "sigmoid, hinge, ipo, orpo, simpo, … (default sigmoid)", DPO_LOSSES, 0, 0},
+    {"nll-weight", 0, OPTION_NUMBER, &dpo.nll_weight, "X", "of the chosen answers' mean token loss (default 0.2)", 0, -1, 1e6},
     POSTTRAIN_LORA_OPTIONS(&self),
     OPTION_MORE_HEADING("the loss:"),
     {"label-smoothing", 0, OPTION_NUMBER, &dpo.loss.label_smoothing, "X", "wrong labels that cdpo, robust expect (default 0.1)", 0, 0, 0.49},
+    {"gamma", 0, OPTION_NUMBER, &dpo.loss.gamma, "X", "margin of simpo (default 0.5)", 0, 0, 1e6},
+    {"reference-file", 0, OPTION_STRING, &dpo.reference_file, "FILE", "keep the reference's log-probabilities there, for other runs too", 0, 0, 0},
     {"keep-endings", 0, OPTION_FLAG, &dpo.keep_endings, 0, "let the end-of-turn token count in the preference", 0, 0, 0},
     TRAIN_OPTIONS(&self.train, "1e-5", "0"),
     POSTTRAIN_OPTIONS_END(&self),
@@ -124,12 +123,24 @@ static double *reference_sums(PostTrain *p, Model *m, Slot *slot, const Examples
     return NULL;
 }
 
-/* One pass over the reference model for all pairs. */
+static double nll_weight(void)
+{
+    if (dpo.nll_weight >= 0)
+        return dpo.nll_weight;
+    return strcmp(dpo.loss.kind, "orpo") == 0 ? 1 : strcmp(dpo.loss.kind, "simpo") == 0 ? 0 : 0.2;
+}
+
+/* One pass over the reference model for all pairs, or what an earlier one has left in a file. */
 static int reference_pass(PostTrain *p, Error *err)
 {
     Model other = {0}, *m = &p->model;
     Reference *r = p->own = memory_zalloc(1, sizeof *r);
-    if (dpo.reference_path && strcmp(dpo.reference_path, p->model_path) != 0) {
+    if (pair_loss_is_free(&dpo.loss)) {
+        r->sums = memory_zalloc(p->examples.count, sizeof *r->sums);
+        r->held_out = memory_zalloc(p->held_out.count + 1, sizeof *r->held_out);
+        return dpo.reference_path ? error_set(err, "--reference: the loss %s has none", dpo.loss.kind) : 0;
+    }
+    if (dpo.reference_path && (p->adapter || strcmp(dpo.reference_path, p->model_path) != 0)) {
         char *base, *adapter;
         ModelPart part;
         int status = folder_base(dpo.reference_path, NULL, &base, &adapter, err);
@@ -147,12 +158,23 @@ static int reference_pass(PostTrain *p, Error *err)
     int status = m == &other ? model_compute_in(m, p->model.dtype, err) : 0;
     if (status == 0 && m->config.vocab_size != p->model.config.vocab_size)
         status = error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference_path);
-    if (status == 0)
+    /* A rank of several has a part of the weights, of which no key is made. */
+    bool keeps = p->grid->size == 1, known = false;
+    char key[17], *path = dpo.reference_file ? memory_string(dpo.reference_file) : memory_format("%s/reference.json", p->common.output);
+    size_t pairs = p->examples.count, held_out = p->val ? p->held_out.count : 0;
+    if (status == 0 && keeps)
+        status = reference_key(m, dpo.keep_endings, &p->examples, &p->held_out, key, err);
+    if (status == 0 && keeps)
+        known = reference_read(r, path, key, pairs, held_out);
+    if (status == 0 && !known)
         status = slot_new(&slot, m, p->plan.rows, MODE_SCORE, err);
-    if (status == 0)
+    if (status == 0 && !known)
         status = (r->sums = reference_sums(p, m, &slot, &p->examples, &p->plan, err)) ? 0 : -1;
-    if (status == 0 && p->val)
+    if (status == 0 && p->val && !known)
         status = (r->held_out = reference_sums(p, m, &slot, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
+    if (status == 0 && keeps && !known && (dpo.reference_file || folder_create(p->common.output, err) == 0))
+        status = reference_write(r, path, key, pairs, held_out, err);
+    free(path);
     slot_free(&slot);
     if (m == &other)
         model_close(&other);
@@ -174,29 +196,32 @@ static void reference_free(PostTrain *p)
 static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *reference, double *counted_gradient,
                          double *nll_gradient, double *e)
 {
+    bool by_token = pair_loss_is_free(&dpo.loss);
     double pairs = (double)plan->step_count / 2, chosen_tokens = 0, loss = 0, beta = dpo.loss.beta;
     for (size_t i = 0; i < plan->step_count; i += 2)
         chosen_tokens += (double)sums[plan->step_examples[i]].all_tokens;
     for (size_t i = 0; i + 1 < plan->step_count; i += 2) {
-        size_t c = plan->step_examples[i], r = plan->step_examples[i + 1];
+        size_t c = plan->step_examples[i], w = plan->step_examples[i + 1];
         PairSide up = {sums[c].counted - reference[c], (double)sums[c].counted_tokens};
-        PairSide down = {sums[r].counted - reference[r], (double)sums[r].counted_tokens};
+        PairSide down = {sums[w].counted - reference[w], (double)sums[w].counted_tokens};
         double dc, dr;
         loss += pair_loss(&dpo.loss, up, down, &dc, &dr) / pairs;
         if (counted_gradient) {
             counted_gradient[c] = dc / pairs;
-            counted_gradient[r] = dr / pairs;
-            nll_gradient[c] = -dpo.nll_weight / chosen_tokens;
+            counted_gradient[w] = dr / pairs;
+            nll_gradient[c] = -nll_weight() / chosen_tokens;
         }
-        e[0] += beta * up.ratio / pairs;
-        e[1] += beta * down.ratio / pairs;
-        e[2] += (up.ratio > down.ratio) / pairs;
-        e[3] += beta * (up.ratio - down.ratio) / pairs;
+        /* Without a reference TRL's rewards are by token. */
+        double r = beta * up.ratio / (by_token ? up.tokens : 1), s = beta * down.ratio / (by_token ? down.tokens : 1);
+        e[0] += r / pairs;
+        e[1] += s / pairs;
+        e[2] += (r > s) / pairs;
+        e[3] += (r - s) / pairs;
         e[4] -= sums[c].all / chosen_tokens;
         e[5] += sums[c].counted / pairs;
-        e[6] += sums[r].counted / pairs;
+        e[6] += sums[w].counted / pairs;
     }
-    return loss + dpo.nll_weight * e[4];
+    return loss + nll_weight() * e[4];
 }
 
 static void token_gradients(const Examples *examples, const Batch *b, const double *counted_gradient, const double *nll_gradient, float *dlogprob)

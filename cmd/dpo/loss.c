@@ -1,7 +1,6 @@
 #include "loss.h"
 
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 #include "train/sigmoid.h"
 
@@ -31,6 +30,26 @@ static double difference_loss(const PairLoss *l, double d, double *slope)
     return right;
 }
 
+bool pair_loss_is_free(const PairLoss *l)
+{
+    return strcmp(l->kind, "orpo") == 0 || strcmp(l->kind, "simpo") == 0;
+}
+
+/* Losses of the log-probabilities by token; the derivatives are by them too. */
+static double free_loss(const PairLoss *l, double chosen, double rejected, double *dchosen, double *drejected)
+{
+    if (strcmp(l->kind, "simpo") == 0) {
+        double d = l->beta * (chosen - rejected) - l->gamma;
+        *dchosen = -l->beta * sigmoid(-d);
+        *drejected = -*dchosen;
+        return -log_sigmoid(d);
+    }
+    double d = chosen - rejected - (log1p(-exp(chosen)) - log1p(-exp(rejected))), slope = -l->beta * sigmoid(-d);
+    *dchosen = slope / -expm1(chosen);
+    *drejected = -slope / -expm1(rejected);
+    return -l->beta * log_sigmoid(d);
+}
+
 double pair_loss(const PairLoss *l, PairSide chosen, PairSide rejected, double *dchosen, double *drejected)
 {
     double b = l->beta, c = b * chosen.ratio, r = b * rejected.ratio;
@@ -43,6 +62,12 @@ double pair_loss(const PairLoss *l, PairSide chosen, PairSide rejected, double *
         *dchosen = b * (-sigmoid(-c) + 0.5 * sigmoid(c));
         *drejected = b * 0.5 * sigmoid(r);
         return -log_sigmoid(c) - 0.5 * log_sigmoid(-c) - 0.5 * log_sigmoid(-r);
+    }
+    if (pair_loss_is_free(l)) {
+        double n = fmax(1, chosen.tokens), m = fmax(1, rejected.tokens), loss = free_loss(l, chosen.ratio / n, rejected.ratio / m, dchosen, drejected);
+        *dchosen /= n;
+        *drejected /= m;
+        return loss;
     }
     bool by_token = strcmp(l->kind, "ipo") == 0 || strcmp(l->kind, "sigmoid_norm") == 0;
     double nc = by_token ? fmax(1, chosen.tokens) : 1, nr = by_token ? fmax(1, rejected.tokens) : 1, slope;

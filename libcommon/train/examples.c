@@ -112,7 +112,7 @@ static void group_undo(Examples *e)
 }
 
 /* Keeps the record if each of its examples has something to learn from. */
-static void group_end(Reading *r)
+static void group_end(Reading *r, const Document *d)
 {
     Examples *e = r->e;
     size_t first = e->group_first[e->groups];
@@ -124,7 +124,9 @@ static void group_end(Reading *r)
         e->group_first[++e->groups] = e->count;
     } else {
         group_undo(e);
-        e->dropped++;
+        if (e->dropped++ == 0)
+            message_warning("%s:%" PRId64 ": nothing of an answer remains within %" PRId64 " tokens (--max-length); such records are left out", d->file, d->line,
+                            r->max_length);
     }
     r->records++;
 }
@@ -148,12 +150,21 @@ static int check_ranks(const JsonValue *ranks, size_t count, Error *err)
     return 0;
 }
 
+static bool is_empty(const JsonValue *answer)
+{
+    const JsonValue *message = json_is(answer, JSON_ARRAY) && answer->count == 1 ? &answer->items[0] : NULL;
+    const JsonValue *text = message ? json_get(message, "content") : answer, *calls = message ? json_get(message, "tool_calls") : NULL;
+    return json_is(text, JSON_STRING) && text->string.length == 0 && !(json_is(calls, JSON_ARRAY) && calls->count > 0);
+}
+
 static int read_answers(Reading *r, const JsonValue *record, const JsonValue *const *answers, size_t count, const JsonValue *ranks, double margin, Error *err)
 {
     const JsonValue *prompt = wanted(record, "prompt", err);
     if (!prompt)
         return -1;
     for (size_t i = 0; i < count; i++) {
+        if (is_empty(answers[i]))
+            return error_set(err, "answer %zu is empty", i + 1);
         ChatInput in = {.messages = prompt, .answer = answers[i], .tools = json_get(record, "tools")};
         if (chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
@@ -206,7 +217,7 @@ static int work(void *context, Document *d, int thread, Error *err)
         group_undo(r->e);
         return -1;
     }
-    group_end(r);
+    group_end(r, d);
     return 0;
 }
 

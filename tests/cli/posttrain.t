@@ -57,6 +57,25 @@ for loss in sigmoid hinge ipo ipo_sum robust cdpo sigmoid_norm apo_zero nca_pair
     dpo -q --model "$T/m" --epochs 6 --lr 2e-3 --batch-size 5 --rows 200 --loss $loss --nll-weight 0 --max-length 128 --save-every 0 --val "$T/pairs.jsonl" -o "$T/dpo-$loss" "$T/pairs.jsonl" 2>"$T/.err" || cat "$T/.err" >&2
     is "dpo --loss $loss learns its pairs" "$(field 18 "$T/dpo-$loss/log.jsonl" val_rewards/accuracies)" 1
 done
+for loss in orpo simpo; do
+    dpo -q --model "$T/m" --epochs 6 --lr 2e-3 --batch-size 5 --rows 200 --loss $loss --beta 2 --max-length 128 --save-every 0 --val "$T/pairs.jsonl" -o "$T/dpo-$loss" "$T/pairs.jsonl" 2>"$T/.err" || cat "$T/.err" >&2
+    is "dpo --loss $loss learns its pairs" "$(field 18 "$T/dpo-$loss/log.jsonl" val_rewards/accuracies)" 1
+done
+fails 1 "the loss simpo has none" "a reference that is not asked" dpo -q --model "$T/m" --reference "$T/m" --loss simpo -o "$T/no" "$T/pairs.jsonl"
+# The reference's sums in a file: taken by whoever has the same model, data, template and truncation.
+R="dpo -q --model $T/m --reference $T/m/latest --epochs 1 --batch-size 5 --save-every 0 --reference-file $T/sums.json"
+$R --max-length 128 -o "$T/r1" "$T/pairs.jsonl"
+sed 's/\[-[0-9.]*/[-5/' "$T/sums.json" >"$T/changed.json"
+cp "$T/changed.json" "$T/sums.json"
+$R --max-length 128 -o "$T/r2" "$T/pairs.jsonl"
+same "the file is read where its key fits" "$T/changed.json" "$T/sums.json"
+$R --max-length 128 --keep-endings -o "$T/r3" "$T/pairs.jsonl" 2>/dev/null
+like "another choice of tokens computes them again" "$(cmp "$T/changed.json" "$T/sums.json" 2>&1)" differ
+# What is wrong with a record is said with its place.
+bad() { printf '%s\n' "$2" >"$T/bad.jsonl"; fails 1 "$3" "$1" $4 --model "$T/m" -o "$T/no" "$T/bad.jsonl"; }
+bad "an unpaired preference" '{"prompt":"a","completion":"b","label":true}' 'bad.jsonl:1: no field' dpo
+bad "an empty answer" '{"prompt":"a","chosen":"b","rejected":""}' 'bad.jsonl:1: answer 2 is empty' dpo
+bad "a ranking of one" '{"prompt":"a","responses":["b"]}' "bad.jsonl:1: 'responses' must be a list of at least two answers" rmtrain
 near "its first loss is ln 2" "$(field 1 "$T/dpo-sigmoid/log.jsonl" loss)" 0.69314718055994530942 1e-15
 is "and its first margin 0" "$(field 1 "$T/dpo-sigmoid/log.jsonl" rewards/margins)" 0
 

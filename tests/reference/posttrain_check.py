@@ -39,7 +39,7 @@ def check_sft(name, folder, tokenizer, template):
 def check_dpo(name, folder, tokenizer, template, reference, kind="sigmoid", keep=True, weight=0.0, extra=()):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ref = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
-    beta, losses, nll, tokens, deltas, chosen, lengths = 0.1, [], 0, 0, [], [], []
+    beta, losses, nll, tokens, deltas, means, lengths = 0.1, [], 0, 0, [], [], []
     for p in pairs:
         sums = []
         for side in ("chosen", "rejected"):
@@ -54,20 +54,26 @@ def check_dpo(name, folder, tokenizer, template, reference, kind="sigmoid", keep
                 nll, tokens = nll - (lp * all_).sum(), tokens + all_.sum()
         (c, cr, nc), (r, rr, nr) = sums
         deltas.append((beta * (c - cr), beta * (r - rr)))
+        means.append((c / nc, r / nr))
         lengths.append((nc, nr))
-    e = 0.1
-    for (c, r), (nc, nr) in zip(deltas, lengths):
+    e, free = 0.1, kind in ("orpo", "simpo")
+    if free:  # orpo_trainer.py's odds_ratio_loss, cpo_trainer.py's simpo; rewards by token
+        beta = 2.0
+        deltas = [(beta * c, beta * r) for c, r in means]
+        odds = lambda l: l - torch.log1p(-torch.exp(l))
+    for (c, r), (nc, nr), (lc, lr) in zip(deltas, lengths, means):
         d = c - r
         dn = c / nc - r / nr
         losses.append({"sigmoid": lambda: -F.logsigmoid(d), "hinge": lambda: torch.relu(1 - d), "ipo": lambda: (dn / beta - 1 / (2 * beta)) ** 2,
                        "sigmoid_norm": lambda: -F.logsigmoid(dn), "robust": lambda: (-(1 - e) * F.logsigmoid(d) + e * F.logsigmoid(-d)) / (1 - 2 * e),
+                       "orpo": lambda: -beta * F.logsigmoid(odds(lc) - odds(lr)), "simpo": lambda: -F.logsigmoid(beta * (lc - lr) - 0.5),
                        "cdpo": lambda: -(1 - e) * F.logsigmoid(d) - e * F.logsigmoid(-d), "apo_zero": lambda: 1 - torch.sigmoid(c) + torch.sigmoid(r),
                        "nca_pair": lambda: -F.logsigmoid(c) - 0.5 * F.logsigmoid(-c) - 0.5 * F.logsigmoid(-r)}[kind]())
     loss = torch.stack(losses).mean() + weight * nll / tokens
     loss.backward()
     golden("dpo-" + ("masked" if not keep else "keep" if kind == "sigmoid" else kind), model, loss)
     run = f"{folder}-dpo-{kind}-{keep}-{weight}-{os.path.basename(reference)}"
-    tool("dpo", "--model", folder, "--reference", reference, *STEP, "--batch-size", len(pairs), "--rows", 1024, "--beta", beta, "--loss", kind, "--nll-weight", weight,
+    tool("dpo", "--model", folder, *([] if free else ["--reference", reference]), *STEP, "--batch-size", len(pairs), "--rows", 1024, "--beta", beta, "--loss", kind, "--nll-weight", weight,
          *(["--keep-endings"] if keep else []), *extra, "-o", run, pair_file)
     line = log_of(run)[-1]
     report(f"{name} dpo {kind} keep {keep} nll {weight}: loss", abs(line["loss"] / loss.item() - 1), 1e-5)
@@ -177,6 +183,6 @@ for family, template in (("llama", "llama3"), ("qwen3", "chatml"), ("tied", "lla
     check_rm(name, folder, tokenizer, template)
     check_greedy(name, folder, tokenizer)
     if family == "llama":
-        for kind in ("ipo",) if GOLDEN else ("hinge", "ipo", "sigmoid_norm", "robust", "cdpo", "apo_zero", "nca_pair"):
+        for kind in ("ipo",) if GOLDEN else ("hinge", "ipo", "sigmoid_norm", "robust", "cdpo", "apo_zero", "nca_pair", "orpo", "simpo"):
             check_dpo(name, folder, tokenizer, template, f"{folder}-tuned/final", kind)
 finish()
