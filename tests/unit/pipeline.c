@@ -167,7 +167,7 @@ static double simulate(Simulation *x)
         x->wrong = wrong ? wrong : x->wrong;
         for (int q = 0; q < x->stages; q++)
             for (int d = 0; d < 2; d++)
-                channel_open(&x->channels[r][q][d], 2 * all + 1);
+                channel_open(&x->channels[r][q][d], x->micro_batches * x->chunks);
     }
     for (bool moved = true; moved;) {
         moved = false;
