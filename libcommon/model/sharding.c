@@ -10,6 +10,8 @@ struct Sharding {
     int level;
     Comm *data;
     double *squares;
+    Stream *side;   /* gradients come together there, while the backward pass goes on to the next units */
+    bool *leaving;  /* [unit_count] its gradient may still be on its way there */
     int weights[HELD], gradients[HELD]; /* units, the last asked for first; -1: none */
     bool failed;
     Error failure;
@@ -17,39 +19,49 @@ struct Sharding {
 
 int sharding_open(ParameterTable *t, int level, Comm *data, double *squares, Error *err)
 {
-    (void)err;
     struct Sharding *s = memory_zalloc(1, sizeof *s);
-    *s = (struct Sharding){.level = level, .data = data, .squares = squares, .weights = {-1, -1}, .gradients = {-1, -1}};
+    *s = (struct Sharding){.level = level, .data = data, .squares = squares, .side = t->device->stream_new(t->device),
+                           .leaving = memory_zalloc((size_t)t->unit_count, sizeof(bool)), .weights = {-1, -1}, .gradients = {-1, -1}};
     t->sharding = s;
+    if (!s->side)
+        return error_set(err, "no memory for a stream");
     sharding_changed(t);
     return 0;
 }
 
 void sharding_close(ParameterTable *t)
 {
-    free(t->sharding);
+    struct Sharding *s = t->sharding;
+    if (!s)
+        return;
+    if (s->side) {
+        t->device->stream_wait(s->side, NULL);
+        t->device->stream_free(s->side);
+    }
+    free(s->leaving);
+    free(s);
     t->sharding = NULL;
 }
 
 /* The bytes become zero, and their memory goes back where the device can. */
-static void discard(ParameterTable *t, void *p, size_t bytes)
+static void discard(ParameterTable *t, Stream *stream, void *p, size_t bytes)
 {
     if (bytes == 0)
         return;
     if (t->device->discard)
-        t->device->discard(t->stream, p, bytes);
+        t->device->discard(stream, p, bytes);
     else
-        t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_BF16, p, 1, (int64_t)(bytes / sizeof(uint16_t))), 0);
+        t->device->ops->fill(stream, tensor_make(t->device, DTYPE_BF16, p, 1, (int64_t)(bytes / sizeof(uint16_t))), 0);
 }
 
 /* All of a unit in an arena of f32 but this rank's slice. base: the arena's place of the weights' first float. */
-static void discard_others(ParameterTable *t, float *base, int unit)
+static void discard_others(ParameterTable *t, Stream *stream, float *base, int unit)
 {
     size_t all_begin, all_end, begin, end;
     param_unit_trained(t, unit, &all_begin, &all_end);
     param_unit_slice(t, unit, t->sharding->data, &begin, &end);
-    discard(t, base + all_begin, (begin - all_begin) * sizeof(float));
-    discard(t, base + end, (all_end - end) * sizeof(float));
+    discard(t, stream, base + all_begin, (begin - all_begin) * sizeof(float));
+    discard(t, stream, base + end, (all_end - end) * sizeof(float));
 }
 
 static void remember(struct Sharding *s, int status)
@@ -59,11 +71,11 @@ static void remember(struct Sharding *s, int status)
 
 static void weights_leave(ParameterTable *t, int unit)
 {
-    discard_others(t, t->weights, unit);
+    discard_others(t, t->stream, t->weights, unit);
     size_t begin, end;
     param_unit_trained(t, unit, &begin, &end);
     if (t->working)
-        discard(t, t->working + begin, (end - begin) * sizeof *t->working);
+        discard(t, t->stream, t->working + begin, (end - begin) * sizeof *t->working);
 }
 
 static void weights_come(ParameterTable *t, int unit)
@@ -91,8 +103,17 @@ static void gradients_leave(ParameterTable *t, int unit)
     if (s->squares)
         t->device->ops->sum_squares(t->stream, s->squares, tensor_make(t->device, DTYPE_F32, base + all_begin, 1, (int64_t)(all_end - all_begin)));
     /* What the owner's slice holds of earlier passes takes part in the sum once: the others' places of it have been zeros since. */
-    remember(s, comm_reduce_scatter(s->data, t->stream, DTYPE_F32, base + all_begin, base + begin, end - begin, &s->failure));
-    discard_others(t, base, unit);
+    t->device->stream_order(t->stream, s->side);
+    remember(s, comm_reduce_scatter(s->data, s->side, DTYPE_F32, base + all_begin, base + begin, end - begin, &s->failure));
+    discard_others(t, s->side, base, unit);
+    s->leaving[unit] = true;
+}
+
+/* The stream goes on when everything that leaves has left. */
+static void gradients_left(ParameterTable *t)
+{
+    t->device->stream_order(t->sharding->side, t->stream);
+    memset(t->sharding->leaving, 0, (size_t)t->unit_count * sizeof *t->sharding->leaving);
 }
 
 /* Makes the unit the first of those held; true: it was not among them. */
@@ -116,7 +137,8 @@ void sharding_weights(ParameterTable *t, int unit)
 
 void sharding_gradients(ParameterTable *t, int unit)
 {
-    hold(t, t->sharding->gradients, unit, gradients_leave);
+    if (hold(t, t->sharding->gradients, unit, gradients_leave) && t->sharding->leaving[unit])
+        gradients_left(t);
 }
 
 bool sharding_all(const ParameterTable *t)
@@ -132,6 +154,7 @@ int sharding_finish(ParameterTable *t, Error *err)
             gradients_leave(t, s->gradients[i]);
         s->gradients[i] = -1;
     }
+    gradients_left(t);
     if (s->failed)
         *err = s->failure;
     return s->failed ? -1 : 0;
