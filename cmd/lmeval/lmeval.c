@@ -126,8 +126,8 @@ static int run(Eval *e, Error *err)
         writer_abandon(e->samples);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(err, "standard output:");
-    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + safety.count + tasks.count + needle)}};
-    return status == 0 ? stats_write(e->common.stats, items, 1, begin, err) : status;
+    const StatsItem items[] = {{"tasks", (double)(perplexity.count + choices.count + match.count + safety.count + tasks.count + needle)}, {"tokens", (double)e->tokens}};
+    return status == 0 ? stats_write(e->common.stats, items, 2, begin, err) : status;
 }
 
 static int open_model(Eval *e, ChatCoder *coder, Error *err)

@@ -25,6 +25,7 @@ typedef struct Eval {
     int64_t max_tokens, needle_samples, needle_depths, limit;
     int64_t num_fewshot, fewshot_seed, bootstraps; /* num_fewshot -1: as the task says */
     bool json;
+    int64_t tokens;        /* of all requests, for --stats */
     Writer *samples;       /* --log-samples, else NULL */
     OptionList data;
     const char *model_path, *adapter;
@@ -66,7 +67,7 @@ int requests_add_rolling(Requests *q, Eval *e, Ids *ids, Span text, Error *err);
 int64_t text_words(Span text);
 
 /* Adds ids[0 … count-1] with count > context ≥ 1; what is longer than max_length loses its front. */
-void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count, int64_t context);
+void requests_add(Requests *q, Eval *e, const int32_t *ids, int64_t count, int64_t context);
 bool requests_full(const Requests *q, const Eval *e);
 int requests_score(Requests *q, Eval *e, Error *err);
 void requests_cut(Requests *q, size_t count); /* leaves the first `count` */

@@ -8,7 +8,7 @@
 #include "text/unicode.h"
 #include "text/utf8.h"
 
-void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count, int64_t context)
+void requests_add(Requests *q, Eval *e, const int32_t *ids, int64_t count, int64_t context)
 {
     /* max_length + 1 tokens fit: the last one is only a label (lm-evaluation-harness, api/model.py). */
     int64_t drop = count - (e->max_length + 1) > 0 ? count - (e->max_length + 1) : 0;
@@ -18,6 +18,7 @@ void requests_add(Requests *q, const Eval *e, const int32_t *ids, int64_t count,
     for (int64_t i = drop; i < count; i++)
         ids_add(&q->ids, ids[i]);
     q->rows += r->count - 1;
+    e->tokens += r->count;
 }
 
 void requests_group(Requests *q)
