@@ -78,7 +78,16 @@ typedef struct Reading {
     Ids ids;
     Buffer flags;
     uint64_t records;
+    const Document *document;          /* that is being read */
+    char *first_cut, *first_dropped, *first_equal; /* FILE:LINE */
+    uint64_t equal;
 } Reading;
+
+static void remember(const Reading *r, char **place)
+{
+    if (!*place)
+        *place = memory_format("%s:%" PRId64, r->document->file, r->document->line);
+}
 
 static void example_add(Reading *r, int32_t rank, double margin)
 {
@@ -87,6 +96,7 @@ static void example_add(Reading *r, int32_t rank, double margin)
     if (n > r->max_length) {
         n = r->max_length;
         e->truncated++;
+        remember(r, &r->first_cut);
     }
     for (int64_t i = 0; i < n; i++)
         trained += (r->flags.data[i] & TOKEN_TRAINED) != 0;
@@ -112,21 +122,20 @@ static void group_undo(Examples *e)
 }
 
 /* Keeps the record if each of its examples has something to learn from. */
-static void group_end(Reading *r, const Document *d)
+static void group_end(Reading *r)
 {
     Examples *e = r->e;
     size_t first = e->group_first[e->groups];
     bool fine = e->count > first;
     for (size_t i = first; i < e->count; i++)
-        fine &= e->items[i].trained > 0 || r->kind == EXAMPLES_RANKING;
+        fine &= e->items[i].trained > 0;
     fine &= r->kind != EXAMPLES_RANKING || e->items[first].level < e->items[e->count - 1].level;
     if (fine) {
         e->group_first[++e->groups] = e->count;
     } else {
         group_undo(e);
-        if (e->dropped++ == 0)
-            message_warning("%s:%" PRId64 ": nothing of an answer remains within %" PRId64 " tokens (--max-length); such records are left out", d->file, d->line,
-                            r->max_length);
+        e->dropped++;
+        remember(r, &r->first_dropped);
     }
     r->records++;
 }
@@ -137,6 +146,56 @@ static const JsonValue *wanted(const JsonValue *record, const char *key, Error *
     if (!v)
         error_set(err, "no field '%s'", key);
     return v;
+}
+
+static bool is_blank(Span s)
+{
+    for (size_t i = 0; i < s.length; i++)
+        if (!strchr(" \t\r\n", s.data[i]) || !s.data[i])
+            return false;
+    return true;
+}
+
+/* An assistant's message (or its text alone) that neither says nor calls anything. */
+static bool is_empty(const JsonValue *answer)
+{
+    const JsonValue *message = json_is(answer, JSON_ARRAY) && answer->count == 1 ? &answer->items[0] : answer, *calls = json_get(message, "tool_calls");
+    const JsonValue *text = json_is(message, JSON_STRING) ? message : json_get(message, "content");
+    return (!text || text->type == JSON_NULL || (json_is(text, JSON_STRING) && is_blank(text->string))) && !(json_is(calls, JSON_ARRAY) && calls->count);
+}
+
+static int check_chat(const JsonValue *messages, Error *err)
+{
+    for (size_t i = 0; json_is(messages, JSON_ARRAY) && i < messages->count; i++) {
+        const JsonValue *role = json_get(&messages->items[i], "role"), *content = json_get(&messages->items[i], "content");
+        bool assistant = json_is(role, JSON_STRING) && strcmp(role->string.data, "assistant") == 0;
+        if (assistant && json_is(content, JSON_STRING) && is_empty(&messages->items[i]))
+            return error_set(err, "message %zu, the assistant's, is empty", i + 1);
+    }
+    return 0;
+}
+
+/* An answer that says nothing is at fault; two that say the same, though one is called better, are told: real data has them. */
+static int check_answers(Reading *r, const JsonValue *const *answers, size_t count, const JsonValue *ranks, Error *err)
+{
+    bool same = false;
+    for (size_t i = 0; i < count; i++) {
+        if (is_empty(answers[i]))
+            return error_set(err, "answer %zu is empty", i + 1);
+        for (size_t k = 0; k < i && !same; k++) {
+            Buffer a = {0}, b = {0};
+            json_write_value(&a, answers[k], -1);
+            json_write_value(&b, answers[i], -1);
+            same = a.length == b.length && memcmp(a.data, b.data, a.length) == 0 && !(ranks && ranks->items[i].number == ranks->items[k].number);
+            buffer_free(&a);
+            buffer_free(&b);
+        }
+    }
+    if (same) {
+        r->equal++;
+        remember(r, &r->first_equal);
+    }
+    return 0;
 }
 
 /* ranks: of answers that stand best first, equal where they are tied; NULL: none are. */
@@ -150,21 +209,12 @@ static int check_ranks(const JsonValue *ranks, size_t count, Error *err)
     return 0;
 }
 
-static bool is_empty(const JsonValue *answer)
-{
-    const JsonValue *message = json_is(answer, JSON_ARRAY) && answer->count == 1 ? &answer->items[0] : NULL;
-    const JsonValue *text = message ? json_get(message, "content") : answer, *calls = message ? json_get(message, "tool_calls") : NULL;
-    return json_is(text, JSON_STRING) && text->string.length == 0 && !(json_is(calls, JSON_ARRAY) && calls->count > 0);
-}
-
 static int read_answers(Reading *r, const JsonValue *record, const JsonValue *const *answers, size_t count, const JsonValue *ranks, double margin, Error *err)
 {
     const JsonValue *prompt = wanted(record, "prompt", err);
-    if (!prompt)
+    if (!prompt || check_answers(r, answers, count, ranks, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
-        if (is_empty(answers[i]))
-            return error_set(err, "answer %zu is empty", i + 1);
         ChatInput in = {.messages = prompt, .answer = answers[i], .tools = json_get(record, "tools")};
         if (chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
@@ -178,7 +228,7 @@ static int read_record(Reading *r, const JsonValue *record, Error *err)
 {
     if (r->kind == EXAMPLES_CHAT) {
         ChatInput in = {.messages = wanted(record, "messages", err), .tools = json_get(record, "tools")};
-        if (!in.messages || chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
+        if (!in.messages || check_chat(in.messages, err) < 0 || chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
         example_add(r, 0, 0);
         return 0;
@@ -210,6 +260,7 @@ static int work(void *context, Document *d, int thread, Error *err)
 {
     (void)thread;
     Reading *r = context;
+    r->document = d;
     JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
     const JsonValue *record = json_field_tree(d->parser, &whole, err);
     group_begin(r->e);
@@ -217,7 +268,7 @@ static int work(void *context, Document *d, int thread, Error *err)
         group_undo(r->e);
         return -1;
     }
-    group_end(r, d);
+    group_end(r);
     return 0;
 }
 
@@ -233,11 +284,18 @@ int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *com
     document_report(&r);
     ids_free(&reading.ids);
     buffer_free(&reading.flags);
-    if (status == 0 && (e->truncated || e->dropped))
-        message("%" PRIu64 " examples cut at %" PRId64 " tokens, %" PRIu64 " records left out because nothing of an answer remained", e->truncated,
-                max_length, e->dropped);
+    if (status == 0 && e->truncated)
+        message("%" PRIu64 " examples cut at %" PRId64 " tokens (--max-length), the first: %s", e->truncated, max_length, reading.first_cut);
+    if (status == 0 && e->dropped)
+        message("%" PRIu64 " records left out: no answer within --max-length, or all of them tied; the first: %s", e->dropped, reading.first_dropped);
+    if (status == 0 && reading.equal)
+        message("%" PRIu64 " records have equal answers of which one is preferred, the first: %s", reading.equal, reading.first_equal);
     if (status == 0 && e->groups == 0)
-        status = error_set(err, "no records to learn from");
+        status = reading.first_dropped ? error_set(err, "%s: no records to learn from: no answer within --max-length, or all of them tied", reading.first_dropped) :
+                                         error_set(err, "no records to learn from");
+    free(reading.first_cut);
+    free(reading.first_dropped);
+    free(reading.first_equal);
     return status;
 }
 

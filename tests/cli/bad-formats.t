@@ -145,6 +145,17 @@ pair='{"prompt":"a","chosen":"b","rejected":"c"}'
 skips sft "$chat" '{"messages":7}' sft --model "$T/run" -q -o "$T/o"
 skips "sft (role)" "$chat" '{"messages":[{"role":7,"content":"a"}]}' sft --model "$T/run" -q -o "$T/o"
 skips dpo "$pair" '{"prompt":"a","chosen":"b","rejected":7}' dpo --model "$T/run" -q -o "$T/o"
+skips "sft (an empty answer)" "$chat" '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":" "}]}' sft --model "$T/run" -q -o "$T/o"
+skips "dpo (unpaired)" "$pair" '{"prompt":"a","chosen":"b"}' dpo --model "$T/run" -q -o "$T/o"
+skips "dpo (an empty answer)" "$pair" '{"prompt":"a","chosen":"b","rejected":""}' dpo --model "$T/run" -q -o "$T/o"
+skips "rmtrain (a ranking of one)" "$pair" '{"prompt":"a","responses":["b"]}' rmtrain --model "$T/run" -q -o "$T/o"
+skips "rmtrain (an empty answer)" "$pair" '{"prompt":"a","responses":["b",""]}' rmtrain --model "$T/run" -q -o "$T/o"
+printf '%s\n' "$pair" '{"prompt":"a","chosen":"b","rejected":"b"}' >"$T/equal.jsonl"
+like "equal answers are told" "$(dpo --model "$T/run" --lr 0 --progress never -o "$T/equal" "$T/equal.jsonl" 2>&1)" '1 records have equal answers of which one is preferred, the first: .*equal.jsonl:2'
+perl -e 'print "{\"prompt\":\"", "a " x 2000, "\",\"chosen\":\"b\",\"rejected\":\"c\"}\n"' >"$T/long.jsonl"
+for tool in dpo rmtrain; do
+    fails 1 "long.jsonl:1: no records to learn from: no answer within --max-length" "$tool: a prompt longer than the context" $tool --model "$T/run" -q -o "$T/long-$tool" "$T/long.jsonl"
+done
 skips rmtrain "$pair" '{"prompt":"a","chosen":"b","rejected":"c","margin":"x"}' rmtrain --model "$T/run" -q -o "$T/o"
 skips generate '{"prompt":"a"}' '{"prompt":7}' generate --model "$T/run" -q --max-tokens 1 -o "$T/o"
 rmtrain --model "$T/run" -q -o "$T/rm" "$T/records.jsonl" 2>/dev/null || { echo "$pair" >"$T/p" && rmtrain --model "$T/run" -q -o "$T/rm" "$T/p"; }
