@@ -159,13 +159,14 @@ int main(int argc, char **argv)
         device_close(d);
         return message_failed(&err);
     }
+    double ready = clock_seconds();
     status = self.given ? generate_given(&self, set.operands, &err) : self.prompt ? generate_prompt(&self, &err) : terminal ? generate_chat(&self, &err) : answer_files(&self, &set, &err);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
-    StatsItem items[ANSWER_STATS];
+    StatsItem items[ANSWER_STATS + 1] = {[ANSWER_STATS] = {"loading_seconds", ready - begin}};
     answerer_stats(&self.answerer, items);
     if (status == 0)
-        status = stats_write(self.common.stats, items, ANSWER_STATS, begin, &err);
+        status = stats_write(self.common.stats, items, ANSWER_STATS + 1, begin, &err);
     if (status < 0)
         status = message_failed(&err);
     answerer_close(&self.answerer);

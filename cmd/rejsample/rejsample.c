@@ -372,6 +372,9 @@ static int report(Rejsample *j, double begin, Error *err)
 {
     message("%" PRIu64 " of %" PRIu64 " prompts kept, %" PRIu64 " without a choice", j->written, j->read, j->same);
     message("left out: %" PRIu64 " empty answers, %" PRIu64 " cut off, %" PRIu64 " there twice", j->dropped.empty, j->dropped.cut, j->dropped.twice);
+    for (size_t m = 0; m < j->rewards.count; m++)
+        if (j->scorers[m].truncated)
+            message("%s: %" PRIu64 " texts were cut at %" PRId64 " tokens", j->rewards.values[m], j->scorers[m].truncated, j->scorers[m].max_length);
     if (j->reference)
         message("the reference answer was the best of %" PRIu64 " prompts", j->reference_best);
     curve_report(&j->curve);

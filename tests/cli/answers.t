@@ -18,6 +18,11 @@ is "eight samples share each full page seven times" "$(count "$T/stats" pages_sh
 is "and hold that many pages less" "$(($(count "$T/stats" pages_most_unshared) - $(count "$T/stats" pages_most)))" $((7 * full))
 generate -q --model $M --samples 8 --seed 2 --max-tokens 6 --raw --batch 3 --memory 1k "$T/long.jsonl" >"$T/three"
 same "with room for three answers, or for one, they are the same" "$T/eight" "$T/three"
+for type in f32 bf16; do
+    for i in 1 2 3 4 5; do echo "{\"prompt\":\"line $i says\"}"; done | generate -q --model $M --dtype $type --samples 3 --seed 2 --max-tokens 9 --batch 15 >"$T/b15"
+    for i in 1 2 3 4 5; do echo "{\"prompt\":\"line $i says\"}"; done | generate -q --model $M --dtype $type --samples 3 --seed 2 --max-tokens 9 --batch 1 >"$T/b1"
+    same "$type: answers written one by one are those written at once" "$T/b15" "$T/b1"
+done
 
 # Stop texts.
 G="generate -q --model $M --raw --seed 7 --top-k 2 --max-tokens 40"
