@@ -106,8 +106,54 @@ static void chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, cons
     m->device->ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, dlse ? s->chunk_dlse : NULL);
 }
 
+static void add_sums(HeadSums *sums, const int32_t *labels, const float *weights, const float *logprob, const float *lse, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double w = labels[i] < 0 ? 0 : (double)weights[i];
+        sums->nll -= w * (double)logprob[i];
+        sums->weight += w;
+        sums->z += w * (double)lse[i] * (double)lse[i];
+    }
+}
+
+/* Without a z-loss the gradients are known before the logits are, and nothing is read back until all chunks are through: a GPU never
+ * waits for the host. */
+static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, const float *weights, double scale, HeadSums *sums)
+{
+    const Ops *ops = m->device->ops;
+    Rows rows = rows_open(m, s, true);
+    float a[HEAD_CHUNK], b[HEAD_CHUNK];
+    for (int64_t first = 0, n; first < s->used; first += n) {
+        n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+        if (!any_label(labels + first, weights + first, n)) {
+            ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
+            continue;
+        }
+        for (int64_t i = 0; i < n; i++)
+            a[i] = labels[first + i] < 0 ? 0 : (float)(-(double)weights[first + i] * scale);
+        upload(m, s->chunk_dlogprob + first, a, (size_t)n * sizeof *a);
+        Tensor z = chunk_logits(m, s, rows.hidden, first, n);
+        ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob + first, s->chunk_lse + first, NULL, NULL);
+        ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse + first, s->chunk_dlogprob + first, NULL);
+        chunk_backward(m, s, &rows, z, first);
+    }
+    for (int64_t first = 0, n; first < s->used; first += n) {
+        n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+        if (!any_label(labels + first, weights + first, n))
+            continue;
+        download(m, a, s->chunk_logprob + first, (size_t)n * sizeof *a);
+        download(m, b, s->chunk_lse + first, (size_t)n * sizeof *b);
+        add_sums(sums, labels + first, weights + first, a, b, n);
+    }
+    rows_close(m, s);
+}
+
 void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *weights, double scale, double z_loss, HeadSums *sums)
 {
+    if (m->part.tp_size <= 1 && z_loss == 0) {
+        cross_entropy_at_once(m, s, labels, weights, scale, sums);
+        return;
+    }
     Rows rows = rows_open(m, s, true);
     for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
         int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
@@ -120,12 +166,10 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
         chunk_read(m, s, z, first, labels + first, logprob, lse, NULL);
         for (int64_t i = 0; i < n; i++) {
             double w = labels[first + i] < 0 ? 0 : (double)weights[first + i];
-            sums->nll -= w * (double)logprob[i];
-            sums->weight += w;
-            sums->z += w * (double)lse[i] * (double)lse[i];
             dlogprob[i] = (float)(-w * scale);
             dlse[i] = (float)(2 * z_loss * w * scale * (double)lse[i]);
         }
+        add_sums(sums, labels + first, weights + first, logprob, lse, n);
         chunk_differentiate(m, s, z, first, labels + first, lse, dlogprob, dlse);
         chunk_backward(m, s, &rows, z, first);
     }

@@ -87,7 +87,7 @@ typedef struct Slot {
     Tensor lora_u, lora_du;      /* where the model has adapters: [rows, largest rank] */
     Tensor lora_x;               /* the input of an adapter under dropout */
     Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
-    float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse;
+    float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse; /* [rows], most of it for what waits until all chunks are through */
     int32_t *chunk_best;
     void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */
     ChunkSaid *said;             /* this rank's word, then all ranks' in order */

@@ -105,7 +105,7 @@ static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k
         s->chunk_narrow = cut_tensor(k, m->dtype, HEAD_CHUNK, m->shape.vocab);
     float **floats[] = {&s->chunk_logprob, &s->chunk_lse, &s->chunk_dlogprob, &s->chunk_dlse};
     for (size_t i = 0; i < 4; i++)
-        *floats[i] = cut(k, HEAD_CHUNK * sizeof(float));
+        *floats[i] = cut(k, (size_t)(mine > HEAD_CHUNK ? mine : HEAD_CHUNK) * sizeof(float));
     s->chunk_best = cut(k, HEAD_CHUNK * sizeof(int32_t));
 }
 
