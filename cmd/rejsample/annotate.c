@@ -234,8 +234,6 @@ static int open_rankings(Session *s, Error *err)
 
 static int annotate_session(Session *s, const char *const *files, Error *err)
 {
-    if (!files || !*files)
-        return error_set(err, "--annotate needs files of candidates: standard input is for the keys");
     for (; *files; files++)
         if (read_questions(s, *files, err) < 0)
             return -1;
@@ -256,9 +254,9 @@ int annotate_run(const Annotate *a, const char *const *files, Error *err)
     int status = 0;
     if (a->path)
         status = annotate_session(&s, files, err);
-    else if (!files || !*files)
+    else if (!*files)
         status = rankings_read(&s.before, NULL, err);
-    for (; !a->path && status == 0 && files && *files; files++)
+    for (; !a->path && status == 0 && *files; files++)
         status = rankings_read(&s.before, *files, err);
     if (status == 0 && (a->report || s.before.count))
         rankings_report(&s.before);

@@ -418,6 +418,8 @@ int main(int argc, char **argv)
     if (status >= 0 || (status = usage()) >= 0)
         return status;
     Error err;
+    if (self.annotate.path && set.operand_count == 0)
+        return message_usage("--annotate needs files of candidates: standard input is for the keys");
     if (self.annotate.path || self.annotate.report) {
         self.annotate.seed = (uint64_t)self.common.seed;
         status = annotate_run(&self.annotate, set.operands, &err);

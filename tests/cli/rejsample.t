@@ -11,6 +11,7 @@ is "or the mean alone" "$(rejsample -q --best --choose=mean "$T/three.jsonl" | c
 rejsample -q --pairs --margins "$T/three.jsonl" >"$T/out"
 like "the worst is voted for too, and the margin written" "$(cat "$T/out")" '"content":"x"\}\],"margin":0\.666[0-9]*,"scores":\[2\.333[0-9]*,1\.666[0-9]*\],"votes":\[2,2\]\}$'
 fails 1 "as many for each response" "a list that lacks a score" sh -c "echo '{\"prompt\":\"a\",\"responses\":[\"x\",\"y\"],\"scores\":[[1,2],[3]]}' | rejsample --best"
+fails 2 "needs files of candidates" "ranking without candidates" rejsample --annotate "$T/none.jsonl"
 fails 2 "margins goes with --pairs" "margins of no pairs" rejsample --best --margins "$T/three.jsonl"
 
 # The curve: of 1, 2, 3, 6 the best of two is (1·2 + 2·3 + 3·6)/6 = 26/6 on average; repeated answers count as drawn.
