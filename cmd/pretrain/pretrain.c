@@ -9,6 +9,7 @@
 #include "base/stop.h"
 #include "base/thread.h"
 #include "curves.h"
+#include "dry_run.h"
 #include "data/samples.h"
 #include "feed.h"
 #include "kernels/profile.h"
@@ -24,10 +25,10 @@
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
-    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot, *trace;
+    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot, *trace, *grid;
     OptionList data, val, batch_ramp, length_ramp, phases;
     int64_t sequence_length, batch_tokens, tokens, steps, micro_batch, eval_tokens;
-    int64_t tp, cp, pp, dp, virtual_stages, ends_fewer;
+    int64_t tp, cp, pp, dp, virtual_stages, ends_fewer, ranks;
     int64_t longest; /* sequence of the run */
     double z_loss, rope_theta, mix_step, mix_limit, comm_timeout;
     bool shuffle, profile;
@@ -90,6 +91,8 @@ static const Option options[] = {
     {"profile", 0, OPTION_FLAG, &self.profile, 0, "time every operation of the training and print a table", 0, 0, 0},
     {"trace", 0, OPTION_STRING, &self.trace, "FILE", "draw what the ranks do in a step, as Chrome's trace events", 0, 0, 0},
     OPTION_MORE_HEADING("grid:"),
+    {"grid", 0, OPTION_CHOICE, &self.grid, "auto", "choose the grid of mpirun's ranks, or of --ranks", "auto", 0, 0},
+    {"ranks", 0, OPTION_INTEGER, &self.ranks, "N", "with --grid auto, without a launcher: so many (default 1)", 0, 1, 1 << 24},
     {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
     {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
     {"pp", 0, OPTION_INTEGER, &self.pp, "N", "pipeline stages (default 1)", 0, 1, 65536},
@@ -110,7 +113,7 @@ static const Option options[] = {
 
 /* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. What evaluations look at is
  * free too, but where they rule the mix. */
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "tp", "cp", "pp", "dp", "virtual-stages", "ends-fewer", "trace", "micro-batch", "mix-file", NULL};
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "tp", "cp", "pp", "dp", "virtual-stages", "ends-fewer", "grid", "ranks", "trace", "micro-batch", "mix-file", NULL};
 enum { OF_EVALUATION = 3 };
 
 /* Changes of the mix that rule from this step on: the first rank reads them, all follow. */
@@ -283,36 +286,45 @@ static StagePlan plan_of(const Pretrain *p)
                        .batch_ramp = &p->batch_ramp, .length_ramp = &p->length_ramp, .phases = &p->phases};
 }
 
-static int dry_run(const Pretrain *p, const Model *m, const Grid *g, Error *err)
+/* Of the model that the run begins with. */
+static int config_of(const Pretrain *p, ModelConfig *c, Error *err)
 {
-    const ModelConfig *c = &m->config;
+    char *folder = p->init ? folder_resolve(p->init, err) : NULL;
+    if (p->init && !folder)
+        return -1;
+    char *path = folder ? memory_format("%s/config.json", folder) : memory_string(p->model_config);
+    int status = config_read(c, path, err);
+    free(path);
+    free(folder);
+    return status;
+}
+
+/* Tells what the run takes on a grid, where `tell`; else chooses the grid (--grid auto) for so many ranks. */
+static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], int ranks, bool tell, Error *err)
+{
+    ModelConfig c;
     Stages s;
     StagePlan plan = plan_of(p);
-    if (stages_open(&s, &plan, NULL, err) < 0)
+    if (config_of(p, &c, err) < 0 || stages_open(&s, &plan, NULL, err) < 0)
         return -1;
-    double n = (double)config_parameters(c), flops = 0;
-    double activations = (double)slot_bytes(m, most_rows(p, &s, g->extent), MODE_TRAIN, 1), tokens = (double)s.tokens;
-    for (size_t i = 0; i < s.count; i++)
-        flops += config_flops_per_token(c, s.items[i].sequence_length) * (double)(s.items[i].steps * s.items[i].samples * s.items[i].sequence_length);
-    printf("parameters            %14.0f\n", n);
-    printf("without input table   %14" PRId64 "\n", config_parameters_compute(c));
-    printf("steps                 %14" PRId64 "\n", p->train.steps);
-    printf("tokens                %14.0f\n", tokens);
-    printf("FLOPs                 %14.4g\n", flops);
-    printf("weights               %14.1f MB\n", 4 * n / 1e6);
-    printf("gradients             %14.1f MB\n", 4 * n / 1e6);
-    printf("optimiser states      %14.1f MB\n", 8 * n / 1e6);
-    printf("activations           %14.1f MB\n", activations / 1e6);
-    double copy = p->train.save_every > 0 ? 12 * n : 0;
-    printf("copy for checkpoints  %14.1f MB\n", copy / 1e6);
-    printf("memory in all         %14.1f MB\n", (16 * n + activations + copy) / 1e6);
-    if (p->train.peak_flops > 0)
-        printf("time at 50 %% of peak  %14.1f s\n", flops / p->train.peak_flops / 0.5);
-    for (size_t i = 0; i < s.count && s.count > 1; i++)
-        printf("from step %-12" PRId64 "%14" PRId64 " steps of %" PRId64 " samples of %" PRId64 " tokens\n", s.items[i].first_step, s.items[i].steps,
-               s.items[i].samples, s.items[i].sequence_length);
+    if (c.max_position_embeddings < p->longest)
+        c.max_position_embeddings = p->longest;
+    DryRun d = {.run = {.config = &c, .stages = {(int)p->virtual_stages, p->ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype),
+                        .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0},
+                .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops};
+    memcpy(d.run.extent, extent, sizeof d.run.extent);
+    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, ranks, strcmp(p->common.device, "cuda") == 0, err);
+    if (!tell && status == 0) {
+        int64_t *to[GRID_DIMENSIONS] = {&p->tp, &p->cp, &p->pp, &p->dp};
+        for (int i = 0; i < GRID_DIMENSIONS; i++)
+            *to[i] = d.run.extent[i];
+        p->virtual_stages = d.run.stages.chunks;
+        p->ends_fewer = d.run.stages.ends_fewer;
+        message("--grid auto: --tp %" PRId64 " --cp %" PRId64 " --pp %" PRId64 " --dp %" PRId64 " --virtual-stages %" PRId64 " --ends-fewer %" PRId64, p->tp, p->cp,
+                p->pp, p->dp, p->virtual_stages, p->ends_fewer);
+    }
     stages_close(&s);
-    return 0;
+    return status;
 }
 
 /* Sizes that follow from one another; usage errors are the caller's to print. */
@@ -351,12 +363,10 @@ static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *er
     char *folder = p->init ? folder_resolve(p->init, err) : NULL;
     if (p->init && !folder)
         return -1;
-    char *path = folder ? memory_format("%s/config.json", folder) : memory_string(p->model_config);
     const PartStages stages = {(int)p->virtual_stages, p->ends_fewer};
     ModelPart part;
     ModelConfig c;
-    int status = config_read(&c, path, err);
-    free(path);
+    int status = config_of(p, &c, err);
     if (status == 0)
         status = part_of_grid(&part, &c, g, &stages, err);
     if (status == 0)
@@ -423,13 +433,12 @@ static int rank_main(void *context, Grid *grid)
     stop_install(); /* a signal while things are loaded is answered after the first step */
     Trainer t = {.o = p, .grid = grid};
     Error err;
+    if (p->common.dry_run)
+        return grid->rank == 0 && look_ahead(p, grid->extent, grid->size, true, &err) < 0 ? grid_failed(grid, &err) : 0;
     int status = grid_watch(grid, p->comm_timeout, p->common.output, &err);
     t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
     if (!t.device || load_model(p, &t.model, grid, t.device, &err) < 0) {
         status = grid_failed(grid, &err);
-    } else if (p->common.dry_run) {
-        status = grid->rank == 0 ? dry_run(p, &t.model, grid, &err) : 0;
-        status = status < 0 ? grid_failed(grid, &err) : status;
     } else if (trainer_open(&t, &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
@@ -463,8 +472,17 @@ int main(int argc, char **argv)
         message("%s: this run has finished", self.common.output);
         return 0;
     }
+    int ranks = grid_launched() > 1 ? grid_launched() : self.ranks > 0 ? (int)self.ranks : 1;
+    const int none[GRID_DIMENSIONS] = {1, 1, 1, 1};
+    if (self.grid && look_ahead(&self, none, ranks, false, &err) < 0)
+        return message_failed(&err);
     const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};
-    status = grid_run(extent, rank_main, &self, &err);
+    if (self.common.dry_run && grid_launched() == 1) { /* of any number of ranks, which are not started */
+        const int whole[GRID_DIMENSIONS] = {extent[GRID_TP], extent[GRID_CP], extent[GRID_PP], extent[GRID_DP] > 0 ? extent[GRID_DP] : 1};
+        status = look_ahead(&self, whole, 0, true, &err);
+    } else {
+        status = grid_run(extent, rank_main, &self, &err);
+    }
     if (status < 0)
         status = message_failed(&err);
     option_free(&self.set);

@@ -1,4 +1,5 @@
 #include "stages.h"
+#include "train/cost.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -197,17 +198,9 @@ int64_t stages_longest(const Stages *s)
     return longest;
 }
 
-static int64_t between(int64_t least, int64_t n, int64_t most)
-{
-    return n < least ? least : n > most ? most : n;
-}
-
 int64_t stage_pass(const Stage *s, int64_t most, const int extent[GRID_DIMENSIONS])
 {
-    int64_t ranks = extent[GRID_DP], share = (s->samples + ranks - 1) / ranks, n = 4096 * extent[GRID_CP] / s->sequence_length;
-    if (most)
-        return most < share ? most : share;
-    return between(1, extent[GRID_PP] > 1 ? between(1, s->samples / (4 * ranks * extent[GRID_PP]), n) : n, share);
+    return cost_micro_batch(s->sequence_length, s->samples, most, extent);
 }
 
 void dealer_open(Dealer *d, const Stage *s, const Sources *sources)

@@ -4,8 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include "base/message.h"
 #include "model/config.h"
+#include "model/folder.h"
 #include "scalefit.h"
 
 /* Beside a number what a person reads more easily: GB, days, billions. */
@@ -28,7 +31,7 @@ static void readable(char *text, size_t size, double x, const char *unit)
     }
 }
 
-static void row(bool json, const char *key, double value, const char *unit, const char *text)
+void plan_row(bool json, const char *key, double value, const char *unit, const char *text)
 {
     static bool first = true;
     if (json) {
@@ -49,12 +52,13 @@ static void row(bool json, const char *key, double value, const char *unit, cons
         printf("%s%s\n", unit[0] ? " " : "", unit);
 }
 
-int plan_config(Settings *s, Error *err)
+/* Takes what --model-config says where no option does. */
+static int plan_config(Settings *s, Error *err)
 {
     ModelConfig c;
     if (!s->model_config)
         return 0;
-    if (config_read(&c, s->model_config, err) < 0)
+    if (plan_model(s, &c, err) < 0)
         return -1;
     const struct {
         int64_t *to, from;
@@ -72,6 +76,14 @@ int plan_config(Settings *s, Error *err)
 
 int plan_model(const Settings *s, ModelConfig *c, Error *err)
 {
+    struct stat st;
+    if (s->model_config && stat(s->model_config, &st) == 0 && S_ISDIR(st.st_mode)) {
+        char *folder = folder_resolve(s->model_config, err), *path = folder ? memory_format("%s/config.json", folder) : NULL;
+        int status = path ? config_read(c, path, err) : -1;
+        free(folder);
+        free(path);
+        return status;
+    }
     if (s->model_config)
         return config_read(c, s->model_config, err);
     if (s->layers < 1 || s->hidden < 1 || s->vocab < 1)
@@ -103,18 +115,18 @@ static Shape plan_shape(const Settings *s)
 static void plan_compute(const Settings *s, bool known, const Shape *p)
 {
     double flops = 6 * s->params * s->tokens, rate = s->peak * 1e12 * s->mfu, seconds = flops / rate;
-    row(s->json, "params", s->params, "", "parameters");
-    row(s->json, "tokens", s->tokens, "", "tokens");
-    row(s->json, "flops", flops, "FLOPs", "training compute, 6 N D");
-    row(s->json, "gpu_seconds", seconds, "s", "time on one GPU");
-    row(s->json, "gpu_hours", seconds / 3600, "h", "GPU hours");
-    row(s->json, "wall_hours", seconds / 3600 / s->gpus / s->availability, "h", "wall time on all GPUs");
+    plan_row(s->json, "params", s->params, "", "parameters");
+    plan_row(s->json, "tokens", s->tokens, "", "tokens");
+    plan_row(s->json, "flops", flops, "FLOPs", "training compute, 6 N D");
+    plan_row(s->json, "gpu_seconds", seconds, "s", "time on one GPU");
+    plan_row(s->json, "gpu_hours", seconds / 3600, "h", "GPU hours");
+    plan_row(s->json, "wall_hours", seconds / 3600 / s->gpus / s->availability, "h", "wall time on all GPUs");
     if (known) {
         /* Looking up the input table costs nothing; causal attention costs 6·layers·width·length a token, forward and backward. */
         double used = s->params - (s->shared_table ? 0 : p->vocab * p->hidden);
         double fine = 6 * (used + p->layers * p->query * (double)s->sequence) * s->tokens;
-        row(s->json, "flops_attention", fine, "FLOPs", "compute with attention, no input table");
-        row(s->json, "gpu_hours_attention", fine / rate / 3600, "h", "GPU hours of that");
+        plan_row(s->json, "flops_attention", fine, "FLOPs", "compute with attention, no input table");
+        plan_row(s->json, "gpu_hours_attention", fine / rate / 3600, "h", "GPU hours of that");
     }
 }
 
@@ -125,27 +137,27 @@ static void plan_memory(const Settings *s, bool known, const Shape *p)
 {
     bool j = s->json;
     double n = s->params, serving = n * 4 / (32 / s->bits) * 1.2, sum = 0;
-    row(j, "inference_bytes", serving, "bytes", "inference, rule: P*4/(32/Q)*1.2");
-    row(j, "training_bytes_rule", 3 * serving, "bytes", "training, rule: three times that");
+    plan_row(j, "inference_bytes", serving, "bytes", "inference, rule: P*4/(32/Q)*1.2");
+    plan_row(j, "training_bytes_rule", 3 * serving, "bytes", "training, rule: three times that");
     const struct {
         const char *key, *text;
         double bytes;
     } parts[] = {{"weights_bytes", "weights, bf16", 2}, {"gradients_bytes", "gradients, f32", 4}, {"master_bytes", "master weights, f32", 4},
                  {"adam_m_bytes", "AdamW first moment, f32", 4}, {"adam_v_bytes", "AdamW second moment, f32", 4}};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        row(j, parts[i].key, parts[i].bytes * n, "bytes", parts[i].text);
+        plan_row(j, parts[i].key, parts[i].bytes * n, "bytes", parts[i].text);
         sum += parts[i].bytes * n;
     }
     if (known) {
         double tokens = (double)s->sequence * (double)s->batch;
         double activations = (8 * p->hidden + 4 * p->query + 4 * p->kv + 6 * p->feed + 4 * p->heads) * p->layers * tokens;
-        row(j, "activations_bytes", activations, "bytes", "activations, bf16, nothing recomputed");
+        plan_row(j, "activations_bytes", activations, "bytes", "activations, bf16, nothing recomputed");
         sum += activations;
-        row(j, "logits_bytes", tokens * p->vocab * 10, "bytes", "logits, were they never chunked (not added)");
-        row(j, "kv_cache_bytes_per_token", 2 * p->layers * p->kv * 2, "bytes", "KV cache a token, bf16");
+        plan_row(j, "logits_bytes", tokens * p->vocab * 10, "bytes", "logits, were they never chunked (not added)");
+        plan_row(j, "kv_cache_bytes_per_token", 2 * p->layers * p->kv * 2, "bytes", "KV cache a token, bf16");
     }
-    row(j, "training_bytes", sum, "bytes", known ? "training memory, the parts together" : "the parts together, without activations");
-    row(j, "training_bytes_spare", 1.1 * sum, "bytes", "with 10 % for fragments and buffers");
+    plan_row(j, "training_bytes", sum, "bytes", known ? "training memory, the parts together" : "the parts together, without activations");
+    plan_row(j, "training_bytes_spare", 1.1 * sum, "bytes", "with 10 % for fragments and buffers");
 }
 
 void interval_young_daly(double delta, double mtbf, double *young, double *daly)
@@ -164,24 +176,34 @@ static void plan_storage(const Settings *s)
     double mtbf = s->mtbf_hours * 3600 / s->gpus, young, daly;
     interval_young_daly(delta, mtbf, &young, &daly);
     snprintf(text, sizeof text, "a checkpoint of %.3g bytes a parameter", s->bytes_weights);
-    row(j, "checkpoint_bytes", checkpoint, "bytes", text);
+    plan_row(j, "checkpoint_bytes", checkpoint, "bytes", text);
     bool narrow = s->vocab > 0 && s->vocab < 65500;
-    row(j, "data_bytes", s->tokens * (narrow ? 2 : 4), "bytes", narrow ? "token shards, uint16" : "token shards, int32");
-    row(j, "interruption_hours", mtbf / 3600, "h", "between interruptions, all GPUs");
-    row(j, "interruptions", wall / mtbf, "", "interruptions in the run");
-    row(j, "checkpoint_interval_young", young, "s", "checkpoint interval, Young");
-    row(j, "checkpoint_interval_daly", daly, "s", "checkpoint interval, Daly");
-    row(j, "lost_share", delta / daly + daly / (2 * mtbf) + s->restart_seconds / mtbf, "", "share of the time lost at that interval");
-    row(j, "checkpoints", floor(wall / daly), "", "checkpoints in the run at that interval");
-    row(j, "checkpoint_storage_bytes", floor(wall / daly) * checkpoint, "bytes", "storage, were all of them kept");
+    plan_row(j, "data_bytes", s->tokens * (narrow ? 2 : 4), "bytes", narrow ? "token shards, uint16" : "token shards, int32");
+    plan_row(j, "interruption_hours", mtbf / 3600, "h", "between interruptions, all GPUs");
+    plan_row(j, "interruptions", wall / mtbf, "", "interruptions in the run");
+    plan_row(j, "checkpoint_interval_young", young, "s", "checkpoint interval, Young");
+    plan_row(j, "checkpoint_interval_daly", daly, "s", "checkpoint interval, Daly");
+    plan_row(j, "lost_share", delta / daly + daly / (2 * mtbf) + s->restart_seconds / mtbf, "", "share of the time lost at that interval");
+    plan_row(j, "checkpoints", floor(wall / daly), "", "checkpoints in the run at that interval");
+    plan_row(j, "checkpoint_storage_bytes", floor(wall / daly) * checkpoint, "bytes", "storage, were all of them kept");
 }
 
-int command_plan(const Settings *s)
+int command_plan(Settings *s, Error *err)
 {
+    if (plan_config(s, err) < 0)
+        return -1;
     Shape p = plan_shape(s);
     bool known = s->layers > 0 && s->hidden > 0;
+    char *options = s->model_config ? memory_format("%s/options.json", s->model_config) : NULL;
+    bool run = options && access(options, R_OK) == 0;
+    free(options);
+    if (run && plan_run(s, err) < 0)
+        return -1;
+    if (!(s->tokens > 0))
+        return error_set(err, "plan needs --tokens");
     plan_compute(s, known, &p);
-    plan_memory(s, known, &p);
+    if (!run)
+        plan_memory(s, known, &p);
     plan_storage(s);
     if (s->json)
         printf("\n}\n");

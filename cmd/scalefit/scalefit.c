@@ -51,7 +51,7 @@ static const Option options[] = {
     {"seq-len", 0, OPTION_INTEGER, &self.sequence, "T", "tokens a sequence (default 2048)", 0, 1, 1e9},
     OPTION_MORE_HEADING("plan:"),
     {"tokens", 0, OPTION_NUMBER, &self.tokens, "N", "training tokens", 0, 0, 1e24},
-    {"model-config", 0, OPTION_STRING, &self.model_config, "FILE", "take parameters and sizes from a config.json", 0, 0, 0},
+    {"model-config", 0, OPTION_STRING, &self.model_config, "FILE", "take sizes from a config.json, a model or a run, which says the rest too", 0, 0, 0},
     {"tflops", 0, OPTION_NUMBER, &self.peak, "X", "peak of a GPU in TFLOP/s (default 989: H100, bf16)", 0, 1e-9, 1e9},
     {"mfu", 0, OPTION_NUMBER, &self.mfu, "X", "share of the peak that is used (default 0.4)", 0, 1e-6, 1},
     {"gpus", 0, OPTION_NUMBER, &self.gpus, "N", "how many GPUs (default 1)", 0, 1, 1e9},
@@ -165,10 +165,10 @@ int main(int argc, char **argv)
     else if (strcmp(command, "plan") == 0) {
         if (self.layout || self.grid)
             status = command_layout(&self, &err);
-        else if (!(self.tokens > 0) || (!(self.params > 0) && !self.model_config))
+        else if ((!(self.tokens > 0) && !self.model_config) || (!(self.params > 0) && !self.model_config))
             return message_usage("plan needs --tokens, and --params or --model-config");
         else
-            status = plan_config(&self, &err) < 0 ? -1 : command_plan(&self);
+            status = command_plan(&self, &err);
     } else if (strcmp(command, "shape") == 0) {
         if (!(self.params > 0) || self.vocab < 1)
             return message_usage("shape needs --params and --vocab");

@@ -125,9 +125,10 @@ int command_repeated(const Settings *s, const char *const *files, Error *err);
 /* Numbers with commas between them, exactly n of them. */
 int parse_numbers(const char *option, const char *text, double *out, int n, Error *err);
 int command_power(const Settings *s, const char *const *files, Error *err);
-/* Takes what --model-config says where no option does. */
-int plan_config(Settings *s, Error *err);
-int command_plan(const Settings *s);
+int command_plan(Settings *s, Error *err);
+/* plan of a run's folder: what pretrain --dry-run says of it. Sets tokens where no option does. */
+int plan_run(Settings *s, Error *err);
+void plan_row(bool json, const char *key, double value, const char *unit, const char *text);
 /* The model that the options describe, or --model-config. */
 int plan_model(const Settings *s, ModelConfig *c, Error *err);
 /* Seconds between checkpoints that block for delta seconds, where a failure comes every mtbf seconds (Young 1974; Daly 2006, eq. 37). */

@@ -117,6 +117,10 @@ double grid_waited(Grid *g);
 /* The machine of a rank, "" where nobody watches. */
 const char *grid_host(const Grid *g, int rank);
 
+/* Ranks in the job that a launcher started this process in; 1: none did. -1: one of several of srun's, which could not reach its
+ * fellows. */
+int grid_launched(void);
+
 /* The grid of one rank, for those who run no job. */
 void grid_one(Grid *g);
 

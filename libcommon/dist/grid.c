@@ -19,9 +19,8 @@ static int number(const char *variable)
     return value ? atoi(value) : 0;
 }
 
-/* Ranks in the job that a launcher started this process in; 1: none did. Open MPI, MPICH and Slurm's PMI-2 say it so, and Slurm
- * with PMIx. Another process of several of srun's could not reach its fellows: -1. */
-static int launched(void)
+/* Open MPI, MPICH and Slurm's PMI-2 say it so, and Slurm with PMIx. */
+int grid_launched(void)
 {
     static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
@@ -210,7 +209,7 @@ static int mpi_run(Grid *g, const int extent[GRID_DIMENSIONS], int (*work)(void 
 {
     MpiOpen open = (MpiOpen)(uintptr_t)plugin_symbol("MPI", "LMPIPE_MPI", "liblmpipe-mpi.so", "mpi_open", true, err);
     if (!open)
-        return error_prefix(err, "this process is one of %d that a launcher started", launched());
+        return error_prefix(err, "this process is one of %d that a launcher started", grid_launched());
     if (open(&g->world, &g->local_rank, &g->local_size, err) < 0)
         return -1;
     g->rank = g->world.rank;
@@ -231,9 +230,9 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
 {
     Grid g;
     grid_one(&g);
-    if (launched() < 0)
+    if (grid_launched() < 0)
         return error_set(err, "this process is one of %d that srun started without PMIx: say srun --mpi=pmix", number("SLURM_STEP_NUM_TASKS"));
-    if (launched() > 1)
+    if (grid_launched() > 1)
         return mpi_run(&g, extent, work, context, err);
     if (extents(&g, extent, 0, err) < 0)
         return -1;

@@ -1,5 +1,6 @@
 #include "io/stats.h"
 
+#include <sys/resource.h>
 #include "base/progress.h"
 #include "io/json.h"
 #include "io/stream.h"
@@ -15,6 +16,9 @@ int stats_write(const char *path, const StatsItem *items, size_t count, double b
         json_write_number(&b, items[i].value);
         buffer_byte(&b, ',');
     }
+    struct rusage used;
+    if (getrusage(RUSAGE_SELF, &used) == 0)
+        buffer_format(&b, "\"peak_bytes\":%lld,", (long long)used.ru_maxrss * 1024);
     buffer_format(&b, "\"seconds\":%.3f}\n", clock_seconds() - begin);
     int status = file_write(path, b.data, b.length, err);
     buffer_free(&b);

@@ -19,13 +19,16 @@ typedef struct CostRun {
     int shard;           /* optimizer.h; 2: gradients are a slice too, 3: weights too */
     Recompute recompute;
     Dtype dtype;         /* of products */
-    bool saves;          /* a copy of weights and states is kept while a checkpoint is written */
+    bool saves;          /* checkpoints are written */
     CostEngine engine;
 } CostRun;
 
 int cost_ranks(const CostRun *r);
 /* Micro-batches that the ranks of a pipeline pass in a step: those of the busiest. */
 int64_t cost_passes(const CostRun *r);
+/* Sequences a pass may have: no more than `most`, or where that is 0 as many as fit 4096 tokens, in a pipeline few enough for four
+ * micro-batches a stage; and no more than a rank has. */
+int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most, const int extent[GRID_DIMENSIONS]);
 /* Can there be such a run? Says why not. */
 int cost_check(const CostRun *r, Error *err);
 
@@ -33,7 +36,7 @@ int cost_check(const CostRun *r, Error *err);
 typedef struct CostMemory {
     double weights, gradients, states, activations;
     double buffers;      /* what stages send one another, position tables */
-    double copy;         /* for checkpoints */
+    double copy;         /* for checkpoints and the final model */
     double program;      /* what every process has */
     double all;
     double parameters;   /* that the rank holds */

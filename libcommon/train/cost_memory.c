@@ -8,7 +8,7 @@
 #include "train/pipeline.h"
 
 /* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, by measurement. */
-static const double lean_program = 1.5e9, own_program = 20e6;
+static const double lean_program = 1.5e9, own_program = 12e6;
 
 int cost_ranks(const CostRun *r)
 {
@@ -22,6 +22,19 @@ int64_t cost_passes(const CostRun *r)
 {
     int64_t all = (r->samples + r->micro_batch - 1) / r->micro_batch, d = r->extent[GRID_DP];
     return (all + d - 1) / d;
+}
+
+static int64_t between(int64_t least, int64_t n, int64_t most)
+{
+    return n < least ? least : n > most ? most : n;
+}
+
+int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most, const int extent[GRID_DIMENSIONS])
+{
+    int64_t ranks = extent[GRID_DP], share = (samples + ranks - 1) / ranks, n = 4096 * extent[GRID_CP] / sequence_length;
+    if (most)
+        return most < share ? most : share;
+    return between(1, extent[GRID_PP] > 1 ? between(1, samples / (4 * ranks * extent[GRID_PP]), n) : n, share);
 }
 
 /* What a rank of the stage holds; the first of its tensor-parallel ranks has the most where it does not come out even. */
@@ -134,7 +147,8 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
         int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
         positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
         m->buffers = places * (double)(tp_rows(&s.model, s.rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
-        m->copy = r->saves ? 4 * held + 8 * slice : 0;
+        /* Of its share of the weights for the final model, and while a checkpoint is written of weights and states too (checkpoint.c). */
+        m->copy = (r->saves ? 16 : 4) * n / data;
         m->program = own_program;
     }
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;

@@ -62,7 +62,8 @@ static bool try_grid(const CostRun *like, CostRun r, const CostCluster *c, CostC
             for (int shard = 0; shard <= 3; shard++) {
                 /* With a pipeline gradients live through all micro-batches, and one rank shares with nobody. */
                 bool alone = r.extent[GRID_CP] * r.extent[GRID_DP] == 1;
-                if ((shard > 1 && stages > 1) || (shard > 0 && alone) || (like->shard >= 0 ? shard != like->shard : shard == 0 && !alone))
+                bool wanted_shard = alone ? shard == 0 : like->shard >= 0 ? shard == like->shard : shard > 0;
+                if (!wanted_shard || (shard > 1 && stages > 1))
                     continue;
                 r.shard = shard;
                 /* What keeps less comes first: if that does not fit, nothing does. */

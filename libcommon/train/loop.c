@@ -42,9 +42,14 @@ typedef struct Loop {
     int64_t last_tokens;
 } Loop;
 
+Recompute train_recompute(const TrainOptions *o)
+{
+    return strcmp(o->recompute, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(o->recompute, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;
+}
+
 int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err)
 {
-    m->recompute = strcmp(o->recompute, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(o->recompute, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;
+    m->recompute = train_recompute(o);
     return model_compute_in(m, dtype_of_option(common->dtype), err);
 }
 

@@ -1,11 +1,11 @@
 #include "train/state.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -28,25 +28,26 @@ static char *join(const char *folder, const char *name)
     return memory_format("%s/%s", folder, name);
 }
 
+/* Read piece by piece: a mapping would count as the process's memory. */
 static int file_sum(const char *path, char text[17], Error *err)
 {
+    enum { PIECE = 1 << 20 };
     int d = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
-    if (d < 0 || fstat(d, &st) != 0) {
-        error_set(err, "%s:", path);
-        if (d >= 0)
-            close(d);
-        return -1;
-    }
-    size_t size = (size_t)st.st_size;
-    void *map = size ? mmap(NULL, size, PROT_READ, MAP_PRIVATE, d, 0) : NULL;
-    close(d);
-    if (map == MAP_FAILED)
+    if (d < 0)
         return error_set(err, "%s:", path);
-    snprintf(text, 17, "%016" PRIx64, (uint64_t)XXH3_64bits(map, size));
-    if (map)
-        munmap(map, size);
-    return 0;
+    XXH3_state_t *sum = XXH3_createState();
+    char *piece = memory_alloc(PIECE, 1);
+    ssize_t n;
+    XXH3_64bits_reset(sum);
+    while ((n = read(d, piece, PIECE)) > 0 || (n < 0 && errno == EINTR))
+        if (n > 0)
+            XXH3_64bits_update(sum, piece, (size_t)n);
+    int status = n < 0 ? error_set(err, "%s:", path) : 0;
+    snprintf(text, 17, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(sum));
+    XXH3_freeState(sum);
+    free(piece);
+    close(d);
+    return status;
 }
 
 ArenaShare share_open(const Optimizer *o)

@@ -1,0 +1,21 @@
+/* What a run will take, told before anything is started, for any number of ranks: sizes, memory of a rank by part, bytes it sends by
+ * kind, the bubble; and the choice of a grid (--grid auto). */
+#ifndef PRETRAIN_DRY_RUN_H
+#define PRETRAIN_DRY_RUN_H
+
+#include "stages.h"
+#include "train/cost.h"
+
+typedef struct DryRun {
+    CostRun run;         /* extent, stages, shard, recompute, dtype, saves, engine; the rest is the stages' */
+    const Stages *stages;
+    int64_t micro_batch; /* --micro-batch, 0: not given */
+    double peak_flops;   /* 0: not given */
+} DryRun;
+
+/* -1: there can be no such run. */
+int dry_run(const DryRun *d, Error *err);
+/* The grid of so many ranks that should be fastest, into d->run. */
+int dry_run_choose(DryRun *d, int ranks, bool gpu, Error *err);
+
+#endif
