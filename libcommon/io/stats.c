@@ -17,9 +17,10 @@ int stats_write(const char *path, const StatsItem *items, size_t count, double b
         buffer_byte(&b, ',');
     }
     struct rusage used;
+    buffer_format(&b, "\"seconds\":%.3f", clock_seconds() - begin);
     if (getrusage(RUSAGE_SELF, &used) == 0)
-        buffer_format(&b, "\"peak_bytes\":%lld,", (long long)used.ru_maxrss * 1024);
-    buffer_format(&b, "\"seconds\":%.3f}\n", clock_seconds() - begin);
+        buffer_format(&b, ",\"peak_bytes\":%lld", (long long)used.ru_maxrss * 1024);
+    buffer_string(&b, "}\n");
     int status = file_write(path, b.data, b.length, err);
     buffer_free(&b);
     return status;
