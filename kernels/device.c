@@ -31,7 +31,7 @@ static bool operations_complete(Device *d, Error *err)
     enum { COUNT = sizeof(struct Ops) / sizeof(void (*)(void)) };
     void (*operations[COUNT])(void);
     memcpy(operations, d->ops, sizeof operations);
-    int have = 0;
+    int have = !d->ops->pack_bytes && !d->ops->pack && !d->ops->matmul_packed ? 3 : 0; /* which may be missing together */
     for (int i = 0; i < COUNT; i++)
         have += operations[i] != NULL;
     if (have == COUNT)

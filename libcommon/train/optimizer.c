@@ -1,7 +1,10 @@
 #include "train/optimizer.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
+#include "base/memory.h"
 #include "model/sharding.h"
 
 static Comm *data_group(const Optimizer *o)
@@ -48,11 +51,36 @@ static int check_units(const Optimizer *o, Error *err)
     return 0;
 }
 
+/* With shard > 1 gradients are cut into slices before tensor-parallel ranks add up what several of them hold: an element must lie in
+ * the same slice on all of them. */
+static int check_replicas(const Optimizer *o, Error *err)
+{
+    const ParameterTable *t = o->table;
+    Comm *tp = &o->grid->group[GRID_TP];
+    uint64_t sum = 0, *sums = memory_zalloc((size_t)tp->size, sizeof *sums);
+    for (int u = 0; u < t->unit_count; u++) {
+        size_t begin, end;
+        param_unit_trained(t, u, &begin, &end);
+        for (int i = t->units[u].first; i <= t->units[u].last; i++) {
+            const Parameter *p = &t->items[i];
+            const uint64_t place[] = {end - begin, p->offset - begin, p->count, sum};
+            if (p->trainable && p->replicas > 1)
+                sum = XXH3_64bits(place, sizeof place);
+        }
+    }
+    int status = comm_gather_host(tp, &sum, sums, sizeof sum, err);
+    for (int r = 0; r < tp->size && status == 0; r++)
+        if (sums[r] != sum)
+            status = error_set(err, "--shard %d with --tp %d: heads, the MLP's width or the vocabulary do not divide evenly; take --shard 1", o->shard, tp->size);
+    free(sums);
+    return status;
+}
+
 int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const AdamW *how, Error *err)
 {
     *o = (Optimizer){.table = t, .grid = g, .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .decay = how->decay, .clip = how->clip};
     o->shard = data_group(o)->size > 1 ? shard : 0;
-    if ((o->shard > 0 && check_units(o, err) < 0) || param_need_gradients(t, err) < 0)
+    if ((o->shard > 0 && check_units(o, err) < 0) || (o->shard > 1 && check_replicas(o, err) < 0) || param_need_gradients(t, err) < 0)
         return -1;
     size_t bytes = optimizer_states(o) * sizeof(float);
     o->first = t->device->alloc(t->device, bytes);
