@@ -212,7 +212,9 @@ static int member_check(const Safetensors *file, const char *what, const JsonVal
     else {
         memcpy(p.shape, e->shape, sizeof p.shape);
         status = box_parse(space + 1, &p, &b, err);
-        if (status == 0)
+        if (status < 0)
+            error_prefix(err, "%s: damaged", file->path);
+        else
             snprintf(text, sizeof text, "%016" PRIx64, (uint64_t)box_sum(file, e, &p, &b));
     }
     if (status == 0 && (!json_is(want, JSON_STRING) || strcmp(text, want->string.data) != 0))
