@@ -167,20 +167,22 @@ static int post(Comm *c, bool send, void *data, size_t bytes, int peer, int tag,
             *end = other->next;
             other->met = true;
         }
-    bool fits = !other || other->bytes == bytes;
+    size_t others = other ? other->bytes : bytes; /* which its owner frees once it is done */
     if (!other)
         *end = mine;
     pthread_mutex_unlock(&w->lock);
     if (other) {
         /* Nobody else sees either of them now, and the memory of both is lent until they are waited for. */
-        if (fits)
+        if (others == bytes)
             memcpy(send ? other->data : data, send ? data : other->data, bytes);
         pthread_mutex_lock(&w->lock);
         mine->done = other->done = true;
         pthread_cond_broadcast(&w->changed);
         pthread_mutex_unlock(&w->lock);
     }
-    return fits ? 0 : error_set(err, "%s: rank %d sends other than the %zu bytes that rank %d receives", c->name, mine->from, send ? other->bytes : bytes, mine->to);
+    if (others == bytes)
+        return 0;
+    return error_set(err, "%s: rank %d sends other than the %zu bytes that rank %d receives", c->name, send ? c->rank : peer, send ? others : bytes, send ? peer : c->rank);
 }
 
 static int threads_send(Comm *c, Stream *s, const void *data, size_t bytes, int to, int tag, uintptr_t *handle, Error *err)
