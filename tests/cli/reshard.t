@@ -112,6 +112,7 @@ done
 # Grids that cannot be had.
 R="$P --steps 2 --model-config $T/untied.json -o $T/refused"
 fails 1 "8 attention heads" "more tensor-parallel ranks than heads" $R --tp 9
+fails 1 "do not divide evenly; take --shard 1" "gradients cut among ranks whose widths differ" $P --model-config "$T/untied.json" --steps 2 --tp 2 --dp 2 --shard 3 -o "$T/x"
 fails 1 "2 key-value heads" "key-value heads that do not go into the ranks" $R --tp 3
 
 # Ranks as processes.
