@@ -148,20 +148,12 @@ static const JsonValue *wanted(const JsonValue *record, const char *key, Error *
     return v;
 }
 
-static bool is_blank(Span s)
-{
-    for (size_t i = 0; i < s.length; i++)
-        if (!strchr(" \t\r\n", s.data[i]) || !s.data[i])
-            return false;
-    return true;
-}
-
-/* An assistant's message (or its text alone) that neither says nor calls anything. */
+/* An assistant's message (or its text alone) that neither says nor calls anything. Blanks are an answer: models sample them. */
 static bool is_empty(const JsonValue *answer)
 {
     const JsonValue *message = json_is(answer, JSON_ARRAY) && answer->count == 1 ? &answer->items[0] : answer, *calls = json_get(message, "tool_calls");
     const JsonValue *text = json_is(message, JSON_STRING) ? message : json_get(message, "content");
-    return (!text || text->type == JSON_NULL || (json_is(text, JSON_STRING) && is_blank(text->string))) && !(json_is(calls, JSON_ARRAY) && calls->count);
+    return (!text || text->type == JSON_NULL || (json_is(text, JSON_STRING) && text->string.length == 0)) && !(json_is(calls, JSON_ARRAY) && calls->count);
 }
 
 static int check_chat(const JsonValue *messages, Error *err)

@@ -75,6 +75,7 @@ like "another choice of tokens computes them again" "$(cmp "$T/changed.json" "$T
 bad() { printf '%s\n' "$2" >"$T/bad.jsonl"; fails 1 "$3" "$1" $4 --model "$T/m" -o "$T/no" "$T/bad.jsonl"; }
 bad "an unpaired preference" '{"prompt":"a","completion":"b","label":true}' 'bad.jsonl:1: no field' dpo
 bad "an empty answer" '{"prompt":"a","chosen":"b","rejected":""}' 'bad.jsonl:1: answer 2 is empty' dpo
+is "blanks are an answer" "$(echo '{"prompt":"a","chosen":"b","rejected":"  "}' | dpo -q --model "$T/m" --epochs 1 --lr 1e-4 -o "$T/blank" 2>&1)" ""
 bad "a ranking of one" '{"prompt":"a","responses":["b"]}' "bad.jsonl:1: 'responses' must be a list of at least two answers" rmtrain
 near "its first loss is ln 2" "$(field 1 "$T/dpo-sigmoid/log.jsonl" loss)" 0.69314718055994530942 1e-15
 is "and its first margin 0" "$(field 1 "$T/dpo-sigmoid/log.jsonl" rewards/margins)" 0
