@@ -145,7 +145,7 @@ pair='{"prompt":"a","chosen":"b","rejected":"c"}'
 skips sft "$chat" '{"messages":7}' sft --model "$T/run" -q -o "$T/o"
 skips "sft (role)" "$chat" '{"messages":[{"role":7,"content":"a"}]}' sft --model "$T/run" -q -o "$T/o"
 skips dpo "$pair" '{"prompt":"a","chosen":"b","rejected":7}' dpo --model "$T/run" -q -o "$T/o"
-skips "sft (an empty answer)" "$chat" '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":" "}]}' sft --model "$T/run" -q -o "$T/o"
+skips "sft (an empty answer)" "$chat" '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":""}]}' sft --model "$T/run" -q -o "$T/o"
 skips "dpo (unpaired)" "$pair" '{"prompt":"a","chosen":"b"}' dpo --model "$T/run" -q -o "$T/o"
 skips "dpo (an empty answer)" "$pair" '{"prompt":"a","chosen":"b","rejected":""}' dpo --model "$T/run" -q -o "$T/o"
 skips "rmtrain (a ranking of one)" "$pair" '{"prompt":"a","responses":["b"]}' rmtrain --model "$T/run" -q -o "$T/o"
