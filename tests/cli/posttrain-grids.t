@@ -21,7 +21,7 @@ difference() {
             if (name[n] != $1 || ($1 ~ /step|"tokens"/ && d)) d = 1
             if (d > most) most = d
         }
-        END { print (n == count && n > 15 ? most + 0 : 1) }' "$1" "$2"
+        END { print (file == 2 && n == count && n > 15 ? most + 0 : 1) }' "$1" "$2"
 }
 near() { d=$(difference "$2/log.jsonl" "$3/log.jsonl" 2>/dev/null); awk -v d="${d:-1}" 'BEGIN { exit !(d <= 1e-4) }'; result $? "$1 (largest relative difference $d)"; }
 grids() { # grids NAME COMMAND...

@@ -15,28 +15,14 @@ config true qwen3 >"$T/tied.json"
 P="pretrain -q --device cpu --data $T/s --val $T/s --eval-tokens 600 --eval-every 10 --seq-len 60 --batch-tokens 480 --micro-batch 2 --lr 3e-4 --warmup 5
    --grad-clip 0.5 --seed 3 --save-every 8 --keep 0"
 
-# The largest relative difference of two logs in losses and norms; unlike steps or tokens: 1.
-difference() {
-    awk -v RS='[{},\n]+' -F: '
-        FNR == 1 { file++; n = 0 }
-        $1 ~ /^"(step|tokens|loss|grad_norm|val_loss)"$/ {
-            n++
-            if (file == 1) { name[n] = $1; value[n] = $2; count = n; next }
-            d = ($2 - value[n]) / (value[n] ? value[n] : 1); d = d < 0 ? -d : d
-            if (name[n] != $1 || ($1 ~ /step|tokens/ && d)) d = 1
-            if (d > most) most = d
-        }
-        END { print (n == count && n > 15 ? most + 0 : 1) }' "$1" "$2"
-}
-# near NAME FOLDER REFERENCE
-near() { d=$(difference "$3/log.jsonl" "$2/log.jsonl" 2>/dev/null); awk -v d="${d:-1}" 'BEGIN { exit !(d <= 1e-4) }'; result $? "$1 (largest relative difference $d)"; }
+. "$(dirname "$0")/difference.sh"
 # grid CONFIG OPTIONS...: a run of that grid has the losses of one process
 grid() {
     config=$1
     shift
     run=$T/$config$(echo "$*" | tr -d ' -')
     $P --model-config "$T/$config.json" --steps 20 "$@" -o "$run" || echo "# $* fails" >&2
-    near "$config: $*" "$run" "$T/$config"
+    near "$config: $*" "$T/$config/log.jsonl" "$run/log.jsonl"
 }
 
 for c in untied tied; do $P --model-config "$T/$c.json" --steps 20 --threads 1 -o "$T/$c"; done
@@ -84,7 +70,7 @@ move() { # move FROM TO-OPTIONS...
     cp -a "$T/$from" "$T/move"
     rm -rf "$T/move/final" "$T/move/done" "$T/move/step-00000020"
     $P --model-config "$T/${from%%tp*}.json" --steps 20 "$@" -o "$T/move" || echo "# $* fails" >&2
-    near "$* goes on with what $from saved" "$T/move" "$T/${from%%tp*}"
+    near "$* goes on with what $from saved" "$T/${from%%tp*}/log.jsonl" "$T/move/log.jsonl"
 }
 move untiedtp2dp2 --dp 1
 move untiedtp2dp2 --tp 4
@@ -131,7 +117,7 @@ if command -v mpirun >/dev/null && [ -e "$BIN/../lib/liblmpipe-mpi.so" ]; then
     [ -z "$victim" ] || kill -9 "$victim" 2>/dev/null
     wait $pid
     ok "a run of which a rank was killed goes on" $P --model-config "$T/untied.json" --steps 20 --tp 2 --dp 2 --save-every 1 -o "$T/killed"
-    near "with the losses of one process" "$T/killed" "$T/untied"
+    near "with the losses of one process" "$T/untied/log.jsonl" "$T/killed/log.jsonl"
 else
     skip "ranks as processes" "no mpirun, or built without MPI"
 fi
@@ -142,7 +128,7 @@ if [ -e "$cuda" ] && [ -e "$nccl" ]; then
     D="pretrain -q --model-config $T/tied.json --data $T/s --val $T/s --eval-tokens 60 --eval-every 2 --seq-len 31 --batch-tokens 124 --micro-batch 2 --lr 3e-4 --grad-clip 0.5 --seed 3 --steps 4"
     $D --device cpu -o "$T/cpu"
     ok "--device cuda --tp 2 --dp 2 under the emulation" env LMPIPE_CUDA="$cuda" LMPIPE_NCCL="$nccl" $D --device cuda --tp 2 --dp 2 -o "$T/cuda"
-    near "with the CPU's losses" "$T/cuda" "$T/cpu"
+    near "with the CPU's losses" "$T/cpu/log.jsonl" "$T/cuda/log.jsonl"
 else
     skip "--device cuda --tp 2" "the emulation is not built"
 fi
