@@ -107,29 +107,35 @@ static int take_prompt(void *context, Document *d, Error *err)
     return generator_add(&g->answerer.generator, g->answerer.ids.data, (int64_t)g->answerer.ids.count, g->done++, record, err);
 }
 
-static int answer_files(Generate *g, OptionSet *set, Error *err)
+int generate_documents(Generate *g, DocumentReader *r, const char *what, Error *err)
 {
-    static const char *const fields[] = {"prompt", NULL};
-    g->answerer.generator.emit = take_answers;
-    g->answerer.generator.context = g;
     g->out = writer_open(g->common.output, err);
     if (!g->out)
         return -1;
-    g->progress = progress_begin(&g->common, "prompts", 0);
+    g->progress = progress_begin(&g->common, what, 0);
     Common plain = g->common;
     plain.threads = 1;
     plain.progress = "never";
-    DocumentReader r = {.common = &plain, .files = set->operands, .fields = fields, .text_optional = true, .emit = take_prompt, .context = g};
-    int status = document_run(&r, err);
+    r->common = &plain;
+    int status = document_run(r, err);
     if (status == 0)
         status = generator_finish(&g->answerer.generator, err);
     progress_end(g->progress);
-    document_report(&r);
+    document_report(r);
     if (status < 0)
         writer_abandon(g->out);
     else
         status = writer_close(g->out, err);
     return status;
+}
+
+static int answer_files(Generate *g, OptionSet *set, Error *err)
+{
+    static const char *const fields[] = {"prompt", NULL};
+    g->answerer.generator.emit = take_answers;
+    g->answerer.generator.context = g;
+    DocumentReader r = {.files = set->operands, .fields = fields, .text_optional = true, .emit = take_prompt, .context = g};
+    return generate_documents(g, &r, "prompts", err);
 }
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
 #define GENERATE_GENERATE_H
 
 #include "base/progress.h"
+#include "data/document.h"
 #include "io/stream.h"
 #include "train/answers.h"
 
@@ -23,6 +24,9 @@ int generate_chat(Generate *g, Error *err);
 /* Answers --prompt: as it comes on standard output, or with several samples or -o a line each. */
 int generate_prompt(Generate *g, Error *err);
 
+/* Reads one record after the other, with progress in `what`, finishes the prompts that were added, and closes g->out or, after a failure,
+ * abandons it. The reader's options are the tool's. */
+int generate_documents(Generate *g, DocumentReader *r, const char *what, Error *err);
 /* --given: adds the log-probabilities of the answers that the records of the files have. */
 int generate_given(Generate *g, const char *const *files, Error *err);
 

@@ -140,21 +140,8 @@ static int take_given(void *context, Document *d, Error *err)
 int generate_given(Generate *g, const char *const *files, Error *err)
 {
     Given v = {.g = g};
-    g->out = writer_open(g->common.output, err);
-    if (!g->out)
-        return -1;
-    g->progress = progress_begin(&g->common, "records", 0);
-    Common plain = g->common;
-    plain.threads = 1;
-    plain.progress = "never";
-    DocumentReader r = {.common = &plain, .files = files, .text_optional = true, .emit = take_given, .context = &v};
-    int status = document_run(&r, err);
-    progress_end(g->progress);
-    document_report(&r);
-    if (status < 0)
-        writer_abandon(g->out);
-    else
-        status = writer_close(g->out, err);
+    DocumentReader r = {.files = files, .text_optional = true, .emit = take_given, .context = &v};
+    int status = generate_documents(g, &r, "records", err);
     ids_free(&v.tokens);
     ids_free(&v.ids);
     buffer_free(&v.flags);

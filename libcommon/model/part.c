@@ -7,14 +7,6 @@ ModelPart part_whole(const ModelConfig *c)
     return (ModelPart){.tp_size = 1, .cp_size = 1, .ranges = 1, .range = {{.count = c->num_hidden_layers, .embedding = true, .head = true}}};
 }
 
-bool part_is_whole(const ModelPart *p, const ModelConfig *c)
-{
-    int64_t layers = 0;
-    for (int i = 0; i < p->ranges; i++)
-        layers += p->range[i].count;
-    return p->tp_size == 1 && layers == c->num_hidden_layers && part_has_embedding(p) && part_has_head(p);
-}
-
 bool part_has_layer(const ModelPart *p, int64_t layer)
 {
     for (int i = 0; i < p->ranges; i++)

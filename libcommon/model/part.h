@@ -26,7 +26,6 @@ typedef struct ModelPart {
 
 /* Everything, on one rank. */
 ModelPart part_whole(const ModelConfig *c);
-bool part_is_whole(const ModelPart *p, const ModelConfig *c);
 bool part_has_layer(const ModelPart *p, int64_t layer);
 bool part_has_embedding(const ModelPart *p);
 bool part_has_head(const ModelPart *p);
