@@ -12,16 +12,6 @@ from posttrain_common import *
 STILL = ["-q", "--epochs", 1, "--lr", 0, "--min-lr", 0, "--weight-decay", 0, "--grad-clip", 0, "--save-every", 0, "--max-length", 2048, "--batch-size", 100]
 
 
-def sft_loss(model, tokenizer, template):
-    total = count = 0
-    for c in chats:
-        ids, mask = encode(tokenizer, template, c["messages"])
-        w = torch.tensor([float(m > 0) for m in mask[1:]])
-        total = total - (logprobs(model, ids) * w).sum()
-        count += w.sum()
-    return total / count
-
-
 def relative(a, b):
     return ((a.double() - b.double()).norm() / b.double().norm().clamp_min(1e-30)).item()
 
@@ -50,14 +40,14 @@ def check(name, folder, tokenizer, template, **config):
     theirs = f"{folder}-peft"
     model.save_pretrained(theirs)
     rank = config.get("r", 8)
-    loss = sft_loss(model, tokenizer, template)
+    loss = sft_loss(model, tokenizer, template, chats)
     loss.backward()
     run = f"{theirs}-step"
     tool("sft", "--model", folder, "--adapter", theirs, "--lora", rank, *STEP, "--batch-size", 100, "-o", run, chat_file)
     report(f"{name}: PEFT's folder, loss", abs(log_of(run)[-1]["loss"] / loss.item() - 1), 1e-5)
     gradients(name, run, theirs, model)
     again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), f"{run}/final")
-    loss = sft_loss(again, tokenizer, template)
+    loss = sft_loss(again, tokenizer, template, chats)
     tool("sft", "--model", folder, "--adapter", run, *STILL, "-o", f"{theirs}-merged", chat_file)
     report(f"{name}: our folder in PEFT, loss", abs(log_of(f"{theirs}-merged")[-1]["loss"] / loss.item() - 1), 1e-5)
     tool("sft", "--model", run, "--lora", rank, "--merge", *STILL, "-o", f"{theirs}-whole", chat_file)
@@ -75,7 +65,7 @@ def check_fresh(name, folder, tokenizer, template):
     base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     run = f"{folder}-fresh"
     tool("sft", "--model", folder, "--lora", 6, "--lora-alpha", 12, "--rslora", "--lora-targets", "q_proj,down_proj", *STILL, "-o", run, chat_file)
-    report(f"{name}: a fresh adapter changes nothing", abs(log_of(run)[-1]["loss"] / sft_loss(base, tokenizer, template).item() - 1), 1e-5)
+    report(f"{name}: a fresh adapter changes nothing", abs(log_of(run)[-1]["loss"] / sft_loss(base, tokenizer, template, chats).item() - 1), 1e-5)
     config = peft.PeftConfig.from_pretrained(f"{run}/final")
     wanted = dict(r=6, lora_alpha=12, use_rslora=True, target_modules={"q_proj", "down_proj"}, base_model_name_or_path=os.path.realpath(folder))
     report(f"{name}: adapter_config.json", sum(getattr(config, k) != v for k, v in wanted.items()), 0)
@@ -122,7 +112,7 @@ def golden(folder):
         for key, p in model.named_parameters():
             if "lora_" in key:
                 p.normal_(0, 0.1)
-    loss = sft_loss(model, tokenizer, "llama3")
+    loss = sft_loss(model, tokenizer, "llama3", chats)
     loss.backward()
     model.peft_config["default"].base_model_name_or_path = "model"
     model.save_pretrained(f"{folder}/adapter")

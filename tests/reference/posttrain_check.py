@@ -20,13 +20,7 @@ def golden(name, model, loss):
 
 def check_sft(name, folder, tokenizer, template):
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    total = count = 0
-    for c in chats:
-        ids, mask = encode(tokenizer, template, c["messages"])
-        w = torch.tensor([float(m > 0) for m in mask[1:]])
-        total = total - (logprobs(model, ids) * w).sum()
-        count += w.sum()
-    loss = total / count
+    loss = sft_loss(model, tokenizer, template, chats)
     loss.backward()
     golden("sft", model, loss)
     for rows_option in (512, 2048, 8192):

@@ -129,6 +129,17 @@ def logprobs(model, ids):
     return torch.log_softmax(model(t).logits[0, :-1], -1).gather(-1, t[0, 1:, None])[:, 0]
 
 
+def sft_loss(model, tokenizer, template, chats):
+    """The mean over the assistant's tokens of all chats."""
+    total = count = 0
+    for c in chats:
+        ids, mask = encode(tokenizer, template, c["messages"])
+        w = torch.tensor([float(m > 0) for m in mask[1:]])
+        total = total - (logprobs(model, ids) * w).sum()
+        count += w.sum()
+    return total / count
+
+
 def answers_of(tokenizer, template, prompt, answer):
     prompt = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     answer = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "model/head.h"
 #include "model/tensor_parallel.h"
+#include "tests/unit/distance.h"
 #include "tests/unit/tap.h"
 #include "train/optimizer.h"
 #include "train/passes.h"
@@ -113,16 +114,6 @@ static int open_model(Case *c, Model *m, const ModelPart *part, Device *d, Error
     param_initialise(t, 11);
     m->recompute = c->recompute;
     return model_compute_in(m, c->dtype, err);
-}
-
-static double distance(const float *a, const float *b, size_t n)
-{
-    double d = 0, m = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        m += (double)b[i] * b[i];
-    }
-    return m > 0 ? sqrt(d / m) : sqrt(d);
 }
 
 /* Whether this rank keeps the states, and with them the gradient, of that float of the arena. */

@@ -9,17 +9,8 @@
 #include "model/cache.h"
 #include "model/folder.h"
 #include "model/head.h"
+#include "tests/unit/distance.h"
 #include "tests/unit/tap.h"
-
-static double distance(const float *a, const float *b, size_t n)
-{
-    double d = 0, m = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        m += (double)b[i] * b[i];
-    }
-    return sqrt(d / (m > 0 ? m : 1));
-}
 
 static const void *golden_find(const Safetensors *g, const char *name)
 {

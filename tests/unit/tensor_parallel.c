@@ -10,6 +10,7 @@
 #include "model/folder.h"
 #include "model/head.h"
 #include "model/tensor_parallel.h"
+#include "tests/unit/distance.h"
 #include "tests/unit/tap.h"
 
 enum { SEQUENCES = 2, LENGTH = 25, ROWS = SEQUENCES * LENGTH, DECODED = 3 };
@@ -40,16 +41,6 @@ typedef struct Case {
     char where[128];
     Error error;
 } Case;
-
-static double distance(const float *a, const float *b, size_t n)
-{
-    double d = 0, m = 0;
-    for (size_t i = 0; i < n; i++) {
-        d += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
-        m += (double)b[i] * b[i];
-    }
-    return m > 0 ? sqrt(d / m) : sqrt(d);
-}
 
 /* The tokens whose logits transformers has computed. */
 static int golden_batch(Case *c, Safetensors *file, Error *err)
