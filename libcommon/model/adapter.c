@@ -181,14 +181,6 @@ void adapter_close(Adapter *a)
     memset(a, 0, sizeof *a);
 }
 
-static const Parameter *parameter_named(const ParameterTable *t, const char *name)
-{
-    for (size_t i = 0; i < t->count; i++)
-        if (strcmp(t->items[i].name, name) == 0)
-            return &t->items[i];
-    return NULL;
-}
-
 int adapter_check(const Adapter *a, const ParameterTable *t, bool trained, Error *err)
 {
     size_t prefix = strlen(ADAPTER_PREFIX);
@@ -199,14 +191,15 @@ int adapter_check(const Adapter *a, const ParameterTable *t, bool trained, Error
         LoraModule module;
         char which;
         if (!name_parse(e->name, &layer, &module, &which)) {
-            if (!parameter_named(t, own))
+            if (param_find(t, own) < 0)
                 return error_set(err, "%s: the tensor '%s' has no place in this model", a->file.path, e->name);
             if (trained && strcmp(own, "score.weight") != 0)
                 return error_set(err, "%s: '%s' takes the place of the model's, and can't be trained on with --lora", a->file.path, e->name);
             continue;
         }
         char *name = memory_format("model.layers.%" PRId64 ".%s.weight", layer, lora_module_name(module));
-        const Parameter *p = parameter_named(t, name);
+        int at = param_find(t, name);
+        const Parameter *p = at >= 0 ? &t->items[at] : NULL;
         free(name);
         int64_t r = lora_rank(&a->plan, layer, module);
         bool fits = p && (which == 'A' ? e->shape[0] == r && e->shape[1] == p->shape[1] : e->shape[0] == p->shape[0] && e->shape[1] == r);

@@ -172,10 +172,7 @@ static int unknown_check(const Model *m, const Shards *s, const Adapter *a, Erro
     for (size_t f = 0; f < s->count && status == 0; f++)
         for (size_t i = 0; i < s->files[f].count && status == 0; i++) {
             const char *name = s->files[f].entries[i].name;
-            size_t k = 0;
-            while (k < t->count && strcmp(t->items[k].name, name) != 0)
-                k++;
-            if (k == t->count && !may_be_ignored(m, name))
+            if (param_find(t, name) < 0 && !may_be_ignored(m, name))
                 status = error_set(err, "%s: the tensor '%s' has no place in this model", s->files[f].path, name);
         }
     if (status == 0 && a)

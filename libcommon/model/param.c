@@ -260,6 +260,15 @@ float *param_trained(const ParameterTable *t, float *arena, const Parameter *p)
     return arena + (p->offset - t->frozen);
 }
 
+bool param_within(const Parameter *p, size_t *begin, size_t *end)
+{
+    if (*begin < p->offset)
+        *begin = p->offset;
+    if (*end > p->offset + p->count)
+        *end = p->offset + p->count;
+    return *begin < *end;
+}
+
 int param_find(const ParameterTable *t, const char *name)
 {
     for (size_t i = 0; i < t->count; i++)

@@ -77,6 +77,8 @@ void param_freeze(ParameterTable *t, size_t count);
 size_t param_trained_total(const ParameterTable *t);
 float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);
 
+/* What of the floats *begin … *end of the arena of weights is the parameter's; false: nothing. */
+bool param_within(const Parameter *p, size_t *begin, size_t *end);
 /* -1: there is none of that name. */
 int param_find(const ParameterTable *t, const char *name);
 

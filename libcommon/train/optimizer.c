@@ -127,23 +127,11 @@ void optimizer_clear(Optimizer *o)
     }
 }
 
-static size_t later(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
-static size_t sooner(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* The two ends of a pipeline add up their copies, each of its slice. */
 static int reduce_tied(Optimizer *o, const Parameter *p, size_t begin, size_t end, Error *err)
 {
     Comm *embed = &o->grid->group[GRID_EMBED];
-    begin = later(begin, p->offset);
-    end = sooner(end, p->offset + p->count);
-    if (!p->tied || !p->trainable || begin >= end)
+    if (!p->tied || !p->trainable || !param_within(p, &begin, &end))
         return 0;
     return comm_sum(embed, o->table->stream, DTYPE_F32, gradient_at(o->table, begin), end - begin, err);
 }
@@ -189,8 +177,8 @@ int optimizer_norm(Optimizer *o, double *norm, Error *err)
         optimizer_slice(o, u, &begin, &end);
         for (int i = t->units[u].first; i <= t->units[u].last; i++) {
             const Parameter *p = &t->items[i];
-            size_t from = later(begin, p->offset), to = sooner(end, p->offset + p->count);
-            if (p->trainable && p->owner && from < to)
+            size_t from = begin, to = end;
+            if (p->trainable && p->owner && param_within(p, &from, &to))
                 t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, gradient_at(t, from), 1, (int64_t)(to - from)));
         }
     }
@@ -213,8 +201,8 @@ static void step_unit(Optimizer *o, int unit, double rate, double scale)
     size_t states = o->shard > 0 ? optimizer_place(o, unit) : begin - t->frozen;
     for (int i = t->units[unit].first; i <= t->units[unit].last; i++) {
         const Parameter *p = &t->items[i];
-        size_t from = later(begin, p->offset), to = sooner(end, p->offset + p->count);
-        if (!p->trainable || from >= to)
+        size_t from = begin, to = end;
+        if (!p->trainable || !param_within(p, &from, &to))
             continue;
         size_t at = states + (from - begin);
         t->device->ops->adamw(t->stream, t->weights + from, gradient_at(t, from), o->first + at, o->second + at, (int64_t)(to - from), (float)rate,

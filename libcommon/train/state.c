@@ -409,8 +409,8 @@ static void store(const Optimizer *o, const Parameter *p, const float *values, f
     for (int u = 0; u < t->unit_count; u++) {
         size_t begin, end;
         optimizer_slice(o, u, &begin, &end);
-        size_t from = begin > p->offset ? begin : p->offset, to = end < p->offset + p->count ? end : p->offset + p->count;
-        if (from < to)
+        size_t from = begin, to = end;
+        if (param_within(p, &from, &to))
             t->device->copy(t->stream, arena + optimizer_place(o, u) + (from - begin), values + (from - p->offset), (to - from) * sizeof *values, COPY_TO_DEVICE);
     }
 }
