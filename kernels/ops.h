@@ -107,9 +107,9 @@ typedef struct Ops {
     void (*swiglu_backward)(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
 
     /* Per row of logits [C,V]: logprob = z[label] − lse (0 where label < 0), lse = log Σ exp z, best = lowest arg max
-     * (NULL: not wanted), mean = Σz/V (NULL: not wanted). */
+     * (NULL: not wanted), mean = Σz/V and entropy = lse − Σ p·z, p = exp(z − lse) (NULL: not wanted). */
     void (*logits_forward)(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best,
-                           float *mean);
+                           float *mean, float *entropy);
     /* In place: z becomes dz = dlogprob·(1_label − p) + dlse·p, p = exp(z − lse). Rows whose label < 0 take dlse alone. */
     void (*logits_backward)(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
                             const float *dlse);

@@ -175,9 +175,10 @@ static void timed_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu)
     TIMED(s, ROW_SWIGLU_BACKWARD, DTYPE_F32, 12 * count_of(dy), bytes_of(dgu) + bytes_of(dy) + bytes_of(gu), swiglu_backward(s, dgu, dy, gu));
 }
 
-static void timed_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean)
+static void timed_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean,
+                                 float *entropy)
 {
-    TIMED(s, ROW_LOGITS, DTYPE_F32, 4 * count_of(logits), bytes_of(logits), logits_forward(s, logits, labels, logprob, lse, best, mean));
+    TIMED(s, ROW_LOGITS, DTYPE_F32, 4 * count_of(logits), bytes_of(logits), logits_forward(s, logits, labels, logprob, lse, best, mean, entropy));
 }
 
 static void timed_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)

@@ -1,5 +1,6 @@
 /* dpo: direct preference optimisation in Llama 3's form: the sigmoid loss on sums of log-probabilities, a term of plain
  * likelihood on the chosen answers, and the tokens that end a turn masked out of the preference. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
@@ -36,13 +37,32 @@ static const Option options[] = {
     POSTTRAIN_OPTIONS_END(&self),
 };
 
-static const char *const extras[] = {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "nll_loss", "logps/chosen", "logps/rejected", NULL};
+static const char *const extras[] = {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "nll_loss", "logps/chosen", "logps/rejected",
+                                      "logits/chosen", "logits/rejected", "entropy", "mean_token_accuracy", NULL};
 
-/* Sum of the log-probabilities of each example's answer: what the preference counts, and beside it all of it. */
+/* Sums over the tokens of each example's answer: of what the preference counts, and beside it of all. */
 typedef struct AnswerSum {
-    double counted, all;
-    int64_t counted_tokens, all_tokens;
+    double counted, all; /* log-probabilities */
+    double counted_tokens, all_tokens;
+    double logits, entropy, right; /* of the counted: mean logits, entropies, arg maxes */
 } AnswerSum;
+enum { ANSWER_NUMBERS = sizeof(AnswerSum) / sizeof(double) };
+
+static HeadRows rows_new(int64_t count)
+{
+    size_t n = (size_t)count;
+    return (HeadRows){memory_alloc(n, sizeof(float)), memory_alloc(n, sizeof(float)), memory_alloc(n, sizeof(int32_t)), memory_alloc(n, sizeof(float)),
+                      memory_alloc(n, sizeof(float))};
+}
+
+static void rows_free(HeadRows *r)
+{
+    free(r->logprob);
+    free(r->lse);
+    free(r->best);
+    free(r->mean);
+    free(r->entropy);
+}
 
 static bool counts(const Example *e, int64_t label_at)
 {
@@ -50,38 +70,37 @@ static bool counts(const Example *e, int64_t label_at)
     return (f & TOKEN_TRAINED) && (dpo.keep_endings || !(f & TOKEN_ENDING));
 }
 
-static void add_sums(const Examples *examples, const Batch *b, const float *logprob, AnswerSum *sums)
+static void add_sums(const Examples *examples, const Batch *b, const HeadRows *rows, AnswerSum *sums)
 {
     for (size_t d = 0; d < b->document_count; d++) {
         const BatchDocument *doc = &b->documents[d];
         const Example *e = &examples->items[doc->source];
         AnswerSum *s = &sums[doc->source];
-        for (int64_t t = 0; t + 1 < doc->count; t++)
-            if (e->flags[t + 1] & TOKEN_TRAINED) {
-                s->all += (double)logprob[doc->first + t];
-                s->all_tokens++;
-                if (counts(e, t + 1)) {
-                    s->counted += (double)logprob[doc->first + t];
-                    s->counted_tokens++;
-                }
-            }
+        for (int64_t t = 0, row = doc->first; t + 1 < doc->count; t++, row++) {
+            if (!(e->flags[t + 1] & TOKEN_TRAINED))
+                continue;
+            s->all += (double)rows->logprob[row];
+            s->all_tokens++;
+            if (!counts(e, t + 1))
+                continue;
+            s->counted += (double)rows->logprob[row];
+            s->counted_tokens++;
+            s->logits += (double)rows->mean[row];
+            s->entropy += (double)rows->entropy[row];
+            s->right += rows->best[row] == b->labels[row];
+        }
     }
 }
 
 /* All ranks get what each has of a plan's examples. */
 static int share_sums(PostTrain *p, const Plan *plan, AnswerSum *sums, Error *err)
 {
-    enum { NUMBERS = 4 };
-    double *all = memory_alloc(NUMBERS * plan->step_count, sizeof *all);
-    for (size_t i = 0; i < plan->step_count; i++) {
-        const AnswerSum *s = &sums[plan->step_examples[i]];
-        memcpy(all + NUMBERS * i, (const double[NUMBERS]){s->counted, s->all, (double)s->counted_tokens, (double)s->all_tokens}, NUMBERS * sizeof *all);
-    }
-    int status = posttrain_sum(p, all, NUMBERS * plan->step_count, err);
-    for (size_t i = 0; i < plan->step_count && status == 0; i++) {
-        const double *a = all + NUMBERS * i;
-        sums[plan->step_examples[i]] = (AnswerSum){a[0], a[1], (int64_t)a[2], (int64_t)a[3]};
-    }
+    AnswerSum *all = memory_alloc(plan->step_count, sizeof *all);
+    for (size_t i = 0; i < plan->step_count; i++)
+        all[i] = sums[plan->step_examples[i]];
+    int status = posttrain_sum(p, &all->counted, ANSWER_NUMBERS * plan->step_count, err);
+    for (size_t i = 0; i < plan->step_count && status == 0; i++)
+        sums[plan->step_examples[i]] = all[i];
     free(all);
     return status;
 }
@@ -90,7 +109,7 @@ static int share_sums(PostTrain *p, const Plan *plan, AnswerSum *sums, Error *er
 static int plan_sums(PostTrain *p, Model *m, Slot *slot, const Examples *x, Plan *plan, int64_t batches, AnswerSum *sums, int64_t *tokens, Error *err)
 {
     const Batch *b = &plan->batch;
-    float *logprob = memory_alloc((size_t)b->rows, sizeof *logprob);
+    HeadRows rows = rows_new(b->rows);
     int status = 0;
     for (int64_t i = 0; i < batches && status == 0; i++) {
         if (!plan_mine(plan, i))
@@ -100,11 +119,11 @@ static int plan_sums(PostTrain *p, Model *m, Slot *slot, const Examples *x, Plan
         if (status < 0)
             break;
         model_forward(m, slot);
-        head_logprobs(m, slot, b->labels, logprob, NULL, NULL);
-        add_sums(x, b, logprob, sums);
+        head_measure(m, slot, b->labels, &rows);
+        add_sums(x, b, &rows, sums);
         *tokens += b->tokens_used;
     }
-    free(logprob);
+    rows_free(&rows);
     return status == 0 ? share_sums(p, plan, sums, err) : status;
 }
 
@@ -197,13 +216,21 @@ static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *
                          double *nll_gradient, double *e)
 {
     bool by_token = pair_loss_is_free(&dpo.loss);
-    double pairs = (double)plan->step_count / 2, chosen_tokens = 0, loss = 0, beta = dpo.loss.beta;
-    for (size_t i = 0; i < plan->step_count; i += 2)
-        chosen_tokens += (double)sums[plan->step_examples[i]].all_tokens;
+    double pairs = (double)plan->step_count / 2, loss = 0, beta = dpo.loss.beta;
+    AnswerSum sides[2];
+    memset(sides, 0, sizeof sides);
+    for (size_t i = 0; i < plan->step_count; i++) {
+        const AnswerSum *s = &sums[plan->step_examples[i]];
+        sides[i % 2].all_tokens += s->all_tokens;
+        sides[i % 2].counted_tokens += s->counted_tokens;
+        sides[i % 2].logits += s->logits;
+        sides[i % 2].entropy += s->entropy;
+        sides[i % 2].right += s->right;
+    }
+    double chosen_tokens = sides[0].all_tokens;
     for (size_t i = 0; i + 1 < plan->step_count; i += 2) {
         size_t c = plan->step_examples[i], w = plan->step_examples[i + 1];
-        PairSide up = {sums[c].counted - reference[c], (double)sums[c].counted_tokens};
-        PairSide down = {sums[w].counted - reference[w], (double)sums[w].counted_tokens};
+        PairSide up = {sums[c].counted - reference[c], sums[c].counted_tokens}, down = {sums[w].counted - reference[w], sums[w].counted_tokens};
         double dc, dr;
         loss += pair_loss(&dpo.loss, up, down, &dc, &dr) / pairs;
         if (counted_gradient) {
@@ -221,6 +248,10 @@ static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *
         e[5] += sums[c].counted / pairs;
         e[6] += sums[w].counted / pairs;
     }
+    e[7] = sides[0].logits / fmax(1, sides[0].counted_tokens);
+    e[8] = sides[1].logits / fmax(1, sides[1].counted_tokens);
+    e[9] = (sides[0].entropy + sides[1].entropy) / fmax(1, sides[0].counted_tokens + sides[1].counted_tokens);
+    e[10] = sides[0].right / fmax(1, sides[0].counted_tokens);
     return loss + nll_weight() * e[4];
 }
 
@@ -245,7 +276,7 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     size_t n = p->examples.count;
     AnswerSum *sums = memory_zalloc(n, sizeof *sums);
     double *counted = memory_zalloc(n, sizeof *counted), *nll = memory_zalloc(n, sizeof *nll);
-    float *logprob = memory_alloc((size_t)b->rows, sizeof *logprob), *lse = memory_alloc((size_t)b->rows, sizeof *lse);
+    HeadRows rows = rows_new(b->rows);
     int status = 0;
     int64_t mine = 0;
     for (int64_t i = 0; i < batches; i++)
@@ -260,15 +291,15 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
                 if (status < 0)
                     break;
                 model_forward(m, &p->slot);
-                head_logprobs(m, &p->slot, b->labels, logprob, lse, NULL);
+                head_measure(m, &p->slot, b->labels, &rows);
             }
             if (pass == 0) {
-                add_sums(&p->examples, b, logprob, sums);
+                add_sums(&p->examples, b, &rows, sums);
                 out->tokens += b->tokens_used;
                 continue;
             }
-            token_gradients(&p->examples, b, counted, nll, logprob);
-            head_backward(m, &p->slot, b->labels, lse, logprob, NULL);
+            token_gradients(&p->examples, b, counted, nll, rows.logprob);
+            head_backward(m, &p->slot, b->labels, rows.lse, rows.logprob, NULL);
             model_backward(m, &p->slot);
         }
         if (pass == 0 && status == 0)
@@ -280,8 +311,7 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     free(sums);
     free(counted);
     free(nll);
-    free(logprob);
-    free(lse);
+    rows_free(&rows);
     return status;
 }
 

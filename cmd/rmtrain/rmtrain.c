@@ -41,11 +41,16 @@ static const Option options[] = {
     POSTTRAIN_OPTIONS_END(&self),
 };
 
-static const char *const extras[] = {"accuracy", NULL};
+static const char *const extras[] = {"accuracy", "margin", "min_reward", "mean_reward", "max_reward", NULL};
+
+typedef struct PairCounts {
+    int64_t pairs, right;
+    double apart; /* sum of the differences of their scores */
+} PairCounts;
 
 /* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs that are not tied; records weigh alike (InstructGPT,
  * trl/trainer/reward_trainer.py). Gradients are added to gradient[example]; returns the loss and counts pairs. */
-static double record_loss(const Examples *x, size_t record, const float *scores, double share, double *gradient, int64_t *right, int64_t *pairs)
+static double record_loss(const Examples *x, size_t record, const float *scores, double share, double *gradient, PairCounts *counts)
 {
     size_t first = x->group_first[record], n = x->group_first[record + 1] - first;
     double all = 0, loss = 0;
@@ -63,8 +68,9 @@ static double record_loss(const Examples *x, size_t record, const float *scores,
                 gradient[i] += share * (g + c) / all;
                 gradient[j] += share * (-g + c) / all;
             }
-            *right += scores[i] > scores[j];
-            ++*pairs;
+            counts->right += scores[i] > scores[j];
+            counts->apart += (double)scores[i] - (double)scores[j];
+            counts->pairs++;
         }
     return loss;
 }
@@ -125,11 +131,26 @@ static int pass_scores(PostTrain *p, Plan *plan, int64_t batches, float *scores,
     return share_scores(p, plan, scores, err);
 }
 
+/* The least, the mean and the greatest score of a layout's answers. */
+static void reward_range(const Plan *plan, const float *scores, double range[3])
+{
+    range[0] = INFINITY;
+    range[1] = 0;
+    range[2] = -INFINITY;
+    for (size_t i = 0; i < plan->step_count; i++) {
+        double s = (double)scores[plan->step_examples[i]];
+        range[0] = fmin(range[0], s);
+        range[1] += s / (double)plan->step_count;
+        range[2] = fmax(range[2], s);
+    }
+}
+
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     (void)m;
     const Examples *x = &p->examples;
-    int64_t batches = plan_step(&p->plan, step, true), right = 0, pairs = 0, records = 0;
+    int64_t batches = plan_step(&p->plan, step, true), records = 0;
+    PairCounts counts = {0};
     float *scores = memory_zalloc(x->count, sizeof *scores);
     double *gradient = memory_zalloc(x->count, sizeof *gradient);
     int status = pass_scores(p, &p->plan, batches, scores, &out->tokens, err);
@@ -148,9 +169,11 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
             else
                 high = middle;
         }
-        out->loss += record_loss(x, low, scores, 1 / (double)records, gradient, &right, &pairs) / (double)records;
+        out->loss += record_loss(x, low, scores, 1 / (double)records, gradient, &counts) / (double)records;
     }
-    out->extra[0] = (double)right / (double)pairs;
+    out->extra[0] = (double)counts.right / (double)counts.pairs;
+    out->extra[1] = counts.apart / (double)counts.pairs;
+    reward_range(&p->plan, scores, out->extra + 2);
     int64_t mine = 0;
     for (int64_t i = 0; i < batches; i++)
         mine += plan_mine(&p->plan, i);
@@ -178,14 +201,15 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     (void)m;
     const Examples *x = &p->held_out;
     float *scores = memory_zalloc(x->count, sizeof *scores);
-    int64_t tokens = 0, right = 0, pairs = 0;
+    int64_t tokens = 0;
+    PairCounts counts = {0};
     int status = pass_scores(p, &p->held_out_plan, plan_all(&p->held_out_plan, true), scores, &tokens, err);
     double sum = 0;
     for (size_t r = 0; r < x->groups && status == 0; r++)
-        sum += record_loss(x, r, scores, 0, NULL, &right, &pairs);
+        sum += record_loss(x, r, scores, 0, NULL, &counts);
     free(scores);
     *loss = sum / (double)x->groups;
-    *score = (double)right / (double)pairs;
+    *score = (double)counts.right / (double)counts.pairs;
     metrics_number(log, "val_accuracy", *score);
     return status;
 }

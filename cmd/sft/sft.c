@@ -18,12 +18,14 @@ static const Option options[] = {
     POSTTRAIN_OPTIONS_END(&self),
 };
 
+static const char *const extras[] = {"entropy", "mean_token_accuracy", NULL};
+
 /* Mean over the answers' tokens of the whole step, however they are packed. */
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     int64_t batches = plan_step(&p->plan, step, false);
     double weight = 0;
-    HeadSums sums = {0};
+    HeadSums sums = {.measure = true};
     for (int64_t b = 0; b < batches; b++) {
         plan_batch(&p->plan, b, true);
         weight += p->plan.batch.weight;
@@ -41,6 +43,8 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
         out->tokens += batch->tokens_used;
     }
     out->loss = sums.nll / weight;
+    out->extra[0] = sums.entropy / weight;
+    out->extra[1] = sums.right / weight;
     return 0;
 }
 
@@ -97,6 +101,6 @@ int main(int argc, char **argv)
                      .summary = "Fine-tune a model on chats: the loss counts assistant tokens only.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 2e-5;
-    static const PostTrainTool tool = {.kind = EXAMPLES_CHAT, .accumulate = accumulate, .evaluate = evaluate};
+    static const PostTrainTool tool = {.kind = EXAMPLES_CHAT, .accumulate = accumulate, .evaluate = evaluate, .extra_names = extras};
     return posttrain_main(&self, &set, argc, argv, &tool);
 }

@@ -159,7 +159,7 @@ void cpu_attention_decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cach
                           float scale, int64_t window);
 void cpu_swiglu_forward(Stream *s, Tensor y, Tensor gu);
 void cpu_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
-void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean);
+void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean, float *entropy);
 void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
                          const float *dlse);
 void cpu_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add);

@@ -17,6 +17,18 @@ CLONES static float row_exp_sum(const float *z, int64_t n, float most)
     return sum;
 }
 
+/* Σ exp(z − most)·(z − most), a term that underflows counting nothing. */
+CLONES static float row_exp_weighted(const float *z, int64_t n, float most)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        float below = z[i] - most < -200.0f ? -200.0f : z[i] - most;
+        sum += cpu_exp(below) * below;
+    }
+    return sum;
+}
+
 CLONES static float row_sum(const float *z, int64_t n)
 {
     float sum = 0;
@@ -26,18 +38,20 @@ CLONES static float row_sum(const float *z, int64_t n)
     return sum;
 }
 
-void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean)
+void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean, float *entropy)
 {
     int64_t n = logits.cols;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
     for (int64_t t = 0; t < logits.rows; t++) {
         const float *z = f32(logits) + t * logits.ld;
-        float most = row_max(z, n);
-        lse[t] = most + logf(row_exp_sum(z, n, most));
+        float most = row_max(z, n), sum = row_exp_sum(z, n, most);
+        lse[t] = most + logf(sum);
         cpu_check(labels[t] < n, "logits_forward", "labels");
         logprob[t] = labels[t] < 0 ? 0 : z[labels[t]] - lse[t];
         if (mean)
             mean[t] = row_sum(z, n) / (float)n;
+        if (entropy)
+            entropy[t] = logf(sum) - row_exp_weighted(z, n, most) / sum;
         if (best) {
             int32_t b = 0;
             while (b < n - 1 && !(z[b] >= most))

@@ -252,7 +252,8 @@ void cuda_attention_decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cac
                            int64_t window);
 void cuda_swiglu_forward(Stream *s, Tensor y, Tensor gu);
 void cuda_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
-void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean);
+void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean,
+                         float *entropy);
 void cuda_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse);
 void cuda_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add);
 void cuda_noise(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed);

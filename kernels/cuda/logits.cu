@@ -3,11 +3,21 @@
 
 enum { THREADS = 512, WARPS = THREADS / 32 };
 
-/* What a stretch of a row comes to: its maximum and where it first stands, Σ exp(z − most), Σ z. */
+/* What a stretch of a row comes to: its maximum and where it first stands, Σ exp(z − most), Σ exp(z − most)·(z − most), Σ z. */
 struct Stretch {
-    float most, exps, sum;
+    float most, exps, weighted, sum;
     int32_t best;
 };
+
+/* The two sums of exponentials as seen from a maximum `up` above: nothing of a stretch that is empty or all −inf, as −inf − −inf is no
+ * number. */
+__device__ static inline void rise(Stretch *s, float most)
+{
+    float up = most - s->most, scale = s->most > -INFINITY ? expf(-up) : 0.0f;
+    s->weighted = scale > 0.0f ? scale * (s->weighted - up * s->exps) : 0.0f;
+    s->exps *= scale;
+    s->most = most;
+}
 
 __device__ static inline Stretch join(Stretch a, Stretch b)
 {
@@ -15,9 +25,11 @@ __device__ static inline Stretch join(Stretch a, Stretch b)
     bool second = b.most > a.most || (b.most == a.most && b.best < a.best);
     s.most = second ? b.most : a.most;
     s.best = second ? b.best : a.best;
-    /* Of a stretch that is empty or all −inf nothing is added: −inf − −inf is no number. */
-    s.exps = (a.most > -INFINITY ? a.exps * expf(a.most - s.most) : 0.0f) + (b.most > -INFINITY ? b.exps * expf(b.most - s.most) : 0.0f);
     s.sum = a.sum + b.sum;
+    rise(&a, s.most);
+    rise(&b, s.most);
+    s.exps = a.exps + b.exps;
+    s.weighted = a.weighted + b.weighted;
     return s;
 }
 
@@ -27,6 +39,7 @@ __device__ static inline Stretch warp_join(Stretch s)
     for (int bits = 16; bits > 0; bits >>= 1) {
         Stretch other;
         other.most = __shfl_xor_sync(0xffffffffu, s.most, bits);
+        other.weighted = __shfl_xor_sync(0xffffffffu, s.weighted, bits);
         other.exps = __shfl_xor_sync(0xffffffffu, s.exps, bits);
         other.sum = __shfl_xor_sync(0xffffffffu, s.sum, bits);
         other.best = __shfl_xor_sync(0xffffffffu, s.best, bits);
@@ -38,11 +51,11 @@ __device__ static inline Stretch warp_join(Stretch s)
 
 template <int N>
 __global__ void __launch_bounds__(THREADS) logits_rows(const float *logits, int64_t ld, const int32_t *labels, float *logprob, float *lse, int32_t *best,
-                                                       float *mean, int32_t cols)
+                                                       float *mean, float *entropy, int32_t cols)
 {
     SHARED(Stretch, parts, [WARPS]);
     const float *z = logits + blockIdx.x * ld;
-    Stretch s = {-INFINITY, 0, 0, 0x7fffffff};
+    Stretch s = {-INFINITY, 0, 0, 0, 0x7fffffff};
 #pragma unroll 2
     for (int32_t i = (int32_t)threadIdx.x * N; i < cols; i += THREADS * N) {
         float v[N];
@@ -56,13 +69,14 @@ __global__ void __launch_bounds__(THREADS) logits_rows(const float *logits, int6
                 at = i + j;
             }
         if (most > s.most) {
-            s.exps *= s.most > -INFINITY ? expf(s.most - most) : 0.0f;
-            s.most = most;
+            rise(&s, most);
             s.best = at;
         }
 #pragma unroll
         for (int j = 0; j < N; j++) {
-            s.exps += s.most > -INFINITY ? expf(v[j] - s.most) : 0.0f;
+            float below = v[j] - s.most, e = s.most > -INFINITY ? expf(below) : 0.0f;
+            s.exps += e;
+            s.weighted += e > 0.0f ? e * below : 0.0f;
             s.sum += v[j];
         }
     }
@@ -84,6 +98,8 @@ __global__ void __launch_bounds__(THREADS) logits_rows(const float *logits, int6
         best[t] = s.best < cols ? s.best : 0;
     if (mean)
         mean[t] = s.sum / (float)cols;
+    if (entropy)
+        entropy[t] = logf(s.exps) - s.weighted / s.exps;
 }
 
 template <int N>
@@ -105,14 +121,14 @@ __global__ void logits_packs_backward(float *logits, int64_t ld, const int32_t *
     }
 }
 
-void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean)
+void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean, float *entropy)
 {
     cuda_check(logits.dtype == DTYPE_F32, "logits_forward", "types");
     if (logits.rows == 0)
         return;
     BY_VECTOR(vector_width(DTYPE_F32, logits.cols, &logits, 1), float, N, {
         auto kernel = logits_rows<N>;
-        LAUNCH(kernel, dim3((unsigned)logits.rows), dim3(THREADS), 0, cuda_stream(s)->stream, f32(logits), logits.ld, labels, logprob, lse, best, mean,
+        LAUNCH(kernel, dim3((unsigned)logits.rows), dim3(THREADS), 0, cuda_stream(s)->stream, f32(logits), logits.ld, labels, logprob, lse, best, mean, entropy,
                (int32_t)logits.cols);
     });
     cuda_launched(s, "logits_forward");

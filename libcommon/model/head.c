@@ -74,19 +74,32 @@ static void upload(Model *m, void *to, const void *from, size_t bytes)
     m->device->copy(m->stream, to, from, bytes, COPY_TO_DEVICE);
 }
 
-/* A chunk's log-probabilities and log-sum-exps, on the host. labels: the chunk's. */
-static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, float *logprob, float *lse, int32_t *best)
+/* The arrays from row `first` on. */
+static HeadRows rows_from(const HeadRows *r, int64_t first)
+{
+    return (HeadRows){r->logprob + first, r->lse ? r->lse + first : NULL, r->best ? r->best + first : NULL, r->mean ? r->mean + first : NULL,
+                      r->entropy ? r->entropy + first : NULL};
+}
+
+/* A chunk's rows, on the host. labels and out: the chunk's. */
+static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out)
 {
     if (m->part.tp_size > 1) {
-        tp_logprobs(m, s, z, first, labels, logprob, lse, best);
+        tp_measure(m, s, z, first, labels, out);
         return;
     }
     size_t bytes = (size_t)z.rows * sizeof(float);
-    m->device->ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob, s->chunk_lse, best ? s->chunk_best : NULL, NULL);
-    download(m, logprob, s->chunk_logprob, bytes);
-    download(m, lse, s->chunk_lse, bytes);
-    if (best)
-        download(m, best, s->chunk_best, bytes);
+    float *mean = s->chunk_dlogprob, *entropy = s->chunk_dlse; /* not in use yet */
+    m->device->ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob, s->chunk_lse, out->best ? s->chunk_best : NULL, out->mean ? mean : NULL,
+                                   out->entropy ? entropy : NULL);
+    download(m, out->logprob, s->chunk_logprob, bytes);
+    download(m, out->lse, s->chunk_lse, bytes);
+    if (out->best)
+        download(m, out->best, s->chunk_best, bytes);
+    if (out->mean)
+        download(m, out->mean, mean, bytes);
+    if (out->entropy)
+        download(m, out->entropy, entropy, bytes);
 }
 
 /* The logits become their gradient. Arrays on the host, the chunk's; dlse may be NULL. */
@@ -106,13 +119,19 @@ static void chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, cons
     m->device->ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, dlse ? s->chunk_dlse : NULL);
 }
 
-static void add_sums(HeadSums *sums, const int32_t *labels, const float *weights, const float *logprob, const float *lse, int64_t n)
+/* best and entropy are there where sums->measure is set. */
+static void add_sums(HeadSums *sums, const int32_t *labels, const float *weights, const HeadRows *rows, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
         double w = labels[i] < 0 ? 0 : (double)weights[i];
-        sums->nll -= w * (double)logprob[i];
+        sums->nll -= w * (double)rows->logprob[i];
         sums->weight += w;
-        sums->z += w * (double)lse[i] * (double)lse[i];
+        sums->z += w * (double)rows->lse[i] * (double)rows->lse[i];
+        if (!sums->measure || w <= 0)
+            continue;
+        sums->right += rows->best[i] == labels[i];
+        sums->entropy += (double)rows->entropy[i];
+        sums->rows++;
     }
 }
 
@@ -122,7 +141,9 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
 {
     const Ops *ops = m->device->ops;
     Rows rows = rows_open(m, s, true);
-    float a[HEAD_CHUNK], b[HEAD_CHUNK];
+    float a[HEAD_CHUNK], b[HEAD_CHUNK], entropy[HEAD_CHUNK];
+    int32_t best[HEAD_CHUNK];
+    const HeadRows read = {.logprob = a, .lse = b, .best = best, .entropy = entropy};
     for (int64_t first = 0, n; first < s->used; first += n) {
         n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
         if (!any_label(labels + first, weights + first, n)) {
@@ -133,7 +154,8 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
             a[i] = labels[first + i] < 0 ? 0 : (float)(-(double)weights[first + i] * scale);
         upload(m, s->chunk_dlogprob + first, a, (size_t)n * sizeof *a);
         Tensor z = chunk_logits(m, s, rows.hidden, first, n);
-        ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob + first, s->chunk_lse + first, NULL, NULL);
+        ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob + first, s->chunk_lse + first, sums->measure ? s->chunk_best + first : NULL,
+                            NULL, sums->measure ? s->chunk_dlse + first : NULL);
         ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse + first, s->chunk_dlogprob + first, NULL);
         chunk_backward(m, s, &rows, z, first);
     }
@@ -143,7 +165,11 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
             continue;
         download(m, a, s->chunk_logprob + first, (size_t)n * sizeof *a);
         download(m, b, s->chunk_lse + first, (size_t)n * sizeof *b);
-        add_sums(sums, labels + first, weights + first, a, b, n);
+        if (sums->measure) {
+            download(m, best, s->chunk_best + first, (size_t)n * sizeof *best);
+            download(m, entropy, s->chunk_dlse + first, (size_t)n * sizeof *entropy);
+        }
+        add_sums(sums, labels + first, weights + first, &read, n);
     }
     rows_close(m, s);
 }
@@ -162,38 +188,44 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
             continue;
         }
         Tensor z = chunk_logits(m, s, rows.hidden, first, n);
-        float logprob[HEAD_CHUNK], lse[HEAD_CHUNK], dlogprob[HEAD_CHUNK], dlse[HEAD_CHUNK];
-        chunk_read(m, s, z, first, labels + first, logprob, lse, NULL);
+        float logprob[HEAD_CHUNK], lse[HEAD_CHUNK], entropy[HEAD_CHUNK], dlogprob[HEAD_CHUNK], dlse[HEAD_CHUNK];
+        int32_t best[HEAD_CHUNK];
+        const HeadRows read = {.logprob = logprob, .lse = lse, .best = sums->measure ? best : NULL, .entropy = sums->measure ? entropy : NULL};
+        chunk_read(m, s, z, first, labels + first, &read);
         for (int64_t i = 0; i < n; i++) {
             double w = labels[first + i] < 0 ? 0 : (double)weights[first + i];
             dlogprob[i] = (float)(-w * scale);
             dlse[i] = (float)(2 * z_loss * w * scale * (double)lse[i]);
         }
-        add_sums(sums, labels + first, weights + first, logprob, lse, n);
+        add_sums(sums, labels + first, weights + first, &read, n);
         chunk_differentiate(m, s, z, first, labels + first, lse, dlogprob, dlse);
         chunk_backward(m, s, &rows, z, first);
     }
     rows_close(m, s);
 }
 
-void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, float *lse, int32_t *best)
+void head_measure(Model *m, Slot *s, const int32_t *labels, const HeadRows *out)
 {
     Rows rows = rows_open(m, s, false);
     for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
         int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
-        size_t bytes = (size_t)n * sizeof(float);
-        if (!any_label(labels + first, NULL, n)) {
-            memset(logprob + first, 0, bytes);
-            if (lse)
-                memset(lse + first, 0, bytes);
-            if (best)
-                memset(best + first, 0, bytes);
+        HeadRows chunk = rows_from(out, first);
+        float unwanted[HEAD_CHUNK];
+        chunk.lse = out->lse ? chunk.lse : unwanted;
+        if (any_label(labels + first, NULL, n)) {
+            chunk_read(m, s, chunk_logits(m, s, rows.hidden, first, n), first, labels + first, &chunk);
             continue;
         }
-        float unwanted[HEAD_CHUNK];
-        chunk_read(m, s, chunk_logits(m, s, rows.hidden, first, n), first, labels + first, logprob + first, lse ? lse + first : unwanted,
-                   best ? best + first : NULL);
+        void *const arrays[] = {chunk.logprob, chunk.lse, chunk.best, chunk.mean, chunk.entropy};
+        for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+            if (arrays[i])
+                memset(arrays[i], 0, (size_t)n * sizeof(float));
     }
+}
+
+void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, float *lse, int32_t *best)
+{
+    head_measure(m, s, labels, &(HeadRows){.logprob = logprob, .lse = lse, .best = best});
 }
 
 void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)

@@ -13,7 +13,11 @@ typedef struct HeadSums {
     double nll;     /* Σ weight·(−log p) */
     double weight;  /* Σ weight */
     double z;       /* Σ weight·lse² */
-    int64_t right;  /* labels that were the arg max, where counted */
+    /* Where `measure` is set, over the rows that have a label of weight above 0: */
+    bool measure;
+    double right;   /* labels that were the arg max */
+    double entropy; /* of the distribution there, in nats */
+    double rows;
 } HeadSums;
 
 /* Fused cross-entropy: the gradient of scale·Σ weight·(−log p + z_loss·lse²) goes to slot.dhidden and the output layer's
@@ -22,6 +26,8 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
 
 /* Per row logprob[t] of labels[t] (0 where < 0), lse[t], best[t]; any of the last two may be NULL. Host arrays. */
 void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, float *lse, int32_t *best);
+/* More of each row, 0 where it has no label. */
+void head_measure(Model *m, Slot *s, const int32_t *labels, const HeadRows *out);
 /* slot.dhidden and the output layer's gradient from d loss/d logprob and d loss/d lse (NULL: none). Host arrays. */
 void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse);
 

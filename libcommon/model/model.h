@@ -62,8 +62,17 @@ enum { HEAD_CHUNK = 256 };
 typedef struct ChunkSaid {
     float logprob[HEAD_CHUNK], lse[HEAD_CHUNK]; /* of the label, 0 where it is another rank's; log Σ exp */
     float best_logprob[HEAD_CHUNK];             /* of the most probable token */
+    float mean[HEAD_CHUNK], entropy[HEAD_CHUNK];
     int32_t best[HEAD_CHUNK];
 } ChunkSaid;
+
+/* Of each row, on the host; NULL: not wanted, but logprob always is. */
+typedef struct HeadRows {
+    float *logprob, *lse; /* of the label; log Σ exp of the logits */
+    int32_t *best;        /* the arg max */
+    float *mean;          /* of the logits */
+    float *entropy;       /* of the distribution, in nats */
+} HeadRows;
 
 /* Random numbers of a training pass. Rows have keys by record and position, and each use draws on its own. */
 typedef struct SlotRandom {
@@ -88,7 +97,7 @@ typedef struct Slot {
     Tensor lora_x;               /* the input of an adapter under dropout */
     Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse; /* [rows], most of it for what waits until all chunks are through */
-    int32_t *chunk_best;
+    int32_t *chunk_best;         /* [rows] */
     void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */
     ChunkSaid *said;             /* this rank's word, then all ranks' in order */
     /* Under context parallelism: keys and values side by side [R·c, 2kv] of c ranks, one rank's rows behind another's and in the

@@ -106,7 +106,7 @@ static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k
     float **floats[] = {&s->chunk_logprob, &s->chunk_lse, &s->chunk_dlogprob, &s->chunk_dlse};
     for (size_t i = 0; i < 4; i++)
         *floats[i] = cut(k, (size_t)(mine > HEAD_CHUNK ? mine : HEAD_CHUNK) * sizeof(float));
-    s->chunk_best = cut(k, HEAD_CHUNK * sizeof(int32_t));
+    s->chunk_best = cut(k, (size_t)(mine > HEAD_CHUNK ? mine : HEAD_CHUNK) * sizeof(int32_t));
 }
 
 static void lay_adapters(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)

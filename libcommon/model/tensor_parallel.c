@@ -97,14 +97,15 @@ static int rank_of(const Model *m, int32_t label)
     return r;
 }
 
-void tp_logprobs(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, float *logprob, float *lse, int32_t *best)
+void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out)
 {
     const Ops *ops = m->device->ops;
     int ranks = m->part.tp_size;
     ChunkSaid *here = s->said, *said = memory_alloc((size_t)ranks, sizeof *said);
-    ops->logits_forward(m->stream, z, s->labels + first, here->logprob, here->lse, best ? here->best : NULL, NULL);
-    if (best)
-        ops->logits_forward(m->stream, z, here->best, here->best_logprob, here->lse, NULL, NULL);
+    ops->logits_forward(m->stream, z, s->labels + first, here->logprob, here->lse, out->best ? here->best : NULL, out->mean ? here->mean : NULL,
+                        out->entropy ? here->entropy : NULL);
+    if (out->best)
+        ops->logits_forward(m->stream, z, here->best, here->best_logprob, here->lse, NULL, NULL, NULL);
     if (!m->failed)
         done(m, comm_all_gather(m->part.tp, m->stream, here, here + 1, sizeof *here, &m->failure));
     m->device->copy(m->stream, said, here + 1, (size_t)ranks * sizeof *said, COPY_TO_HOST);
@@ -116,16 +117,26 @@ void tp_logprobs(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labe
         for (int r = 0; r < ranks; r++)
             sum += exp((double)said[r].lse[i] - most);
         double all = most + log(sum);
-        lse[i] = (float)all;
+        out->lse[i] = (float)all;
         const ChunkSaid *owner = &said[labels[i] < 0 ? 0 : rank_of(m, labels[i])];
-        logprob[i] = labels[i] < 0 ? 0 : (float)((double)owner->logprob[i] + (double)owner->lse[i] - all);
-        if (best)
-            best[i] = 0;
-        for (int r = 0; r < ranks && best; r++) {
+        out->logprob[i] = labels[i] < 0 ? 0 : (float)((double)owner->logprob[i] + (double)owner->lse[i] - all);
+        double total = 0, entropy = 0;
+        for (int r = 0; r < ranks; r++) {
+            double share = (double)said[r].lse[i] - all; /* log of the probability that lies with this rank */
+            total += (double)said[r].mean[i] * (double)(m->first_token[r + 1] - m->first_token[r]);
+            entropy += exp(share) * ((double)said[r].entropy[i] - share);
+        }
+        if (out->mean)
+            out->mean[i] = (float)(total / (double)m->config.vocab_size);
+        if (out->entropy)
+            out->entropy[i] = (float)entropy;
+        if (out->best)
+            out->best[i] = 0;
+        for (int r = 0; r < ranks && out->best; r++) {
             double logit = (double)said[r].best_logprob[i] + (double)said[r].lse[i];
             if (logit > top) {
                 top = logit;
-                best[i] = (int32_t)m->first_token[r] + said[r].best[i];
+                out->best[i] = (int32_t)m->first_token[r] + said[r].best[i];
             }
         }
     }

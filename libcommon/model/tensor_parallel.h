@@ -29,9 +29,9 @@ void tp_scatter(Model *m, Slot *s, Tensor y);
 void tp_embedding_forward(Model *m, Slot *s, Tensor x);
 void tp_embedding_backward(Model *m, Slot *s, Tensor dx);
 
-/* What the ranks say about a chunk of labels, each from its part of the vocabulary z [n, its tokens], put together: the arrays of
- * head_logprobs, on the host; best may be NULL. labels: the chunk's, of the whole vocabulary. */
-void tp_logprobs(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, float *logprob, float *lse, int32_t *best);
+/* What the ranks say about a chunk of labels, each from its part of the vocabulary z [n, its tokens], put together. labels and out: the
+ * chunk's, labels of the whole vocabulary. */
+void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out);
 /* The gradients that this rank's part of the logits takes, where the label is another rank's too (kernels/ops.h: logits_backward
  * leaves out dlogprob of rows whose label it has not). */
 void tp_label_gradients(const Model *m, const int32_t *labels, int64_t n, const float *dlogprob, const float *dlse, float *out);

@@ -224,7 +224,7 @@ static void rest(void)
         Tensor x[] = {tensor_new(DTYPE_F32, rows, v), tensor_new(DTYPE_F32, 3, rows)};
         int32_t *labels = integers_new(rows, v, false);
         float *a = x[1].data;
-        TIME(seconds, o->logits_forward(stream, x[0], labels, a, a + rows, NULL, NULL));
+        TIME(seconds, o->logits_forward(stream, x[0], labels, a, a + rows, NULL, NULL, NULL));
         bytes_row("logits_forward", DTYPE_F32, (double)(rows * v) * 4, seconds);
         TIME(seconds, o->logits_backward(stream, x[0], labels, a + rows, a + 2 * rows, NULL));
         bytes_row("logits_backward", DTYPE_F32, (double)(rows * v) * 8, seconds);

@@ -230,7 +230,7 @@ static void test_logits(const char *on)
     for (size_t c = 0; c < sizeof shapes / sizeof *shapes - !large; c++)
         for (int form = 0; form < 2; form++) {
             int64_t rows = shapes[c][0], n = shapes[c][1];
-            Twin z = twin(rows, n, n + 8 * form), logprob = twin(1, rows, rows), lse = twin(1, rows, rows), mean = twin(1, rows, rows);
+            Twin z = twin(rows, n, n + 8 * form), logprob = twin(1, rows, rows), lse = twin(1, rows, rows), mean = twin(1, rows, rows), entropy = twin(1, rows, rows);
             Twin dl = twin(1, rows, rows), ds = twin(1, rows, rows);
             Integers labels = integers(rows), best = integers(rows);
             int32_t *got = memory_alloc((size_t)rows, sizeof *got);
@@ -241,9 +241,11 @@ static void test_logits(const char *on)
             }
             twin_send(z);
             integers_send(labels, rows);
-            cpu->ops->logits_forward(host, z.here, labels.here, logprob.here.data, lse.here.data, best.here, form ? mean.here.data : NULL);
-            gpu->ops->logits_forward(stream, z.there, labels.there, logprob.there.data, lse.there.data, best.there, form ? mean.there.data : NULL);
-            forward = worse(worse(difference(logprob), difference(lse)), forward);
+            cpu->ops->logits_forward(host, z.here, labels.here, logprob.here.data, lse.here.data, best.here, form ? mean.here.data : NULL,
+                                     entropy.here.data);
+            gpu->ops->logits_forward(stream, z.there, labels.there, logprob.there.data, lse.there.data, best.there, form ? mean.there.data : NULL,
+                                     entropy.there.data);
+            forward = worse(worse(worse(difference(logprob), difference(lse)), difference(entropy)), forward);
             /* The mean is near 0: its error counts beside the numbers', which are near 1. */
             double norm = 0;
             for (int64_t i = 0; i < rows; i++)
@@ -256,7 +258,7 @@ static void test_logits(const char *on)
             cpu->ops->logits_backward(host, z.here, labels.here, lse.here.data, dl.here.data, form ? ds.here.data : NULL);
             gpu->ops->logits_backward(stream, z.there, labels.there, lse.there.data, dl.there.data, form ? ds.there.data : NULL);
             backward = worse(difference(z), backward);
-            twin_free(z), twin_free(logprob), twin_free(lse), twin_free(mean), twin_free(dl), twin_free(ds);
+            twin_free(z), twin_free(logprob), twin_free(lse), twin_free(mean), twin_free(entropy), twin_free(dl), twin_free(ds);
             integers_free(labels), integers_free(best);
             free(got);
         }

@@ -229,7 +229,7 @@ static void test_ends(void)
     float logprob[T], lse[T];
     for (int t = 0; t < T; t++)
         label_of[t] = t % 4 == 1 ? -1 : t * 3 % N;
-    ops->logits_forward(stream, logits, label_of, logprob, lse, NULL, NULL);
+    ops->logits_forward(stream, logits, label_of, logprob, lse, NULL, NULL, NULL);
     ops->logits_backward(stream, logits, label_of, lse, dl.data, ds.data);
     check("log-probabilities and log-sum-exp", logits, in[0], logits_loss);
     free(gu.data), free(dy.data), free(dl.data), free(ds.data);

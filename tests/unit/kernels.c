@@ -293,7 +293,7 @@ static void test_rows(void)
     ok(distance(y, want) < 1e-6 && distance(dgu, gwant) < 1e-6, "swiglu forward and backward");
 
     int32_t labels[T], best[T];
-    float logprob[T], lse[T], dl[T], ds[T];
+    float logprob[T], lse[T], mean[T], entropy[T], dl[T], ds[T];
     int good = 1;
     for (int t = 0; t < T; t++) {
         labels[t] = t % 5 == 0 ? -1 : t * 7 % N;
@@ -306,8 +306,14 @@ static void test_rows(void)
             want[t * N + i] = (labels[t] < 0 ? 0 : dl[t]) * ((i == labels[t]) - exp(at(x, t, i)) / sum) + ds[t] * exp(at(x, t, i)) / sum;
         dwant[t] = log(sum);
     }
-    ops->logits_forward(streams[0], x, labels, logprob, lse, best, NULL);
+    ops->logits_forward(streams[0], x, labels, logprob, lse, best, mean, entropy);
     for (int t = 0; t < T; t++) {
+        double average = 0, surprise = 0;
+        for (int i = 0; i < N; i++) {
+            average += at(x, t, i) / N;
+            surprise -= exp(at(x, t, i) - dwant[t]) * (at(x, t, i) - dwant[t]);
+        }
+        good &= fabs(mean[t] - average) < 1e-5 && fabs(entropy[t] - surprise) < 1e-5;
         good &= fabs(lse[t] - dwant[t]) < 1e-5 && fabs(logprob[t] - (labels[t] < 0 ? 0 : at(x, t, labels[t]) - dwant[t])) < 1e-5;
         for (int i = 0; i < N; i++)
             good &= at(x, t, best[t]) >= at(x, t, i);

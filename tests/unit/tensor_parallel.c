@@ -22,7 +22,7 @@ static const ModelConfig base = {.model_type = "llama", .vocab_size = 259, .hidd
 /* What a pass over the batch gives. */
 typedef struct Pass {
     float *logits, *gradients, *decoded; /* [ROWS, V], the table's arena, [DECODED, V] */
-    float logprob[ROWS], lse[ROWS], scores[2];
+    float logprob[ROWS], lse[ROWS], mean[ROWS], entropy[ROWS], scores[2];
     int32_t best[ROWS];
     double loss, z;
 } Pass;
@@ -139,7 +139,7 @@ static int run_pass(Case *c, Model *m, Pass *p, Error *err)
         head_scores_backward(m, &s, rows, 2, d);
     } else {
         head_logits_all(m, &s, p->logits);
-        head_logprobs(m, &s, b->labels, p->logprob, p->lse, p->best);
+        head_measure(m, &s, b->labels, &(HeadRows){p->logprob, p->lse, p->best, p->mean, p->entropy});
         head_cross_entropy(m, &s, b->labels, b->weights, 1 / b->weight, 1e-2, &sums);
     }
     model_backward(m, &s);
@@ -248,6 +248,8 @@ static int rank_run(void *context, Grid *g)
             worse(c, &c->logits, distance(p.decoded, c->want.decoded, DECODED * v), "decoded logits");
             worse(c, &c->other, distance(p.logprob, c->want.logprob, ROWS), "logprob");
             worse(c, &c->other, distance(p.lse, c->want.lse, ROWS), "lse");
+            worse(c, &c->other, distance(p.mean, c->want.mean, ROWS), "mean logit");
+            worse(c, &c->other, distance(p.entropy, c->want.entropy, ROWS), "entropy");
             worse(c, &c->other, fabs(p.loss / c->want.loss - 1), "loss");
             worse(c, &c->other, fabs(p.z / c->want.z - 1), "z");
             if (c->dtype == DTYPE_F32)
