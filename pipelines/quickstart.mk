@@ -115,10 +115,14 @@ $W/mix/manifest.json: $(CLASSES:%=$S/%.idx)
 	mixshard $(MIX) --tokens $$tokens --seq-len $(SEQ) --holdout 20000 --max-epochs 4 --seed $(SEED) -o $W/mix
 VAL = --val general=0.50:$W/mix/heldout-general --val math=0.25:$W/mix/heldout-math --val code=0.17:$W/mix/heldout-code --val multilingual=0.08:$W/mix/heldout-multilingual
 
-# 4. Scaling laws: every run decays to its own end. The learning rate falls with the width.
-$W/sweep/done: $W/mix/manifest.json $(HERE)sweep
+# 4. Scaling laws: every run decays to its own end. The learning rate falls with the width. Several runs are trained at once, one thread each.
+GRID = --tokenizer $V --head-dim $(HEAD_DIM) --aspect 24 --seq-len $(SEQ) --rule width --tolerance 0.3 --ratio 1.7 \
+    --train '--data $W/mix/train --shuffle $(VAL) --eval-tokens 20000 --tokenizer $V --seed $(SEED)'
+$W/sweep/done: $W/mix/manifest.json
 	$(call say,sweep,$(words $(SWEEP)) budgets)
-	@SEED=$(SEED) SEQ=$(SEQ) VOCAB=$(VOCAB) HEAD_DIM=$(HEAD_DIM) VAL='$(VAL)' bash $(HERE)sweep $W $(SWEEP)
+	@mkdir -p $(@D)
+	@scalefit grid $(GRID) $(SWEEP:%=--budget %) -o $(@D)/grid.mk
+	@$(MAKE) -s -j$(shell nproc) -f $(@D)/grid.mk OUT=$(@D) $(@D)/extended
 	@touch $@
 # A fit that fails does not stop the road: pre-training then takes the published law and says so.
 LAW = scalefit isoflop --tolerance 0.3 --budget $(MAIN) $W/sweep/*/log.jsonl
@@ -126,10 +130,15 @@ $W/law.json: $W/sweep/done
 	@$(LAW) --json --plot $W/isoflop.svg > $@ 2> $W/law.err || echo '{}' > $@
 	@{ cat $W/law.err; $(LAW) -q 2> /dev/null || true; } | tee $W/law.txt
 
-# 5. Pre-training at the predicted size, then two stages of longer contexts with RoPE's base raised.
-$W/pretrain/done: $W/law.json $(HERE)pretrain
-	$(call say,pretrain,$(MAIN) FLOPs)
-	@SEED=$(SEED) SEQ=$(SEQ) VOCAB=$(VOCAB) HEAD_DIM=$(HEAD_DIM) VAL='$(VAL)' bash $(HERE)pretrain $W $(MAIN)
+# 5. Pre-training at the size that the law predicts (where the fit failed, the published law's: Hoffmann et al. 2022, 20 tokens a
+# parameter), then two stages of longer contexts with RoPE's base raised.
+$W/pretrain/done: $W/law.json
+	@size=$$(sed -n '/"predictions"/,$$ s/.*"params": \([0-9.e+]*\),.*/\1/p' $< | head -n 1); \
+	if [ -n "$$size" ]; then echo "law: fitted to this sweep"; else size=$$(awk 'BEGIN {print sqrt($(MAIN) / 120)}'); echo "law: published (20 tokens a parameter), the fit failed"; fi > $W/law-used.txt; \
+	printf '%s  %-12s %.0f parameters, %s FLOPs\n' "$$(date +%H:%M:%S)" pretrain "$$size" $(MAIN); \
+	scalefit grid $(GRID) --budget $(MAIN):$$size -o $W/main.mk
+	@$(MAKE) -s -f $W/main.mk OUT=$W/main THREADS=0 runs
+	@rm -rf $(@D) && mv $W/main/* $(@D)
 LONG = --data $W/mix/train --shuffle --tokenizer $V --schedule linear --warmup 5 --min-lr 0 --seed $(SEED) -q $(VAL) --eval-tokens 20000
 $W/context-512/done: $W/pretrain/done
 	$(call say,context,$(SEQ) to 512)

@@ -117,7 +117,7 @@ static void budget_fit(Budget *b, const char *window)
     free(d);
 }
 
-static int make_budgets(RunPoint *p, int count, double tolerance, const char *window, Budget **out)
+int budgets_make(RunPoint *p, int count, double tolerance, const char *window, Budget **out)
 {
     qsort(p, (size_t)count, sizeof *p, compare_flops);
     Budget *b = memory_zalloc((size_t)count, sizeof *b);
@@ -175,7 +175,7 @@ int command_isoflop(const Settings *s, const char *const *files, Error *err)
         status = points_read(&t, &points, &count, err);
     if (status == 0) {
         Laws laws = {0};
-        int n = make_budgets(points, count, s->tolerance, s->window, &budgets);
+        int n = budgets_make(points, count, s->tolerance, s->window, &budgets);
         int fits = fit_laws(budgets, n, &laws);
         for (int i = 0; i < n; i++)
             if (budgets[i].why)

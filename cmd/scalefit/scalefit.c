@@ -12,7 +12,7 @@
 static Settings self = {.common = COMMON_DEFAULT, .window = "2", .tolerance = 0.1, .x = "flops", .y = "loss", .peak = 989, .mfu = 0.4, .gpus = 1, .bits = 16,
                         .bytes_weights = 14, .checkpoint_seconds = 60, .mtbf_hours = 50677, .availability = 1, .sequence = 2048, .batch = 1, .head_dim = 64,
                         .aspect = 64, .bootstrap = 1000, .objective = "huber", .first_law = "compute", .weights = "w_", .tied = true, .bos = -1, .eos = -1, .engine = "lean",
-                        .slow = 1.1, .shard = -1, .top = 10};
+                        .slow = 1.1, .shard = -1, .top = 10, .rule = "step", .ratio = 1.5, .count = 7};
 
 static const Option options[] = {
     {NULL, 0, OPTION_HEADING, 0, 0, "isoflop, power, parametric, downstream, mixture, repeated:", 0, 0, 0},
@@ -45,9 +45,10 @@ static const Option options[] = {
     {"law", 0, OPTION_STRING, &self.law, "LAW", "what predicts: exponential or linear (default exponential); repeated: A,B,E,ALPHA,BETA that are given", 0, 0, 0},
     {"lifetimes", 0, OPTION_STRING, &self.lifetimes, "RD,RN", "repeated: with --law: nothing is fitted, --at is predicted", 0, 0, 0},
     {"untied", 0, OPTION_FLAG, &self.untied, 0, "repeated: alpha and beta differ (default: they are one)", 0, 0, 0},
-    OPTION_MORE_HEADING("plan, shape:"),
+    OPTION_MORE_HEADING("plan, shape, grid:"),
     {"params", 0, OPTION_NUMBER, &self.params, "N", "parameters; shape: without the input embedding", 0, 0, 1e20},
     {"vocab", 0, OPTION_INTEGER, &self.vocab, "V", "size of the vocabulary (shape needs it)", 0, 0, 1e9},
+    {"tokenizer", 0, OPTION_STRING, &self.tokenizer, "DIR", "shape, grid: take --vocab and --eos from there", 0, 0, 0},
     {"seq-len", 0, OPTION_INTEGER, &self.sequence, "T", "tokens a sequence (default 2048)", 0, 1, 1e9},
     OPTION_MORE_HEADING("plan:"),
     {"tokens", 0, OPTION_NUMBER, &self.tokens, "N", "training tokens", 0, 0, 1e24},
@@ -81,7 +82,14 @@ static const Option options[] = {
     {"cluster", 0, OPTION_LIST, &self.cluster, "KEY=X,…", "what differs from H100 nodes: node=8 memory=80 memory-bandwidth=3350 intra-bandwidth=450 "
      "inter-bandwidth=50 (GB, GB/s a GPU) intra-latency=3 inter-latency=10 (µs) products=0.62 attention=0.5 links=0.8 (shares reached) spread=0.01 (repeatable)", 0, 0, 0},
     {"slow", 0, OPTION_NUMBER, &self.slow, "X", "simulate with a stage that takes X times as long too (default 1.1)", 0, 0.1, 100},
-    OPTION_MORE_HEADING("shape:"),
+    OPTION_MORE_HEADING("shape, grid:"),
+    {"rule", 0, OPTION_CHOICE, &self.rule, "RULE", "of batch and learning rate: step (law), deepseek, olmo, width (0.3 / width; default step)", "step|deepseek|olmo|width", 0, 0},
+    {"sizes", 0, OPTION_INTEGER, &self.count, "N", "how many of a --budget that names none (default 7)", 0, 3, 100},
+    {"ratio", 0, OPTION_NUMBER, &self.ratio, "X", "of a size to the one below (default 1.5)", 0, 1.01, 100},
+    {"around", 0, OPTION_STRING, &self.around, "K,A", "sizes lie around K·C^A (default 0.0913,0.5: 20 tokens a parameter)", 0, 0, 0},
+    {"lr", 0, OPTION_NUMBER, &self.lr, "X", "of every run, instead of the rule's", 0, 0, 1e6},
+    {"train", 0, OPTION_STRING, &self.train, "OPTIONS", "of pretrain for every run: '--data PREFIX --val PREFIX'", 0, 0, 0},
+    OPTION_COMMON_OUTPUT(&self.common),
     {"head-dim", 0, OPTION_INTEGER, &self.head_dim, "N", "size of a head (default 64)", 0, 2, 256},
     {"aspect", 0, OPTION_INTEGER, &self.aspect, "N", "width for each layer (default 64)", 0, 1, 4096},
     {"tied", 0, OPTION_FLAG, &self.tied, 0, "one table for input and output (default; --no-tied: two)", 0, 0, 0},
@@ -114,11 +122,11 @@ int parse_numbers(const char *option, const char *text, double *out, int n, Erro
     return 0;
 }
 
-static int check_numbers(Error *err)
+static int check_numbers(const char *command, Error *err)
 {
-    char *end;
+    char *end, sizes = strcmp(command, "grid") == 0 ? ':' : 0;
     for (size_t i = 0; i < self.budgets.count; i++)
-        if (!(strtod(self.budgets.values[i], &end) > 0) || *end)
+        if (!(strtod(self.budgets.values[i], &end) > 0) || (*end && *end != sizes))
             return error_set(err, "--budget %s is not a positive number", self.budgets.values[i]);
     for (size_t i = 0; i < self.wheres.count; i++)
         if (condition_check("where", self.wheres.values[i], err) < 0)
@@ -137,8 +145,7 @@ static int check_numbers(Error *err)
 int main(int argc, char **argv)
 {
     OptionSet set = {.tool = "scalefit",
-                     .synopsis = "scalefit isoflop|power|parametric [OPTION]… TABLE…\nscalefit plan --params N --tokens N [OPTION]…\n"
-                                 "scalefit shape --params N --vocab V [OPTION]…",
+                     .synopsis = "scalefit isoflop|power|parametric|downstream|mixture|repeated [OPTION]… TABLE…\nscalefit plan|shape|grid OPTION…",
                      .summary = "Fit scaling laws to tables of runs or training logs; plan large runs.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)
@@ -146,8 +153,8 @@ int main(int argc, char **argv)
     Error err;
     double begin = clock_seconds();
     if (set.operand_count == 0)
-        return message_usage("a command is needed: isoflop, power, parametric, downstream, mixture, repeated, plan or shape");
-    if (check_numbers(&err) < 0)
+        return message_usage("a command is needed: isoflop, power, parametric, downstream, mixture, repeated, grid, plan or shape");
+    if (check_numbers(set.operands[0], &err) < 0)
         return message_usage("%s", err.text);
     static const struct {
         const char *name;
@@ -169,12 +176,17 @@ int main(int argc, char **argv)
             return message_usage("plan needs --tokens, and --params or --model-config");
         else
             status = command_plan(&self, &err);
-    } else if (strcmp(command, "shape") == 0) {
-        if (!(self.params > 0) || self.vocab < 1)
-            return message_usage("shape needs --params and --vocab");
-        status = command_shape(&self, &err);
+    } else if (strcmp(command, "shape") == 0 || strcmp(command, "grid") == 0) {
+        bool grid = command[0] == 'g';
+        if (shape_vocabulary(&self, &err) < 0)
+            return message_failed(&err);
+        if (grid && (self.budgets.count == 0 || self.vocab < 1))
+            return message_usage("grid needs --budget, and --vocab or --tokenizer");
+        if (!grid && (!(self.params > 0) || self.vocab < 1))
+            return message_usage("shape needs --params, and --vocab or --tokenizer");
+        status = grid ? command_grid(&self, files, &err) : command_shape(&self, &err);
     } else
-        return message_usage("unknown command '%s' (isoflop, power, parametric, downstream, mixture, repeated, plan, shape)", command);
+        return message_usage("unknown command '%s' (isoflop, power, parametric, downstream, mixture, repeated, grid, plan, shape)", command);
     if (status == 0 && (fflush(stdout) != 0 || ferror(stdout)))
         status = error_set(&err, "standard output:");
     if (status == 0)

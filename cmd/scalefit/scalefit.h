@@ -83,6 +83,11 @@ typedef struct Settings {
     double batch_tokens, slow;
     int64_t virtual_stages, micro_batch, shard, tp_most, top;
     int64_t bos, eos;
+    const char *tokenizer; /* vocab and eos come from there where they are not said */
+    /* grid */
+    const char *rule, *around, *train;
+    double lr, ratio;
+    int64_t count;
 } Settings;
 
 typedef struct RunPoint {
@@ -106,6 +111,9 @@ typedef struct Laws {
 
 /* Runs of a table, those that have a loss; the caller frees *out, also after an error. */
 int points_read(const Table *t, RunPoint **out, int *count, Error *err);
+
+/* Runs of about the same compute are a budget (qsorts p, which stays the caller's); fits each. Returns how many; the caller frees *out. */
+int budgets_make(RunPoint *p, int count, double tolerance, const char *window, Budget **out);
 
 /* Of isoflop: tables to standard output, and the picture that --plot names. */
 void isoflop_json(const Settings *s, const Budget *b, int count, const Laws *l);
@@ -135,5 +143,10 @@ int plan_model(const Settings *s, ModelConfig *c, Error *err);
 void interval_young_daly(double delta, double mtbf, double *young, double *daly);
 int command_layout(const Settings *s, Error *err);
 int command_shape(const Settings *s, Error *err);
+/* The model of legal shape with about so many parameters without the input table. */
+int shape_find(const Settings *s, double params, ModelConfig *best, Error *err);
+/* Vocabulary and end-of-text token of --tokenizer, where no option says them. */
+int shape_vocabulary(Settings *s, Error *err);
+int command_grid(const Settings *s, const char *const *logs, Error *err);
 
 #endif
