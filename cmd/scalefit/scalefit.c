@@ -145,7 +145,7 @@ static int check_numbers(const char *command, Error *err)
 int main(int argc, char **argv)
 {
     OptionSet set = {.tool = "scalefit",
-                     .synopsis = "scalefit isoflop|power|parametric|downstream|mixture|repeated [OPTION]… TABLE…\nscalefit plan|shape|grid OPTION…",
+                     .synopsis = "scalefit isoflop|power|parametric|downstream|… [OPTION]… TABLE…\nscalefit plan|shape|grid OPTION…",
                      .summary = "Fit scaling laws to tables of runs or training logs; plan large runs.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)
