@@ -1,9 +1,12 @@
 #include "dry_run.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "data/samples.h"
+#include "io/stats.h"
 
 /* The run as it is in the stage of training whose passes are largest. */
 static CostRun largest(const DryRun *d)
@@ -23,9 +26,85 @@ static CostRun largest(const DryRun *d)
     return most;
 }
 
+/* The run as it is in a stage of training. */
+static CostRun run_at(const DryRun *d, const Stage *s)
+{
+    CostRun r = d->run;
+    r.sequence_length = s->sequence_length;
+    r.samples = s->samples;
+    r.micro_batch = stage_pass(s, d->micro_batch, r.extent);
+    return r;
+}
+
+/* An evaluation: all held-out sources one after the other. */
+static int evaluation(const DryRun *d, const CostRun *r, CostHeld *held, CostTraffic *all, Error *err)
+{
+    static const int first[GRID_DIMENSIONS];
+    int64_t length = r->sequence_length;
+    *all = (CostTraffic){0};
+    for (size_t i = 0; i < d->held_out->count; i++) {
+        CostTraffic t;
+        int64_t samples = d->eval_tokens / length < 1 ? 1 : d->eval_tokens / length, there = samples_count(&d->held_out->items[i].shard, length);
+        if (cost_traffic_scores(r, first, samples < there ? samples : there, held, &t, err) < 0)
+            return -1;
+        cost_traffic_add(all, &t, 1);
+    }
+    return 0;
+}
+
+/* What the first rank sends in the whole run: its steps, and the evaluations, which may leave a step something to go on with. */
+static int traffic(const DryRun *d, CostTraffic *all, Error *err)
+{
+    static const int first[GRID_DIMENSIONS];
+    const Stages *s = d->stages;
+    int64_t every = d->held_out->count && d->eval_every > 0 ? d->eval_every : s->steps + 1;
+    *all = (CostTraffic){0};
+    for (size_t i = 0; i < s->count; i++) {
+        const Stage *at = &s->items[i];
+        CostRun r = run_at(d, at);
+        CostHeld held = COST_HELD_NOTHING;
+        CostTraffic step, looked, behind;
+        if (cost_traffic(&r, first, NULL, &step, err) < 0 || evaluation(d, &r, &held, &looked, err) < 0 || cost_traffic(&r, first, &held, &behind, err) < 0)
+            return -1;
+        int64_t end = at->first_step + at->steps, evaluations = end / every - at->first_step / every;
+        int64_t after = (end - 1) / every - (at->first_step > 0 ? (at->first_step - 1) / every : 0);
+        if (end == s->steps && d->held_out->count && end % every != 0)
+            evaluations++;
+        cost_traffic_add(all, &step, (double)(at->steps - after));
+        cost_traffic_add(all, &behind, (double)after);
+        cost_traffic_add(all, &looked, (double)evaluations);
+    }
+    return 0;
+}
+
+/* The part of a run's --stats that is known before. */
+static int write_stats(const DryRun *d, double flops, double memory, Error *err)
+{
+    StatsItem items[4 + GRID_GROUPS * COMM_KINDS] = {{"steps", (double)d->stages->steps}, {"tokens", (double)d->stages->tokens}, {"flops", flops}, {"memory_bytes", memory}};
+    char *keys[GRID_GROUPS * COMM_KINDS];
+    CostTraffic t;
+    size_t n = 4, sent = 0;
+    if (!d->stats)
+        return 0;
+    if (traffic(d, &t, err) < 0)
+        return -1;
+    for (int g = 0; g < GRID_GROUPS; g++)
+        for (int k = 0; k < COMM_KINDS; k++)
+            if (t.bytes[g][k] > 0) {
+                keys[sent] = grid_sent_key(g, (CommKind)k);
+                items[n++] = (StatsItem){keys[sent++], t.bytes[g][k]};
+            }
+    int status = stats_write(d->stats, items, n, NAN, err);
+    while (sent > 0)
+        free(keys[--sent]);
+    return status;
+}
+
 static void print_row(const CostRow *r)
 {
-    if (strcmp(r->unit, "bytes") == 0)
+    if (strncmp(r->key, "sent_", 5) == 0)
+        printf("%-34s %14.6f MB\n", r->text, r->value / 1e6);
+    else if (strcmp(r->unit, "bytes") == 0)
         printf("%-34s %14.1f MB\n", r->text, r->value / 1e6);
     else if (strcmp(r->key, "bubble") == 0)
         printf("%-34s %14.1f %%\n", r->text, 100 * r->value);
@@ -57,7 +136,10 @@ int dry_run(const DryRun *d, Error *err)
     for (size_t i = 0; i < s->count && s->count > 1; i++)
         printf("from step %-12" PRId64 "%14" PRId64 " steps of %" PRId64 " samples of %" PRId64 " tokens\n", s->items[i].first_step, s->items[i].steps,
                s->items[i].samples, s->items[i].sequence_length);
-    return 0;
+    double memory = 0;
+    for (int i = 0; i < n; i++)
+        memory = strcmp(rows[i].key, "memory_bytes") == 0 ? rows[i].value : memory;
+    return write_stats(d, flops, memory, err);
 }
 
 int dry_run_choose(DryRun *d, int ranks, bool gpu, Error *err)

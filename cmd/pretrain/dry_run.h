@@ -1,8 +1,9 @@
 /* What a run will take, told before anything is started, for any number of ranks: sizes, memory of a rank by part, bytes it sends by
- * kind, the bubble; and the choice of a grid (--grid auto). */
+ * kind, the bubble; what its --stats will say of steps, tokens, FLOPs and bytes; and the choice of a grid (--grid auto). */
 #ifndef PRETRAIN_DRY_RUN_H
 #define PRETRAIN_DRY_RUN_H
 
+#include "sources.h"
 #include "stages.h"
 #include "train/cost.h"
 
@@ -11,6 +12,9 @@ typedef struct DryRun {
     const Stages *stages;
     int64_t micro_batch; /* --micro-batch, 0: not given */
     double peak_flops;   /* 0: not given */
+    const char *stats;   /* FILE, NULL: none */
+    const Sources *held_out;
+    int64_t eval_every, eval_tokens;
 } DryRun;
 
 /* -1: there can be no such run. */

@@ -305,13 +305,16 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], int ranks,
     ModelConfig c;
     Stages s;
     StagePlan plan = plan_of(p);
-    if (config_of(p, &c, err) < 0 || stages_open(&s, &plan, NULL, err) < 0)
+    Sources held_out = {0};
+    if (config_of(p, &c, err) < 0 || (p->common.stats && sources_open(&held_out, &p->val, "val", p->longest, c.vocab_size, err) < 0) ||
+        stages_open(&s, &plan, NULL, err) < 0)
         return -1;
     if (c.max_position_embeddings < p->longest)
         c.max_position_embeddings = p->longest;
     DryRun d = {.run = {.config = &c, .stages = {(int)p->virtual_stages, p->ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype),
                         .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0},
-                .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops};
+                .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
+                .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
     int status = tell ? dry_run(&d, err) : dry_run_choose(&d, ranks, strcmp(p->common.device, "cuda") == 0, err);
     if (!tell && status == 0) {
@@ -324,6 +327,7 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], int ranks,
                 p->pp, p->dp, p->virtual_stages, p->ends_fewer);
     }
     stages_close(&s);
+    sources_close(&held_out);
     return status;
 }
 

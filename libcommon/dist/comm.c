@@ -38,9 +38,10 @@ void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count)
 /* An operation begins; peer -1: with the whole group. */
 static void count(Comm *c, CommKind kind, size_t bytes, int peer)
 {
+    CommCount *n = (c->counted ? c->counted : c)->count;
     watch_begin(c->watch, c->name, kind, bytes, peer);
-    c->count[kind].calls++;
-    c->count[kind].bytes += (int64_t)bytes;
+    n[kind].calls++;
+    n[kind].bytes += (int64_t)bytes;
 }
 
 /* It has ended. */

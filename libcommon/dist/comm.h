@@ -30,6 +30,7 @@ typedef struct Comm {
     int rank, size;
     const char *name; /* "tp", "world" */
     CommCount count[COMM_KINDS]; /* since the start; whoever wants a step's takes differences */
+    struct Comm *counted; /* the group of the grid that it is a part of, and in which its bytes are counted; NULL: in itself */
     struct Watch *watch; /* NULL: nobody watches */
     const struct CommOps *ops;
     void *state;
@@ -103,8 +104,9 @@ int grid_failed(Grid *g, const Error *err);
 
 /* Bytes of this kind that this rank has sent to others in a group so far (COMM_RECV: got), or in the world (GRID_GROUPS). */
 int64_t grid_sent(const Grid *g, int group, CommKind kind);
-/* The group's name: "tp" … "world". */
+/* The group's name: "tp" … "world"; and the name of its bytes in --stats: "sent_tp_all_gather" (the caller frees it). */
 const char *grid_group_name(int group);
+char *grid_sent_key(int group, CommKind kind);
 
 /* From now on a rank that dies, or keeps another waiting in one operation for more than `timeout` seconds, ends the job with one
  * message that names it, its host, the step and the operation; all ranks leave their last operations in folder/flight-RANK.jsonl

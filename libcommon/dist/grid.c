@@ -108,6 +108,14 @@ const char *grid_group_name(int group)
     return group == GRID_GROUPS ? "world" : names[group];
 }
 
+char *grid_sent_key(int group, CommKind kind)
+{
+    char *key = memory_format("sent_%s_%s", grid_group_name(group), comm_kind_name(kind));
+    for (char *c = key; *c; c++)
+        *c = *c == ' ' || *c == '-' ? '_' : *c;
+    return key;
+}
+
 int grid_watch(Grid *g, double timeout, const char *folder, Error *err)
 {
     return watch_open(g, timeout, folder, err);

@@ -1,5 +1,6 @@
 #include "io/stats.h"
 
+#include <math.h>
 #include <sys/resource.h>
 #include "base/progress.h"
 #include "io/json.h"
@@ -12,13 +13,13 @@ int stats_write(const char *path, const StatsItem *items, size_t count, double b
     Buffer b = {0};
     buffer_byte(&b, '{');
     for (size_t i = 0; i < count; i++) {
-        buffer_format(&b, "\"%s\":", items[i].key);
+        buffer_format(&b, "%s\"%s\":", i ? "," : "", items[i].key);
         json_write_number(&b, items[i].value);
-        buffer_byte(&b, ',');
     }
     struct rusage used;
-    buffer_format(&b, "\"seconds\":%.3f", clock_seconds() - begin);
-    if (getrusage(RUSAGE_SELF, &used) == 0)
+    if (!isnan(begin))
+        buffer_format(&b, "%s\"seconds\":%.3f", count ? "," : "", clock_seconds() - begin);
+    if (!isnan(begin) && getrusage(RUSAGE_SELF, &used) == 0)
         buffer_format(&b, ",\"peak_bytes\":%lld", (long long)used.ru_maxrss * 1024);
     buffer_string(&b, "}\n");
     int status = file_write(path, b.data, b.length, err);

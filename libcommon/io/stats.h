@@ -10,7 +10,7 @@ typedef struct StatsItem {
     double value;
 } StatsItem;
 
-/* The items, then the seconds since `begin` (clock_seconds). path NULL: nothing to do. */
+/* The items, then the seconds since `begin` (clock_seconds) and the peak of memory; NAN: these two are left out. path NULL: nothing to do. */
 int stats_write(const char *path, const StatsItem *items, size_t count, double begin, Error *err);
 
 #endif

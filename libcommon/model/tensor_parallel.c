@@ -15,9 +15,11 @@ int tp_open(Model *m, Error *err)
         m->first_token[r] = part_shape(&other, &m->config).first_token;
     }
     m->first_token[p->tp_size] = m->config.vocab_size;
-    if (p->tp && m->shape.kv_replicas > 1 && m->shape.kv_replicas < p->tp_size)
-        return comm_split(p->tp, p->tp_rank / m->shape.kv_replicas, "kv", &m->replicas, err);
-    return 0;
+    if (!p->tp || m->shape.kv_replicas <= 1 || m->shape.kv_replicas >= p->tp_size)
+        return 0;
+    int status = comm_split(p->tp, p->tp_rank / m->shape.kv_replicas, "kv", &m->replicas, err);
+    m->replicas.counted = p->tp;
+    return status;
 }
 
 void tp_close(Model *m)

@@ -48,11 +48,22 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err);
 /* The stage that takes most, and how much. */
 int cost_memory_most(const CostRun *r, CostMemory *m, int *stage, Error *err);
 
-/* Bytes that a rank of a stage sends in a step, as comm.h counts them. Host values (losses, norms) are a few hundred more. */
+/* Bytes that a rank sends, as grid_sent counts them. What hosts say to one another (losses, norms) is a few hundred more. */
 typedef struct CostTraffic {
-    double tp_all_gather, tp_reduce_scatter, tp_sum, cp_all_gather, cp_reduce_scatter, pp_send, dp_reduce_scatter, dp_all_gather, dp_sum, embed_sum, all;
+    double bytes[GRID_GROUPS][COMM_KINDS];
+    double all;
 } CostTraffic;
-int cost_traffic(const CostRun *r, int stage, CostTraffic *t, Error *err);
+/* Units whose weights a rank of --shard 3 holds between passes (../model/sharding.h), -1: none. */
+typedef struct CostHeld {
+    int units[2];
+} CostHeld;
+#define COST_HELD_NOTHING ((CostHeld){{-1, -1}})
+
+/* Of an optimiser step of COST_LMPIPE; held NULL: nothing is. -1 as cost_check. */
+int cost_traffic(const CostRun *r, const int place[GRID_DIMENSIONS], CostHeld *held, CostTraffic *t, Error *err);
+/* Of a validation of so many sequences: passes forward alone. */
+int cost_traffic_scores(const CostRun *r, const int place[GRID_DIMENSIONS], int64_t samples, CostHeld *held, CostTraffic *t, Error *err);
+void cost_traffic_add(CostTraffic *to, const CostTraffic *t, double times);
 
 /* A cluster of equal nodes, and what part of its nominal speeds is reached. */
 typedef struct CostCluster {
@@ -67,9 +78,10 @@ typedef struct CostCluster {
 
 /* What pretrain --dry-run and scalefit plan print of a run: memory of a rank of the fullest stage, what it sends in a step, the bubble. Rows
  * that are 0 because the grid has no such dimension are left out. Returns how many, -1 as cost_check. */
-enum { COST_ROWS = 24 };
+enum { COST_ROWS = 16 + GRID_GROUPS * COMM_KINDS };
 typedef struct CostRow {
-    const char *key, *text, *unit; /* "weights_bytes", "weights", "bytes" */
+    char key[40], text[48]; /* "weights_bytes", "weights" */
+    const char *unit;       /* "bytes" */
     double value;
 } CostRow;
 int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err);

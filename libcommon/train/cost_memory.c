@@ -1,11 +1,10 @@
-/* Memory of a rank, and what it sends. */
+/* Memory of a rank. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
 #include "model/tensor_parallel.h"
-#include "train/cost.h"
-#include "train/pipeline.h"
+#include "train/cost_shape.h"
 
 /* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, by measurement. */
 static const double lean_program = 1.5e9, own_program = 12e6;
@@ -37,23 +36,18 @@ int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most,
     return between(1, extent[GRID_PP] > 1 ? between(1, samples / (4 * ranks * extent[GRID_PP]), n) : n, share);
 }
 
-/* What a rank of the stage holds; the first of its tensor-parallel ranks has the most where it does not come out even. */
-static int part_at(const CostRun *r, int stage, ModelPart *p, Error *err)
+/* The first of a stage's tensor-parallel ranks has the most where things do not divide evenly. */
+static void place_of(int stage, int place[GRID_DIMENSIONS])
 {
-    Grid g = {0};
-    memcpy(g.extent, r->extent, sizeof g.extent);
-    g.place[GRID_PP] = stage;
-    g.group[GRID_DATA].size = r->extent[GRID_CP] * r->extent[GRID_DP];
-    if (part_of_grid(p, r->config, &g, &r->stages, err) < 0)
-        return -1;
-    p->tp = p->cp = NULL;
-    return 0;
+    memset(place, 0, GRID_DIMENSIONS * sizeof *place);
+    place[GRID_PP] = stage;
 }
 
 int cost_check(const CostRun *r, Error *err)
 {
+    static const int first[GRID_DIMENSIONS];
     ModelPart p;
-    if (part_at(r, 0, &p, err) < 0 || part_check(&p, r->config, err) < 0)
+    if (cost_part(r, first, &p, err) < 0 || part_check(&p, r->config, err) < 0)
         return -1;
     if (r->extent[GRID_CP] > 1 && r->sequence_length % (2 * r->extent[GRID_CP]) != 0)
         return error_set(err, "--cp %d: a sequence of %" PRId64 " tokens does not fall into %d equal chunks", r->extent[GRID_CP], r->sequence_length,
@@ -61,40 +55,6 @@ int cost_check(const CostRun *r, Error *err)
     if (r->extent[GRID_DP] > r->samples)
         return error_set(err, "--dp %d: a step has %" PRId64 " samples, fewer than ranks", r->extent[GRID_DP], r->samples);
     return 0;
-}
-
-/* A model without memory, to ask for sizes. */
-typedef struct Shape {
-    Model model;
-    PipelineSchedule schedule;
-    int64_t rows;      /* of a pass, on this rank */
-    size_t total, widest; /* floats of all weights, and of the largest unit */
-} Shape;
-
-static int shape_open(Shape *s, const CostRun *r, int stage, Error *err)
-{
-    memset(s, 0, sizeof *s);
-    Model *m = &s->model;
-    m->config = *r->config;
-    m->dtype = r->dtype;
-    m->recompute = r->recompute;
-    if (part_at(r, stage, &m->part, err) < 0 || part_check(&m->part, r->config, err) < 0)
-        return -1;
-    m->shape = part_shape(&m->part, r->config);
-    s->rows = r->micro_batch * r->sequence_length / r->extent[GRID_CP];
-    if (param_open(&m->params, r->config, &m->part, NULL, NULL, err) < 0)
-        return -1;
-    const ParameterTable *t = &m->params.table;
-    s->total = t->total;
-    for (int i = 0; i < t->unit_count; i++)
-        s->widest = t->units[i].count > s->widest ? t->units[i].count : s->widest;
-    pipeline_size(&s->schedule, r->extent[GRID_PP], stage, m->part.ranges, cost_passes(r), true);
-    return 0;
-}
-
-static void shape_close(Shape *s)
-{
-    param_close(&s->model.params);
 }
 
 /* Megatron's count of what a layer keeps of a token (Korthikanti et al. 2022, with attention that stores no scores and with SwiGLU):
@@ -116,9 +76,11 @@ static double lean_token(const ModelConfig *c, Recompute kept)
 
 int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
 {
-    Shape s;
+    CostShape s;
+    int place[GRID_DIMENSIONS];
+    place_of(stage, place);
     *m = (CostMemory){0};
-    if (cost_check(r, err) < 0 || shape_open(&s, r, stage, err) < 0)
+    if (cost_check(r, err) < 0 || cost_shape_open(&s, r, place, err) < 0)
         return -1;
     const ModelConfig *c = r->config;
     double n = (double)s.total, widest = (double)s.widest, data = r->extent[GRID_CP] * r->extent[GRID_DP], t = r->extent[GRID_TP];
@@ -152,7 +114,7 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
         m->program = own_program;
     }
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
-    shape_close(&s);
+    cost_shape_close(&s);
     return 0;
 }
 
@@ -172,89 +134,5 @@ int cost_memory_most(const CostRun *r, CostMemory *m, int *stage, Error *err)
             *stage = at[i];
         }
     }
-    return 0;
-}
-
-/* What the first rank of a group sends of a sum of n numbers (comm.c). */
-static double sum_bytes(size_t n, int ranks)
-{
-    size_t begin, mine;
-    comm_share(n, ranks, 0, &begin, &mine);
-    return 4 * (double)(n - mine + (size_t)(ranks - 1) * mine);
-}
-
-static void tp_traffic(const CostRun *r, const Shape *s, CostTraffic *t)
-{
-    const ModelPart *p = &s->model.part;
-    const ParameterTable *table = &s->model.params.table;
-    double passes = (double)cost_passes(r), others = p->tp_size - 1, layers = 0, chunks = (double)((s->rows + HEAD_CHUNK - 1) / HEAD_CHUNK);
-    double numbers = others * (double)(tp_rows(&s->model, s->rows) * r->config->hidden_size), size = (double)dtype_size(r->dtype);
-    bool again = r->recompute == RECOMPUTE_LAYER;
-    if (others == 0)
-        return;
-    for (int i = 0; i < p->ranges; i++)
-        layers += (double)p->range[i].count;
-    /* A layer gathers rows before q k v and before gate up, adds up behind o and behind down; backwards it gathers those rows and the
-     * gradients of both sums, and adds up the gradients of both gathers. */
-    t->tp_all_gather = passes * layers * numbers * size * (again ? 8 : 6);
-    t->tp_reduce_scatter = passes * layers * numbers * size * (again ? 5 : 4);
-    if (part_has_embedding(p)) {
-        t->tp_reduce_scatter += passes * numbers * 4;
-        t->tp_all_gather += passes * numbers * 4;
-    }
-    if (part_has_head(p)) {
-        t->tp_all_gather += passes * (numbers * size + others * chunks * (double)sizeof(ChunkSaid));
-        t->tp_reduce_scatter += passes * numbers * size;
-    }
-    /* Once a step, what several ranks hold. Neighbours in the table with as many holders go together. */
-    for (size_t i = 0, next; i < table->count; i = next) {
-        const Parameter *first = &table->items[i], *last = first;
-        for (next = i + 1; next < table->count && table->items[next].replicas == first->replicas; next++)
-            last = &table->items[next];
-        if (first->replicas > 1)
-            t->tp_sum += sum_bytes(last->offset + last->count - first->offset, first->replicas);
-    }
-}
-
-static void dp_traffic(const CostRun *r, const Shape *s, int stage, CostTraffic *t)
-{
-    const ParameterTable *table = &s->model.params.table;
-    int data = r->extent[GRID_CP] * r->extent[GRID_DP], stages = r->extent[GRID_PP];
-    for (int i = 0; i < table->unit_count && data > 1; i++) {
-        size_t n = table->units[i].count;
-        double slice = (double)(data - 1) * (double)n / data;
-        if (r->shard == 0) {
-            t->dp_sum += sum_bytes(n, data);
-            continue;
-        }
-        t->dp_reduce_scatter += 4 * slice * (r->shard >= 2 ? (double)cost_passes(r) : 1);
-        t->dp_all_gather += (r->engine == COST_LEAN ? 2 : 4) * slice * (r->shard >= 3 ? 2 * (double)cost_passes(r) : 1);
-    }
-    for (size_t i = 0; i < table->count && stages > 1 && (stage == 0 || stage == stages - 1); i++)
-        if (table->items[i].tied)
-            t->embed_sum += sum_bytes(table->items[i].count / (size_t)(r->shard > 0 ? data : 1), 2);
-}
-
-int cost_traffic(const CostRun *r, int stage, CostTraffic *t, Error *err)
-{
-    Shape s;
-    *t = (CostTraffic){0};
-    if (cost_check(r, err) < 0 || shape_open(&s, r, stage, err) < 0)
-        return -1;
-    double passes = (double)cost_passes(r), layers = 0, size = (double)dtype_size(r->dtype), rows = (double)s.rows;
-    int stages = r->extent[GRID_PP], chunks = s.model.part.ranges;
-    for (int i = 0; i < chunks; i++)
-        layers += (double)s.model.part.range[i].count;
-    tp_traffic(r, &s, t);
-    double keys = (r->extent[GRID_CP] - 1) * rows * 2 * (double)s.model.shape.kv * size;
-    t->cp_all_gather = passes * layers * keys * (r->recompute == RECOMPUTE_LAYER ? 3 : 2);
-    t->cp_reduce_scatter = passes * layers * keys;
-    /* Forward out of every virtual stage but the last of all, backward out of every one but the first. */
-    double messages = stages > 1 ? 2 * chunks - (stage == 0) - (stage == stages - 1) : 0;
-    t->pp_send = passes * messages * (double)(tp_rows(&s.model, s.rows) * r->config->hidden_size) * (r->engine == COST_LEAN ? 2 : 4);
-    dp_traffic(r, &s, stage, t);
-    t->all = t->tp_all_gather + t->tp_reduce_scatter + t->tp_sum + t->cp_all_gather + t->cp_reduce_scatter + t->pp_send + t->dp_reduce_scatter +
-             t->dp_all_gather + t->dp_sum + t->embed_sum;
-    shape_close(&s);
     return 0;
 }

@@ -1,14 +1,30 @@
+#include <stdio.h>
+#include <stdlib.h>
 #include "train/cost.h"
 
 static void add(CostRow *rows, int *n, const char *key, const char *text, const char *unit, double value)
 {
-    rows[(*n)++] = (CostRow){key, text, unit, value};
+    CostRow *r = &rows[(*n)++];
+    *r = (CostRow){.unit = unit, .value = value};
+    snprintf(r->key, sizeof r->key, "%s", key);
+    snprintf(r->text, sizeof r->text, "%s", text);
 }
 
-static void add_used(CostRow *rows, int *n, const char *key, const char *text, double value)
+/* What the first rank of the stage sends in a step, under the names that --stats has for it. */
+static void add_traffic(CostRow *rows, int *n, const CostTraffic *t)
 {
-    if (value > 0)
-        add(rows, n, key, text, "bytes", value);
+    for (int g = 0; g < GRID_GROUPS; g++)
+        for (int k = 0; k < COMM_KINDS; k++) {
+            CostRow *r = &rows[*n];
+            if (t->bytes[g][k] == 0)
+                continue;
+            ++*n;
+            *r = (CostRow){.unit = "bytes", .value = t->bytes[g][k]};
+            char *key = grid_sent_key(g, (CommKind)k);
+            snprintf(r->key, sizeof r->key, "%s_bytes", key);
+            free(key);
+            snprintf(r->text, sizeof r->text, "sent a step: %s%s %s", g == GRID_DATA || g == GRID_EMBED ? "" : "--", grid_group_name(g), comm_kind_name((CommKind)k));
+        }
 }
 
 int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
@@ -16,7 +32,10 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
     CostMemory m;
     CostTraffic t;
     int stage = 0, n = 0;
-    if (cost_check(r, err) < 0 || cost_memory_most(r, &m, &stage, err) < 0 || cost_traffic(r, stage, &t, err) < 0)
+    if (cost_check(r, err) < 0 || cost_memory_most(r, &m, &stage, err) < 0)
+        return -1;
+    const int place[GRID_DIMENSIONS] = {[GRID_PP] = stage};
+    if (cost_traffic(r, place, NULL, &t, err) < 0)
         return -1;
     if (cost_ranks(r) > 1) {
         add(rows, &n, "ranks", "ranks", "", cost_ranks(r));
@@ -35,14 +54,7 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
     add(rows, &n, "copy_bytes", "copy for models, checkpoints", "bytes", m.copy);
     add(rows, &n, "program_bytes", "program and libraries", "bytes", m.program);
     add(rows, &n, "memory_bytes", "memory in all", "bytes", m.all);
-    add_used(rows, &n, "sent_tp_all_gather_bytes", "sent a step: --tp all-gather", t.tp_all_gather);
-    add_used(rows, &n, "sent_tp_reduce_scatter_bytes", "sent a step: --tp reduce-scatter", t.tp_reduce_scatter);
-    add_used(rows, &n, "sent_tp_sum_bytes", "sent a step: --tp sum", t.tp_sum);
-    add_used(rows, &n, "sent_cp_all_gather_bytes", "sent a step: --cp all-gather", t.cp_all_gather);
-    add_used(rows, &n, "sent_cp_reduce_scatter_bytes", "sent a step: --cp reduce-scatter", t.cp_reduce_scatter);
-    add_used(rows, &n, "sent_pp_bytes", "sent a step: --pp messages", t.pp_send);
-    add_used(rows, &n, "sent_embed_bytes", "sent a step: tied embeddings", t.embed_sum);
-    add_used(rows, &n, "sent_dp_bytes", "sent a step: gradients and weights", t.dp_sum + t.dp_reduce_scatter + t.dp_all_gather);
+    add_traffic(rows, &n, &t);
     if (r->extent[GRID_PP] > 1) {
         CostCluster even = cost_cluster_h100();
         CostTime time;

@@ -75,10 +75,8 @@ size_t ranks_sent(Ranks *r, StatsItem *items, size_t count)
             int64_t bytes = k == COMM_RECV ? 0 : grid_sent(r->grid, g, (CommKind)k);
             if (bytes == 0 || n == RANKS_KINDS)
                 continue;
-            char *key = r->keys[n++] = memory_format("sent_%s_%s", grid_group_name(g), comm_kind_name((CommKind)k));
-            for (char *c = key; *c; c++)
-                *c = *c == ' ' || *c == '-' ? '_' : *c;
-            items[count++] = (StatsItem){key, (double)bytes};
+            r->keys[n] = grid_sent_key(g, (CommKind)k);
+            items[count++] = (StatsItem){r->keys[n++], (double)bytes};
         }
     return count;
 }

@@ -26,7 +26,7 @@ $L --tp 8 --pp 16 --dp 128 --virtual-stages 8 --ends-fewer 1 >"$T/said"
 like "16,384 ranks of Llama 3 405B" "$(cat "$T/said")" 'ranks +16384'
 like "with the parameters of a rank" "$(cat "$T/said")" 'parameters of a rank +3[01][0-9]{8}'
 like "the bubble" "$(cat "$T/said")" 'bubble, idle over busy time +11\.7 %'
-for kind in "--tp all-gather" "--tp reduce-scatter" "--pp messages" "gradients and weights"; do like "bytes sent: $kind" "$(cat "$T/said")" "sent a step: $kind +[0-9.]* MB"; done
+for kind in "--tp all-gather" "--tp reduce-scatter" "--pp send" "--pp back send" "data reduce-scatter"; do like "bytes sent: $kind" "$(cat "$T/said")" "sent a step: $kind +[0-9.]* MB"; done
 fails 1 "attention heads, fewer than ranks" "too many tensor-parallel ranks" $L --tp 256
 fails 1 "leave none for stage" "too many stages" $L --pp 127
 fails 1 "equal chunks" "chunks that do not come out even" $L --cp 3

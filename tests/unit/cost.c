@@ -60,6 +60,7 @@ static ModelConfig small(void)
 
 static void test_memory(void)
 {
+    static const int first[GRID_DIMENSIONS];
     ModelConfig c = small();
     CostRun r = {.config = &c, .extent = {1, 1, 1, 1}, .stages = {.chunks = 1}, .sequence_length = 64, .samples = 8, .micro_batch = 2, .dtype = DTYPE_F32};
     CostMemory one, m;
@@ -68,37 +69,39 @@ static void test_memory(void)
     double n = (double)config_parameters(&c);
     ok(cost_memory(&r, 0, &one, &err) == 0 && one.parameters == n, "one rank holds all %g parameters", n);
     ok(one.weights == 4 * n && one.gradients == 4 * n && one.states == 8 * n, "16 bytes each");
-    cost_traffic(&r, 0, &t, &err);
+    cost_traffic(&r, first, NULL, &t, &err);
     ok(t.all == 0, "and sends nothing");
     r.extent[GRID_DP] = 4;
     cost_memory(&r, 0, &m, &err);
     ok(m.states == 8 * n && m.weights == one.weights, "four data-parallel ranks hold as much each");
-    cost_traffic(&r, 0, &t, &err);
-    ok(t.dp_sum >= 2 * 3.0 / 4 * 4 * n && t.dp_sum < 2 * 3.0 / 4 * 4 * n * 1.01 && t.all == t.dp_sum, "a sum moves 2 (D − 1)/D of the gradients: %g", t.dp_sum);
+    cost_traffic(&r, first, NULL, &t, &err);
+    double sum = t.bytes[GRID_DATA][COMM_SUM];
+    ok(sum >= 2 * 3.0 / 4 * 4 * n && sum < 2 * 3.0 / 4 * 4 * n * 1.01 && t.all == sum, "a sum moves 2 (D − 1)/D of the gradients: %g", sum);
     r.shard = 1;
     cost_memory(&r, 0, &m, &err);
     ok(m.states >= 2 * n && m.states < 2 * n * 1.05, "--shard 1 cuts the states in four: %g bytes", m.states);
-    cost_traffic(&r, 0, &t, &err);
-    ok(t.dp_sum == 0 && fabs(t.dp_reduce_scatter + t.dp_all_gather - 2 * 3.0 / 4 * 4 * n) < 0.05 * n, "and moves as much");
+    cost_traffic(&r, first, NULL, &t, &err);
+    ok(t.bytes[GRID_DATA][COMM_SUM] == 0 && fabs(t.all - 2 * 3.0 / 4 * 4 * n) < 0.05 * n, "and moves as much");
     r.extent[GRID_DP] = 1;
     r.extent[GRID_TP] = 2;
     r.shard = 0;
     cost_memory(&r, 0, &m, &err);
     ok(m.parameters > n / 2 && m.parameters < n / 2 + 9 * 64 + 100, "tensor-parallel ranks hold half, and the norms");
-    cost_traffic(&r, 0, &t, &err);
+    cost_traffic(&r, first, NULL, &t, &err);
     /* 4 passes of 128 rows, 64 rows of 64 numbers each to the other rank: 6 gathers and 4 sums a layer; the embedding 1 and 1, the head 1
      * and 1, and its words about the labels. */
     double piece = 4 * 64 * 64 * 4;
-    ok(t.tp_reduce_scatter == piece * (4 * 4 + 2), "bytes of --tp's sums: %g", t.tp_reduce_scatter);
-    ok(t.tp_all_gather == piece * (6 * 4 + 2) + 4 * (double)sizeof(ChunkSaid), "of its gathers: %g", t.tp_all_gather);
+    ok(t.bytes[GRID_TP][COMM_REDUCE_SCATTER] == piece * (4 * 4 + 2), "bytes of --tp's sums: %g", t.bytes[GRID_TP][COMM_REDUCE_SCATTER]);
+    ok(t.bytes[GRID_TP][COMM_ALL_GATHER] == piece * (6 * 4 + 2) + 4 * (double)sizeof(ChunkSaid), "of its gathers: %g", t.bytes[GRID_TP][COMM_ALL_GATHER]);
     r.extent[GRID_TP] = 1;
     r.extent[GRID_CP] = 2;
-    cost_traffic(&r, 0, &t, &err);
-    ok(t.cp_reduce_scatter == 4.0 * 4 * 64 * 64 * 4 && t.cp_all_gather == 2 * t.cp_reduce_scatter, "of --cp's keys and values: %g, %g", t.cp_all_gather, t.cp_reduce_scatter);
+    cost_traffic(&r, first, NULL, &t, &err);
+    double gathered = t.bytes[GRID_CP][COMM_ALL_GATHER], scattered = t.bytes[GRID_CP][COMM_REDUCE_SCATTER];
+    ok(scattered == 4.0 * 4 * 64 * 64 * 4 && gathered == 2 * scattered, "of --cp's keys and values: %g, %g", gathered, scattered);
     r.extent[GRID_CP] = 1;
     r.extent[GRID_PP] = 2;
-    cost_traffic(&r, 0, &t, &err);
-    ok(t.pp_send == 4.0 * 128 * 64 * 4, "of the messages between two stages: %g", t.pp_send);
+    cost_traffic(&r, first, NULL, &t, &err);
+    ok(t.bytes[GRID_PP][COMM_SEND] == 4.0 * 128 * 64 * 4, "of the messages between two stages: %g", t.bytes[GRID_PP][COMM_SEND]);
     cost_memory(&r, 0, &m, &err);
     ok(m.slots == 2 && cost_memory(&r, 1, &m, &err) == 0 && m.slots == 1, "the first of two stages has two micro-batches in flight, the last one");
     static const struct {

@@ -1,0 +1,20 @@
+/* A rank's part of a model without memory, to ask for sizes: what cost_memory.c and cost_traffic.c count by. */
+#ifndef TRAIN_COST_SHAPE_H
+#define TRAIN_COST_SHAPE_H
+
+#include "train/cost.h"
+#include "train/pipeline.h"
+
+typedef struct CostShape {
+    Model model;
+    PipelineSchedule schedule; /* its sizes alone */
+    int64_t rows;              /* of a pass, on this rank */
+    size_t total, widest;      /* floats of all weights, and of the largest unit */
+} CostShape;
+
+/* What the rank at that place of the grid holds; -1 with the reason where there can be no such model. */
+int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, Error *err);
+int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSIONS], Error *err);
+void cost_shape_close(CostShape *s);
+
+#endif
