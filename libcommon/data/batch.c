@@ -17,6 +17,7 @@ void batch_new(Batch *b, int64_t sequences, int64_t sequence_rows)
     b->positions = memory_alloc(n, sizeof *b->positions);
     b->begin = memory_alloc(n, sizeof *b->begin);
     b->end = memory_alloc(n, sizeof *b->end);
+    b->document = memory_alloc(n, sizeof *b->document);
     b->documents = memory_alloc(n, sizeof *b->documents);
     b->document_capacity = n;
     batch_clear(b);
@@ -31,6 +32,7 @@ void batch_clear(Batch *b)
         b->positions[i] = 0;
         b->begin[i] = (int32_t)i;
         b->end[i] = (int32_t)i + 1;
+        b->document[i] = -1;
     }
     b->document_count = 0;
     b->sample = 0;
@@ -46,6 +48,7 @@ void batch_free(Batch *b)
     free(b->positions);
     free(b->begin);
     free(b->end);
+    free(b->document);
     free(b->documents);
     memset(b, 0, sizeof *b);
 }
@@ -61,6 +64,7 @@ void batch_place(Batch *b, int64_t first, const int32_t *tokens, const int32_t *
         b->positions[row] = (int32_t)i;
         b->begin[row] = (int32_t)first;
         b->end[row] = (int32_t)row + 1;
+        b->document[row] = (int32_t)b->document_count;
         b->weight += b->weights[row];
     }
     b->tokens_used += n;
@@ -82,7 +86,9 @@ void batch_deal(Batch *to, const Batch *from, int rank, int ranks)
     to->sequence_rows = share;
     to->key_rows = from->key_rows;
     to->rows = from->rows / ranks;
-    to->document_count = 0;
+    to->documents = memory_grow(to->documents, &to->document_capacity, from->document_count, sizeof *to->documents);
+    memcpy(to->documents, from->documents, from->document_count * sizeof *to->documents);
+    to->document_count = from->document_count;
     to->sample = from->sample;
     to->weight = 0;
     to->tokens_used = 0;
@@ -94,6 +100,7 @@ void batch_deal(Batch *to, const Batch *from, int rank, int ranks)
         to->positions[row] = from->positions[i];
         to->begin[row] = from->begin[i];
         to->end[row] = from->end[i];
+        to->document[row] = from->document[i];
         to->weight += to->weights[row];
     }
 }

@@ -12,7 +12,7 @@
 
 /* One document in a batch (a whole sample's part, an answer with its prompt, …). */
 typedef struct BatchDocument {
-    int64_t first, count; /* rows */
+    int64_t first, count; /* rows, of a dealt batch those of the whole */
     int32_t group;        /* which pair or ranking of the step; -1: none */
     int32_t rank;         /* place in its group, best 0; in a pair chosen 0, rejected 1 */
     int64_t source;       /* index of the record it came from */
@@ -27,6 +27,7 @@ typedef struct Batch {
     int32_t *positions;  /* [rows] from 0 in each document */
     int32_t *begin;      /* [rows] first row that the row may see (its document's first) */
     int32_t *end;        /* [rows] one past the last row that it may see: its own + 1 */
+    int32_t *document;   /* [rows] whose row it is, -1: padding; its position says which of that document's */
     BatchDocument *documents;
     size_t document_count, document_capacity;
     int64_t sample;      /* global number of the first sample, so that a step is the same on any grid */
@@ -45,7 +46,7 @@ void batch_place(Batch *b, int64_t first, const int32_t *tokens, const int32_t *
 
 /* Context parallelism: the part of a batch that rank `rank` of `ranks` has. Of 2·ranks equal chunks of each sequence those are the
  * rank-th and its mirror image, which have as much to see together as any other rank's (Llama 3). `to` has room for rows/ranks;
- * sequence_rows is a multiple of 2·ranks. begin and end stay rows of the whole; documents and tokens_used are left out. */
+ * sequence_rows is a multiple of 2·ranks. begin, end and documents stay those of the whole; tokens_used is left out. */
 void batch_deal(Batch *to, const Batch *from, int rank, int ranks);
 /* What all ranks have, one rank's rows behind another's, against the order of the whole: row i of the whole is row dealt[i], and row
  * j of the ranks' is row whole[j]. Both [sequences · sequence_rows], sequence_rows of the whole. */

@@ -46,14 +46,10 @@ uint64_t slot_draw(const Slot *s, uint64_t use)
 void slot_random_load(Slot *s, const Batch *b)
 {
     Model *m = s->model;
-    for (int64_t r = 0; r < b->rows; r++)
-        s->random.host_keys[r] = 0, s->random.host_noise[r] = 0;
-    for (size_t i = 0; i < b->document_count; i++) {
-        const BatchDocument *d = &b->documents[i];
-        for (int64_t t = 0; t < d->count; t++) {
-            s->random.host_keys[d->first + t] = (uint64_t)d->source << 32 | (uint64_t)t;
-            s->random.host_noise[d->first + t] = s->random.neftune / sqrtf((float)d->count * (float)m->config.hidden_size);
-        }
+    for (int64_t r = 0; r < b->rows; r++) {
+        const BatchDocument *d = b->document[r] < 0 ? NULL : &b->documents[b->document[r]];
+        s->random.host_keys[r] = d ? (uint64_t)d->source << 32 | (uint64_t)b->positions[r] : 0;
+        s->random.host_noise[r] = d ? s->random.neftune / sqrtf((float)d->count * (float)m->config.hidden_size) : 0;
     }
     m->device->copy(m->stream, s->random.keys, s->random.host_keys, (size_t)b->rows * sizeof *s->random.keys, COPY_TO_DEVICE);
     m->device->copy(m->stream, s->random.noise, s->random.host_noise, (size_t)b->rows * sizeof *s->random.noise, COPY_TO_DEVICE);

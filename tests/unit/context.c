@@ -47,7 +47,10 @@ static void test_deal(void)
             for (int64_t r = 0; r < part.rows; r++) {
                 int32_t i = order[rank * part.rows + r];
                 right &= dealt[i] == rank * part.rows + r && part.tokens[r] == whole.tokens[i] && part.labels[r] == whole.labels[i] &&
-                         part.positions[r] == whole.positions[i] && part.begin[r] == whole.begin[i] && part.end[r] == whole.end[i];
+                         part.positions[r] == whole.positions[i] && part.begin[r] == whole.begin[i] && part.end[r] == whole.end[i] &&
+                         part.document[r] == whole.document[i];
+                const BatchDocument *d = part.document[r] < 0 ? NULL : &part.documents[part.document[r]];
+                right &= !d || (d->first == whole.begin[i] && d->first + part.positions[r] == i);
                 seen[rank] += i % LENGTH + 1;
                 right &= r % part.sequence_rows == 0 || part.begin[r] >= part.begin[r - 1];
             }
