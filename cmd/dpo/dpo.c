@@ -40,7 +40,7 @@ static const Option options[] = {
 static const char *const extras[] = {"rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins", "nll_loss", "logps/chosen", "logps/rejected",
                                       "logits/chosen", "logits/rejected", "entropy", "mean_token_accuracy", NULL};
 
-/* Sums over the tokens of each example's answer: of what the preference counts, and beside it of all. */
+/* Sums over the tokens of each example's answer: of what the preference counts, and beside it of all. A rank has made its rows' part. */
 typedef struct AnswerSum {
     double counted, all; /* log-probabilities */
     double counted_tokens, all_tokens;
@@ -70,26 +70,39 @@ static bool counts(const Example *e, int64_t label_at)
     return (f & TOKEN_TRAINED) && (dpo.keep_endings || !(f & TOKEN_ENDING));
 }
 
-static void add_sums(const Examples *examples, const Batch *b, const HeadRows *rows, AnswerSum *sums)
+/* A step's passes. */
+typedef struct Pairs {
+    const Examples *examples;
+    AnswerSum *sums;        /* of each example */
+    double *counted, *all;  /* d loss / d the sums */
+    float *lse;             /* of the rows of all this rank's batches; NULL: nothing goes backward */
+} Pairs;
+
+static int add_sums(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err)
 {
-    for (size_t d = 0; d < b->document_count; d++) {
-        const BatchDocument *doc = &b->documents[d];
-        const Example *e = &examples->items[doc->source];
-        AnswerSum *s = &sums[doc->source];
-        for (int64_t t = 0, row = doc->first; t + 1 < doc->count; t++, row++) {
-            if (!(e->flags[t + 1] & TOKEN_TRAINED))
-                continue;
-            s->all += (double)rows->logprob[row];
-            s->all_tokens++;
-            if (!counts(e, t + 1))
-                continue;
-            s->counted += (double)rows->logprob[row];
-            s->counted_tokens++;
-            s->logits += (double)rows->mean[row];
-            s->entropy += (double)rows->entropy[row];
-            s->right += rows->best[row] == b->labels[row];
-        }
+    Pairs *x = context;
+    (void)p, (void)err;
+    HeadRows rows = rows_new(b->rows);
+    head_measure(m, s, b->labels, &rows);
+    for (int64_t r = 0; r < b->rows; r++) {
+        if (b->labels[r] < 0)
+            continue;
+        int64_t source = b->documents[b->document[r]].source;
+        AnswerSum *sum = &x->sums[source];
+        sum->all += (double)rows.logprob[r];
+        sum->all_tokens++;
+        if (!counts(&x->examples->items[source], b->positions[r] + 1))
+            continue;
+        sum->counted += (double)rows.logprob[r];
+        sum->counted_tokens++;
+        sum->logits += (double)rows.mean[r];
+        sum->entropy += (double)rows.entropy[r];
+        sum->right += rows.best[r] == b->labels[r];
     }
+    if (x->lse)
+        memcpy(x->lse + pass * b->rows, rows.lse, (size_t)b->rows * sizeof *rows.lse);
+    rows_free(&rows);
+    return 0;
 }
 
 /* All ranks get what each has of a plan's examples. */
@@ -105,37 +118,22 @@ static int share_sums(PostTrain *p, const Plan *plan, AnswerSum *sums, Error *er
     return status;
 }
 
-/* Sums of every example of a plan that is laid out, by a forward pass over its batches. */
-static int plan_sums(PostTrain *p, Model *m, Slot *slot, const Examples *x, Plan *plan, int64_t batches, AnswerSum *sums, int64_t *tokens, Error *err)
+/* Sums of every example of what the plan has laid out. */
+static int plan_sums(PostTrain *p, Passes *through, Plan *plan, Pairs *x, Error *err)
 {
-    const Batch *b = &plan->batch;
-    HeadRows rows = rows_new(b->rows);
-    int status = 0;
-    for (int64_t i = 0; i < batches && status == 0; i++) {
-        if (!plan_mine(plan, i))
-            continue;
-        plan_batch(plan, i, true);
-        status = slot_load(slot, b, err);
-        if (status < 0)
-            break;
-        model_forward(m, slot);
-        head_measure(m, slot, b->labels, &rows);
-        add_sums(x, b, &rows, sums);
-        *tokens += b->tokens_used;
-    }
-    rows_free(&rows);
-    return status == 0 ? share_sums(p, plan, sums, err) : status;
+    int status = posttrain_pass(p, through, plan, POSTTRAIN_FORWARD, add_sums, x, err);
+    return status == 0 ? share_sums(p, plan, x->sums, err) : status;
 }
 
-static double *reference_sums(PostTrain *p, Model *m, Slot *slot, const Examples *x, Plan *plan, Error *err)
+static double *reference_sums(PostTrain *p, Passes *through, const Examples *e, Plan *plan, Error *err)
 {
-    AnswerSum *sums = memory_zalloc(x->count, sizeof *sums);
-    double *out = memory_alloc(x->count, sizeof *out);
-    int64_t tokens = 0;
-    int status = plan_sums(p, m, slot, x, plan, plan_all(plan, true), sums, &tokens, err);
-    for (size_t i = 0; i < x->count; i++)
-        out[i] = sums[i].counted;
-    free(sums);
+    Pairs x = {.examples = e, .sums = memory_zalloc(e->count, sizeof *x.sums)};
+    double *out = memory_alloc(e->count, sizeof *out);
+    plan_all(plan, true);
+    int status = plan_sums(p, through, plan, &x, err);
+    for (size_t i = 0; i < e->count; i++)
+        out[i] = x.sums[i].counted;
+    free(x.sums);
     if (status == 0)
         return out;
     free(out);
@@ -173,7 +171,7 @@ static int reference_pass(PostTrain *p, Error *err)
             return -1;
         m = &other;
     }
-    Slot slot = {0};
+    Passes passes = {0}, *through = m == &other ? &passes : &p->passes;
     int status = m == &other ? model_compute_in(m, p->model.dtype, err) : 0;
     if (status == 0 && m->config.vocab_size != p->model.config.vocab_size)
         status = error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference_path);
@@ -185,16 +183,16 @@ static int reference_pass(PostTrain *p, Error *err)
         status = reference_key(m, dpo.keep_endings, &p->examples, &p->held_out, key, err);
     if (status == 0 && keeps)
         known = reference_read(r, path, key, pairs, held_out);
+    if (status == 0 && !known && m == &other)
+        status = passes_open(&passes, m, p->grid, plan_most_rows(&p->plan), MODE_SCORE, err);
     if (status == 0 && !known)
-        status = slot_new(&slot, m, p->plan.rows, MODE_SCORE, err);
-    if (status == 0 && !known)
-        status = (r->sums = reference_sums(p, m, &slot, &p->examples, &p->plan, err)) ? 0 : -1;
+        status = (r->sums = reference_sums(p, through, &p->examples, &p->plan, err)) ? 0 : -1;
     if (status == 0 && p->val && !known)
-        status = (r->held_out = reference_sums(p, m, &slot, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
+        status = (r->held_out = reference_sums(p, through, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
     if (status == 0 && keeps && !known && (dpo.reference_file || folder_create(p->common.output, err) == 0))
         status = reference_write(r, path, key, pairs, held_out, err);
     free(path);
-    slot_free(&slot);
+    passes_close(&passes);
     if (m == &other)
         model_close(&other);
     return status;
@@ -210,11 +208,11 @@ static void reference_free(PostTrain *p)
     free(r);
 }
 
-/* From the sums of a layout's pairs to the loss and its metrics (in the order of `extras`); where the arrays are given, to
+/* From the sums of a layout's pairs to the loss and its metrics (in the order of `extras`); where something goes backward, to
  * d loss / d log-probability of each example's tokens too. */
-static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *reference, double *counted_gradient,
-                         double *nll_gradient, double *e)
+static double pairs_loss(const Plan *plan, const Pairs *x, const double *reference, double *e)
 {
+    const AnswerSum *sums = x->sums;
     bool by_token = pair_loss_is_free(&dpo.loss);
     double pairs = (double)plan->step_count / 2, loss = 0, beta = dpo.loss.beta;
     AnswerSum sides[2];
@@ -233,10 +231,10 @@ static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *
         PairSide up = {sums[c].counted - reference[c], sums[c].counted_tokens}, down = {sums[w].counted - reference[w], sums[w].counted_tokens};
         double dc, dr;
         loss += pair_loss(&dpo.loss, up, down, &dc, &dr) / pairs;
-        if (counted_gradient) {
-            counted_gradient[c] = dc / pairs;
-            counted_gradient[w] = dr / pairs;
-            nll_gradient[c] = -nll_weight() / chosen_tokens;
+        if (x->counted) {
+            x->counted[c] = dc / pairs;
+            x->counted[w] = dr / pairs;
+            x->all[c] = -nll_weight() / chosen_tokens;
         }
         /* Without a reference TRL's rewards are by token. */
         double r = beta * up.ratio / (by_token ? up.tokens : 1), s = beta * down.ratio / (by_token ? down.tokens : 1);
@@ -255,63 +253,40 @@ static double pairs_loss(const Plan *plan, const AnswerSum *sums, const double *
     return loss + nll_weight() * e[4];
 }
 
-static void token_gradients(const Examples *examples, const Batch *b, const double *counted_gradient, const double *nll_gradient, float *dlogprob)
+static int token_gradients(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err)
 {
-    memset(dlogprob, 0, (size_t)b->rows * sizeof *dlogprob);
-    for (size_t d = 0; d < b->document_count; d++) {
-        const BatchDocument *doc = &b->documents[d];
-        const Example *e = &examples->items[doc->source];
-        for (int64_t t = 0; t + 1 < doc->count; t++)
-            if (e->flags[t + 1] & TOKEN_TRAINED)
-                dlogprob[doc->first + t] = (float)(nll_gradient[doc->source] + (counts(e, t + 1) ? counted_gradient[doc->source] : 0));
+    Pairs *x = context;
+    (void)p, (void)err;
+    float *dlogprob = memory_zalloc((size_t)b->rows, sizeof *dlogprob);
+    for (int64_t r = 0; r < b->rows; r++) {
+        if (b->labels[r] < 0)
+            continue;
+        int64_t source = b->documents[b->document[r]].source;
+        dlogprob[r] = (float)(x->all[source] + (counts(&x->examples->items[source], b->positions[r] + 1) ? x->counted[source] : 0));
     }
+    head_backward(m, s, b->labels, x->lse + pass * b->rows, dlogprob, NULL);
+    free(dlogprob);
+    return 0;
 }
 
-/* The weights of tokens depend on whole answers, so the log-probabilities come first; a step of one batch keeps its hidden
- * states, a larger one runs forward again. */
+/* The weights of tokens depend on whole answers, so the log-probabilities come first. */
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
-    const Batch *b = &p->plan.batch;
-    int64_t batches = plan_step(&p->plan, step, true);
+    (void)m;
+    plan_step(&p->plan, step, true);
     size_t n = p->examples.count;
-    AnswerSum *sums = memory_zalloc(n, sizeof *sums);
-    double *counted = memory_zalloc(n, sizeof *counted), *nll = memory_zalloc(n, sizeof *nll);
-    HeadRows rows = rows_new(b->rows);
-    int status = 0;
-    int64_t mine = 0;
-    for (int64_t i = 0; i < batches; i++)
-        mine += plan_mine(&p->plan, i);
-    for (int pass = 0; pass < 2 && status == 0; pass++) {
-        for (int64_t i = 0; i < batches && status == 0; i++) {
-            if (!plan_mine(&p->plan, i))
-                continue;
-            if (pass == 0 || mine > 1) {
-                plan_batch(&p->plan, i, true);
-                status = slot_load(&p->slot, b, err);
-                if (status < 0)
-                    break;
-                model_forward(m, &p->slot);
-                head_measure(m, &p->slot, b->labels, &rows);
-            }
-            if (pass == 0) {
-                add_sums(&p->examples, b, &rows, sums);
-                out->tokens += b->tokens_used;
-                continue;
-            }
-            token_gradients(&p->examples, b, counted, nll, rows.logprob);
-            head_backward(m, &p->slot, b->labels, rows.lse, rows.logprob, NULL);
-            model_backward(m, &p->slot);
-        }
-        if (pass == 0 && status == 0)
-            status = share_sums(p, &p->plan, sums, err);
-        if (pass == 0)
-            out->loss = pairs_loss(&p->plan, sums, ((const Reference *)p->own)->sums, counted, nll, out->extra);
+    Pairs x = {.examples = &p->examples, .sums = memory_zalloc(n, sizeof *x.sums), .counted = memory_zalloc(n, sizeof *x.counted),
+               .all = memory_zalloc(n, sizeof *x.all), .lse = memory_alloc((size_t)(plan_passes(&p->plan) * plan_rows(&p->plan)) + 1, sizeof *x.lse)};
+    int status = plan_sums(p, &p->passes, &p->plan, &x, err);
+    if (status == 0) {
+        out->loss = pairs_loss(&p->plan, &x, ((const Reference *)p->own)->sums, out->extra);
+        status = posttrain_pass(p, &p->passes, &p->plan, POSTTRAIN_BACK, token_gradients, &x, err);
     }
     posttrain_once(p, out);
-    free(sums);
-    free(counted);
-    free(nll);
-    rows_free(&rows);
+    free(x.sums);
+    free(x.counted);
+    free(x.all);
+    free(x.lse);
     return status;
 }
 
@@ -319,17 +294,18 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
 static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
 {
     PostTrain *p = context;
-    AnswerSum *sums = memory_zalloc(p->held_out.count, sizeof *sums);
+    (void)m;
+    Pairs x = {.examples = &p->held_out, .sums = memory_zalloc(p->held_out.count, sizeof *x.sums)};
     double e[TRAIN_EXTRAS] = {0};
-    int64_t tokens = 0;
-    int status = plan_sums(p, m, &p->slot, &p->held_out, &p->held_out_plan, plan_all(&p->held_out_plan, true), sums, &tokens, err);
+    plan_all(&p->held_out_plan, true);
+    int status = plan_sums(p, &p->passes, &p->held_out_plan, &x, err);
     if (status == 0) {
-        *loss = pairs_loss(&p->held_out_plan, sums, ((const Reference *)p->own)->held_out, NULL, NULL, e);
+        *loss = pairs_loss(&p->held_out_plan, &x, ((const Reference *)p->own)->held_out, e);
         *score = e[2];
         metrics_number(log, "val_rewards/accuracies", e[2]);
         metrics_number(log, "val_rewards/margins", e[3]);
     }
-    free(sums);
+    free(x.sums);
     return status;
 }
 

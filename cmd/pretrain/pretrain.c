@@ -413,7 +413,7 @@ static int trainer_open(Trainer *t, Error *err)
             return error_set(err, "--cp %d: sequences of %" PRId64 " tokens cannot be cut into %d chunks", t->grid->extent[GRID_CP],
                              t->stages.items[i].sequence_length, 2 * t->grid->extent[GRID_CP]);
     t->feed = (Feed){.grid = t->grid, .even = p->train.shard > 1, .sources = &t->sources, .shuffle = p->shuffle, .seed = (uint64_t)p->common.seed};
-    return passes_open(&t->passes, &t->model, t->grid, most_rows(p, &t->stages, t->grid->extent), err);
+    return passes_open(&t->passes, &t->model, t->grid, most_rows(p, &t->stages, t->grid->extent), MODE_TRAIN, err);
 }
 
 static void trainer_close(Trainer *t)

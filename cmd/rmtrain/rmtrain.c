@@ -50,7 +50,7 @@ typedef struct PairCounts {
 
 /* −log σ(better − worse − margin) + c·(better + worse)², the mean over a record's pairs that are not tied; records weigh alike (InstructGPT,
  * trl/trainer/reward_trainer.py). Gradients are added to gradient[example]; returns the loss and counts pairs. */
-static double record_loss(const Examples *x, size_t record, const float *scores, double share, double *gradient, PairCounts *counts)
+static double record_loss(const Examples *x, size_t record, const double *scores, double share, double *gradient, PairCounts *counts)
 {
     size_t first = x->group_first[record], n = x->group_first[record + 1] - first;
     double all = 0, loss = 0;
@@ -61,7 +61,7 @@ static double record_loss(const Examples *x, size_t record, const float *scores,
         for (size_t j = i + 1; j < first + n; j++) {
             if (x->items[i].level == x->items[j].level)
                 continue;
-            double apart = (double)scores[i] - (double)scores[j] - x->items[i].margin, sum = (double)scores[i] + (double)scores[j];
+            double apart = scores[i] - scores[j] - x->items[i].margin, sum = scores[i] + scores[j];
             loss += (-log_sigmoid(apart) + rm.center * sum * sum) / all;
             if (gradient) {
                 double g = -1 / (1 + exp(apart)), c = 2 * rm.center * sum;
@@ -69,76 +69,86 @@ static double record_loss(const Examples *x, size_t record, const float *scores,
                 gradient[j] += share * (-g + c) / all;
             }
             counts->right += scores[i] > scores[j];
-            counts->apart += (double)scores[i] - (double)scores[j];
+            counts->apart += scores[i] - scores[j];
             counts->pairs++;
         }
     return loss;
 }
 
-/* Scores of the documents of the current batch, read at each one's last token. */
-static void batch_scores(PostTrain *p, const Batch *b, float *scores)
-{
-    int64_t *rows = memory_alloc(b->document_count, sizeof *rows);
-    float *values = memory_alloc(b->document_count, sizeof *values);
-    for (size_t d = 0; d < b->document_count; d++)
-        rows[d] = b->documents[d].first + b->documents[d].count - 1;
-    head_scores(&p->model, &p->slot, rows, (int64_t)b->document_count, values);
-    for (size_t d = 0; d < b->document_count; d++)
-        scores[b->documents[d].source] = values[d];
-    free(rows);
-    free(values);
-}
+/* A step's passes: each example's score, of which a rank has made those whose last token is its, and d loss / d score. */
+typedef struct Scores {
+    double *score, *gradient;
+} Scores;
 
-static void batch_backward(PostTrain *p, const Batch *b, const double *gradient)
+/* The rows that are a document's last, where its score is read, and whose they are. */
+static int64_t last_rows(const Batch *b, int64_t *rows, int64_t *source)
 {
-    int64_t *rows = memory_alloc(b->document_count, sizeof *rows);
-    float *values = memory_alloc(b->document_count, sizeof *values);
-    for (size_t d = 0; d < b->document_count; d++) {
-        rows[d] = b->documents[d].first + b->documents[d].count - 1;
-        values[d] = (float)gradient[b->documents[d].source];
+    int64_t n = 0;
+    for (int64_t r = 0; r < b->rows; r++) {
+        const BatchDocument *d = b->document[r] < 0 ? NULL : &b->documents[b->document[r]];
+        if (!d || b->positions[r] + 1 < d->count)
+            continue;
+        rows[n] = r;
+        source[n++] = d->source;
     }
-    head_scores_backward(&p->model, &p->slot, rows, (int64_t)b->document_count, values);
-    model_backward(&p->model, &p->slot);
-    free(rows);
-    free(values);
+    return n;
 }
 
-/* All ranks get what each has of a plan's scores. */
-static int share_scores(PostTrain *p, const Plan *plan, float *scores, Error *err)
+/* Reads scores, or where `backward` leaves their gradient. */
+static int at_last_rows(Model *m, Slot *s, const Batch *b, Scores *x, bool backward)
 {
+    int64_t *rows = memory_alloc((size_t)b->rows, sizeof *rows), *source = memory_alloc((size_t)b->rows, sizeof *source);
+    int64_t n = last_rows(b, rows, source);
+    float *values = memory_alloc((size_t)n + 1, sizeof *values);
+    for (int64_t i = 0; i < n && backward; i++)
+        values[i] = (float)x->gradient[source[i]];
+    if (backward)
+        head_scores_backward(m, s, rows, n, values);
+    else
+        head_scores(m, s, rows, n, values);
+    for (int64_t i = 0; i < n && !backward; i++)
+        x->score[source[i]] = (double)values[i];
+    free(rows);
+    free(source);
+    free(values);
+    return 0;
+}
+
+static int read_scores(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err)
+{
+    (void)p, (void)pass, (void)err;
+    return at_last_rows(m, s, b, context, false);
+}
+
+static int score_gradients(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err)
+{
+    (void)p, (void)pass, (void)err;
+    return at_last_rows(m, s, b, context, true);
+}
+
+/* All ranks get all scores of what the plan has laid out. */
+static int pass_scores(PostTrain *p, Plan *plan, Scores *x, Error *err)
+{
+    int status = posttrain_pass(p, &p->passes, plan, POSTTRAIN_FORWARD, read_scores, x, err);
     double *all = memory_alloc(plan->step_count, sizeof *all);
     for (size_t i = 0; i < plan->step_count; i++)
-        all[i] = (double)scores[plan->step_examples[i]];
-    int status = posttrain_sum(p, all, plan->step_count, err);
+        all[i] = x->score[plan->step_examples[i]];
+    if (status == 0)
+        status = posttrain_sum(p, all, plan->step_count, err);
     for (size_t i = 0; i < plan->step_count; i++)
-        scores[plan->step_examples[i]] = (float)all[i];
+        x->score[plan->step_examples[i]] = all[i];
     free(all);
     return status;
 }
 
-static int pass_scores(PostTrain *p, Plan *plan, int64_t batches, float *scores, int64_t *tokens, Error *err)
-{
-    for (int64_t i = 0; i < batches; i++) {
-        if (!plan_mine(plan, i))
-            continue;
-        plan_batch(plan, i, true);
-        if (slot_load(&p->slot, &plan->batch, err) < 0)
-            return -1;
-        model_forward(&p->model, &p->slot);
-        batch_scores(p, &plan->batch, scores);
-        *tokens += plan->batch.tokens_used;
-    }
-    return share_scores(p, plan, scores, err);
-}
-
 /* The least, the mean and the greatest score of a layout's answers. */
-static void reward_range(const Plan *plan, const float *scores, double range[3])
+static void reward_range(const Plan *plan, const double *scores, double range[3])
 {
     range[0] = INFINITY;
     range[1] = 0;
     range[2] = -INFINITY;
     for (size_t i = 0; i < plan->step_count; i++) {
-        double s = (double)scores[plan->step_examples[i]];
+        double s = scores[plan->step_examples[i]];
         range[0] = fmin(range[0], s);
         range[1] += s / (double)plan->step_count;
         range[2] = fmax(range[2], s);
@@ -148,50 +158,36 @@ static void reward_range(const Plan *plan, const float *scores, double range[3])
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     (void)m;
-    const Examples *x = &p->examples;
-    int64_t batches = plan_step(&p->plan, step, true), records = 0;
+    const Examples *e = &p->examples;
+    int64_t records = 0;
     PairCounts counts = {0};
-    float *scores = memory_zalloc(x->count, sizeof *scores);
-    double *gradient = memory_zalloc(x->count, sizeof *gradient);
-    int status = pass_scores(p, &p->plan, batches, scores, &out->tokens, err);
+    Scores x = {memory_zalloc(e->count, sizeof *x.score), memory_zalloc(e->count, sizeof *x.gradient)};
+    plan_step(&p->plan, step, true);
+    int status = pass_scores(p, &p->plan, &x, err);
     for (size_t i = 0; i < p->plan.step_count; i++)
-        records += x->items[p->plan.step_examples[i]].rank == 0;
+        records += e->items[p->plan.step_examples[i]].rank == 0;
     for (size_t i = 0; i < p->plan.step_count && status == 0; i++) {
-        const Example *e = &x->items[p->plan.step_examples[i]];
-        if (e->rank != 0)
+        if (e->items[p->plan.step_examples[i]].rank != 0)
             continue;
         /* The record that begins with this example. */
-        size_t low = 0, high = x->groups;
+        size_t low = 0, high = e->groups;
         while (high - low > 1) {
             size_t middle = (low + high) / 2;
-            if (x->group_first[middle] <= p->plan.step_examples[i])
+            if (e->group_first[middle] <= p->plan.step_examples[i])
                 low = middle;
             else
                 high = middle;
         }
-        out->loss += record_loss(x, low, scores, 1 / (double)records, gradient, &counts) / (double)records;
+        out->loss += record_loss(e, low, x.score, 1 / (double)records, x.gradient, &counts) / (double)records;
     }
     out->extra[0] = (double)counts.right / (double)counts.pairs;
     out->extra[1] = counts.apart / (double)counts.pairs;
-    reward_range(&p->plan, scores, out->extra + 2);
-    int64_t mine = 0;
-    for (int64_t i = 0; i < batches; i++)
-        mine += plan_mine(&p->plan, i);
-    for (int64_t i = 0; i < batches && status == 0; i++) {
-        if (!plan_mine(&p->plan, i))
-            continue;
-        if (mine > 1) { /* one batch still has its activations */
-            plan_batch(&p->plan, i, true);
-            status = slot_load(&p->slot, &p->plan.batch, err);
-            if (status == 0)
-                model_forward(&p->model, &p->slot);
-        }
-        if (status == 0)
-            batch_backward(p, &p->plan.batch, gradient);
-    }
+    reward_range(&p->plan, x.score, out->extra + 2);
+    if (status == 0)
+        status = posttrain_pass(p, &p->passes, &p->plan, POSTTRAIN_BACK, score_gradients, &x, err);
     posttrain_once(p, out);
-    free(scores);
-    free(gradient);
+    free(x.score);
+    free(x.gradient);
     return status;
 }
 
@@ -199,16 +195,16 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
 {
     PostTrain *p = context;
     (void)m;
-    const Examples *x = &p->held_out;
-    float *scores = memory_zalloc(x->count, sizeof *scores);
-    int64_t tokens = 0;
+    const Examples *e = &p->held_out;
+    Scores x = {.score = memory_zalloc(e->count, sizeof *x.score)};
     PairCounts counts = {0};
-    int status = pass_scores(p, &p->held_out_plan, plan_all(&p->held_out_plan, true), scores, &tokens, err);
+    plan_all(&p->held_out_plan, true);
+    int status = pass_scores(p, &p->held_out_plan, &x, err);
     double sum = 0;
-    for (size_t r = 0; r < x->groups && status == 0; r++)
-        sum += record_loss(x, r, scores, 0, NULL, &counts);
-    free(scores);
-    *loss = sum / (double)x->groups;
+    for (size_t r = 0; r < e->groups && status == 0; r++)
+        sum += record_loss(e, r, x.score, 0, NULL, &counts);
+    free(x.score);
+    *loss = sum / (double)e->groups;
     *score = (double)counts.right / (double)counts.pairs;
     metrics_number(log, "val_accuracy", *score);
     return status;

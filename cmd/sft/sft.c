@@ -20,31 +20,52 @@ static const Option options[] = {
 
 static const char *const extras[] = {"entropy", "mean_token_accuracy", NULL};
 
+typedef struct Training {
+    double weight; /* of the step */
+    HeadSums sums;
+} Training;
+
+static int learn(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err)
+{
+    Training *t = context;
+    (void)p, (void)pass, (void)err;
+    head_cross_entropy(m, s, b->labels, b->weights, 1 / t->weight, 0, &t->sums);
+    return 0;
+}
+
 /* Mean over the answers' tokens of the whole step, however they are packed. */
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
-    int64_t batches = plan_step(&p->plan, step, false);
-    double weight = 0;
-    HeadSums sums = {.measure = true};
-    for (int64_t b = 0; b < batches; b++) {
-        plan_batch(&p->plan, b, true);
-        weight += p->plan.batch.weight;
-    }
-    for (int64_t b = 0; b < batches; b++) {
-        const Batch *batch = &p->plan.batch;
-        if (!plan_mine(&p->plan, b))
-            continue;
-        plan_batch(&p->plan, b, true);
-        if (slot_load(&p->slot, batch, err) < 0)
-            return -1;
-        model_forward(m, &p->slot);
-        head_cross_entropy(m, &p->slot, batch->labels, batch->weights, 1 / weight, 0, &sums);
-        model_backward(m, &p->slot);
-        out->tokens += batch->tokens_used;
-    }
-    out->loss = sums.nll / weight;
-    out->extra[0] = sums.entropy / weight;
-    out->extra[1] = sums.right / weight;
+    (void)m;
+    plan_step(&p->plan, step, false);
+    Training t = {.weight = plan_weight(&p->plan), .sums.measure = true};
+    int status = posttrain_pass(p, &p->passes, &p->plan, POSTTRAIN_BOTH, learn, &t, err);
+    out->loss = t.sums.nll / t.weight;
+    out->extra[0] = t.sums.entropy / t.weight;
+    out->extra[1] = t.sums.right / t.weight;
+    return status;
+}
+
+/* Of a held-out chat. */
+typedef struct Held {
+    double nll, wrong; /* Σ −log p of its answers' tokens, and of how many another token is more probable */
+} Held;
+
+static int look(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err)
+{
+    Held *held = context;
+    (void)p, (void)pass, (void)err;
+    float *logprob = memory_alloc((size_t)b->rows, sizeof *logprob);
+    int32_t *best = memory_alloc((size_t)b->rows, sizeof *best);
+    head_logprobs(m, s, b->labels, logprob, NULL, best);
+    for (int64_t r = 0; r < b->rows; r++)
+        if (b->weights[r] > 0) {
+            Held *h = &held[b->documents[b->document[r]].source];
+            h->nll -= (double)logprob[r];
+            h->wrong += best[r] != b->labels[r];
+        }
+    free(logprob);
+    free(best);
     return 0;
 }
 
@@ -53,43 +74,21 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
 static int evaluate(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err)
 {
     PostTrain *p = context;
-    Plan *plan = &p->held_out_plan;
-    const Batch *batch = &plan->batch;
-    int64_t batches = plan_all(plan, false);
-    struct {
-        double nll, weight, right, documents;
-    } sum = {0};
-    float *logprob = memory_alloc((size_t)batch->rows, sizeof *logprob);
-    int32_t *best = memory_alloc((size_t)batch->rows, sizeof *best);
-    int status = 0;
-    for (int64_t b = 0; b < batches && status == 0; b++) {
-        if (!plan_mine(plan, b))
-            continue;
-        plan_batch(plan, b, true);
-        status = slot_load(&p->slot, batch, err);
-        if (status < 0)
-            break;
-        model_forward(m, &p->slot);
-        head_logprobs(m, &p->slot, batch->labels, logprob, NULL, best);
-        sum.weight += batch->weight;
-        for (size_t d = 0; d < batch->document_count; d++) {
-            const BatchDocument *doc = &batch->documents[d];
-            bool exact = true;
-            for (int64_t r = doc->first; r < doc->first + doc->count; r++)
-                if (batch->weights[r] > 0) {
-                    sum.nll -= (double)logprob[r];
-                    exact &= best[r] == batch->labels[r];
-                }
-            sum.right += exact;
-            sum.documents++;
-        }
-    }
-    free(logprob);
-    free(best);
+    (void)m;
+    size_t n = p->held_out.count, right = 0;
+    Held *held = memory_zalloc(n, sizeof *held);
+    plan_all(&p->held_out_plan, false);
+    int status = posttrain_pass(p, &p->passes, &p->held_out_plan, POSTTRAIN_FORWARD, look, held, err);
     if (status == 0)
-        status = posttrain_sum(p, &sum.nll, sizeof sum / sizeof sum.nll, err);
-    *loss = sum.nll / sum.weight;
-    *score = sum.right / sum.documents;
+        status = posttrain_sum(p, &held->nll, n * sizeof *held / sizeof held->nll, err);
+    double nll = 0;
+    for (size_t i = 0; i < n; i++) {
+        nll += held[i].nll;
+        right += held[i].wrong == 0;
+    }
+    free(held);
+    *loss = nll / plan_weight(&p->held_out_plan);
+    *score = (double)right / (double)n;
     metrics_number(log, "val_exact", *score);
     return status;
 }

@@ -7,6 +7,7 @@
 #include "model/model.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/ranks.h"
 #include "train/state.h"
 
 typedef struct TrainOptions {
@@ -54,7 +55,6 @@ int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *
 
 /* What one optimiser step did: of several ranks each says its share, and the shares add up. Up to TRAIN_EXTRAS further numbers go
  * to the log under the task's names. */
-enum { TRAIN_EXTRAS = 16 };
 typedef struct TrainStep {
     double loss;            /* what the gradient is of */
     int64_t tokens;         /* that went through the model */

@@ -6,11 +6,11 @@
 #include "base/progress.h"
 #include "model/tensor_parallel.h"
 
-int passes_open(Passes *p, Model *m, Grid *g, int64_t rows, Error *err)
+int passes_open(Passes *p, Model *m, Grid *g, int64_t rows, Mode mode, Error *err)
 {
     *p = (Passes){.model = m, .line = {&g->group[GRID_PP], &g->group[GRID_PP_BACK]}, .stages = g->extent[GRID_PP], .stage = g->place[GRID_PP], .rows = rows};
     p->slots = memory_zalloc(1, sizeof *p->slots);
-    if (slot_new(&p->slots[0], m, rows, MODE_TRAIN, err) < 0)
+    if (slot_new(&p->slots[0], m, rows, mode, err) < 0)
         return -1;
     p->slot_count = 1;
     return 0;
@@ -132,4 +132,17 @@ int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, co
         if (comm_wait(p->line[p->requests[i].tag], p->model->stream, &p->requests[i], err) < 0)
             return -1;
     return 0;
+}
+
+bool passes_kept(const Passes *p, int64_t micro_batches)
+{
+    return p->stages == 1 && micro_batches == 1;
+}
+
+int passes_back(Passes *p, const PassWork *w, Error *err)
+{
+    if (w->head(w->context, 0, &p->slots[0], err) < 0)
+        return -1;
+    stage_backward(p->model, &p->slots[0], (Tensor){0}, (Tensor){0});
+    return model_check(p->model, err);
 }

@@ -35,11 +35,15 @@ typedef struct Passes {
     Trace *trace;        /* NULL: nobody looks */
 } Passes;
 
-/* rows: of the largest micro-batch. */
-int passes_open(Passes *p, Model *m, Grid *g, int64_t rows, Error *err);
+/* rows: of the largest micro-batch. MODE_SCORE: nothing will go backward. */
+int passes_open(Passes *p, Model *m, Grid *g, int64_t rows, Mode mode, Error *err);
 void passes_close(Passes *p);
 /* Passes micro_batches micro-batches of `rows` rows each; `backward`: there and back, else forward alone. Within a pipeline all ranks
  * say the same. */
 int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, const PassWork *w, Error *err);
+/* Does the slot still hold what so many micro-batches that have just passed forward alone left in it? Of a model that is one stage the
+ * last one's activations are there. Then they can go back: work's head is asked for their gradient. */
+bool passes_kept(const Passes *p, int64_t micro_batches);
+int passes_back(Passes *p, const PassWork *w, Error *err);
 
 #endif

@@ -6,31 +6,20 @@
 #include "base/memory.h"
 #include "base/random.h"
 
-void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows_per_batch, uint64_t seed)
+void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows, uint64_t seed, const Grid *g, bool even)
 {
-    memset(p, 0, sizeof *p);
-    int64_t sequences = rows_per_batch / sequence_length < 1 ? 1 : rows_per_batch / sequence_length;
-    *p = (Plan){.examples = e, .records_per_step = records_per_step, .sequence_length = sequence_length, .rows = sequences * sequence_length, .seed = seed,
-                .ranks = 1, .most = sequences};
+    int64_t share = sequence_length / g->extent[GRID_CP], sequences = rows / share < 1 ? 1 : rows / share;
+    *p = (Plan){.examples = e, .records_per_step = records_per_step, .sequence_length = sequence_length, .most = sequences, .seed = seed, .grid = g, .even = even};
     p->steps_per_epoch = ((int64_t)e->groups + records_per_step - 1) / records_per_step;
     p->steps = (int64_t)ceil(epochs * (double)p->steps_per_epoch);
-    batch_new(&p->batch, sequences, sequence_length);
-}
-
-void plan_share(Plan *p, int64_t rank, int64_t ranks)
-{
-    p->rank = rank;
-    p->ranks = ranks;
-}
-
-bool plan_mine(const Plan *p, int64_t index)
-{
-    return index % p->ranks == p->rank;
+    batch_new(&p->whole, sequences, sequence_length);
+    batch_new(&p->part, sequences, share);
 }
 
 void plan_close(Plan *p)
 {
-    batch_free(&p->batch);
+    batch_free(&p->whole);
+    batch_free(&p->part);
     free(p->step_examples);
     free(p->bin);
     free(p->offset);
@@ -45,9 +34,20 @@ static void record_add(Plan *p, size_t record)
     }
 }
 
+/* Sequences into batches. */
+static void deal(Plan *p)
+{
+    int64_t bins = (int64_t)p->bins, ranks = p->grid->extent[GRID_DP], stages = p->grid->extent[GRID_PP];
+    int64_t each = stages > 1 ? bins / (4 * ranks * stages) : (bins + ranks - 1) / ranks;
+    p->whole.sequences = each < 1 ? 1 : each < p->most ? each : p->most;
+    p->whole.rows = p->whole.sequences * p->sequence_length;
+    p->batches = (bins + p->whole.sequences - 1) / p->whole.sequences;
+    p->placed = -1;
+}
+
 /* Packs units (examples, or whole groups) into sequences, and sequences into batches. A group longer than a sequence falls
  * back to examples of its own: only a batch must hold it whole, so its members are kept in neighbouring bins. */
-static int64_t pack(Plan *p, bool grouped)
+static void pack(Plan *p, bool grouped)
 {
     size_t n = p->step_count, units = 0;
     p->bin = memory_realloc(p->bin, n + 1, sizeof *p->bin);
@@ -75,35 +75,71 @@ static int64_t pack(Plan *p, bool grouped)
     free(unit_bin);
     free(inside);
     free(unit_offset);
-    if (p->ranks > 1) {
-        int64_t each = ((int64_t)p->bins + p->ranks - 1) / p->ranks;
-        p->batch.sequences = each < p->most ? each > 0 ? each : 1 : p->most;
-        p->batch.rows = p->batch.sequences * p->sequence_length;
-    }
-    return ((int64_t)p->bins + p->batch.sequences - 1) / p->batch.sequences;
+    deal(p);
 }
 
-int64_t plan_step(Plan *p, int64_t step, bool grouped)
+void plan_step(Plan *p, int64_t step, bool grouped)
 {
     int64_t records = (int64_t)p->examples->groups, first = step % p->steps_per_epoch * p->records_per_step;
     uint64_t epoch = (uint64_t)(step / p->steps_per_epoch);
     p->step_count = 0;
     for (int64_t i = first; i < first + p->records_per_step && i < records; i++)
         record_add(p, (size_t)random_permute(p->seed, RANDOM_SHUFFLE + (epoch << 8), (uint64_t)i, (uint64_t)records));
-    return pack(p, grouped);
+    pack(p, grouped);
 }
 
-int64_t plan_all(Plan *p, bool grouped)
+void plan_all(Plan *p, bool grouped)
 {
     p->step_count = 0;
     for (size_t i = 0; i < p->examples->groups; i++)
         record_add(p, i);
-    return pack(p, grouped);
+    pack(p, grouped);
 }
 
-void plan_batch(Plan *p, int64_t index, bool endings)
+int64_t plan_tokens(const Plan *p)
 {
-    Batch *b = &p->batch;
+    int64_t tokens = 0;
+    for (size_t i = 0; i < p->step_count; i++)
+        tokens += p->examples->items[p->step_examples[i]].count;
+    return tokens;
+}
+
+/* Is the token behind this one learned? */
+static bool learns(const Example *e, int64_t t)
+{
+    return t + 1 < e->count && (e->flags[t + 1] & TOKEN_TRAINED);
+}
+
+double plan_weight(const Plan *p)
+{
+    double weight = 0;
+    for (size_t i = 0; i < p->step_count; i++) {
+        const Example *e = &p->examples->items[p->step_examples[i]];
+        for (int64_t t = 0; t < e->count; t++)
+            weight += learns(e, t);
+    }
+    return weight;
+}
+
+int64_t plan_passes(const Plan *p)
+{
+    int64_t ranks = p->grid->extent[GRID_DP], more = p->batches % ranks;
+    return p->batches / ranks + (p->even ? more > 0 : p->grid->place[GRID_DP] < more);
+}
+
+int64_t plan_rows(const Plan *p)
+{
+    return p->whole.rows / p->grid->extent[GRID_CP];
+}
+
+int64_t plan_most_rows(const Plan *p)
+{
+    return p->most * p->sequence_length / p->grid->extent[GRID_CP];
+}
+
+static void place(Plan *p, int64_t index)
+{
+    Batch *b = &p->whole;
     batch_clear(b);
     float *weights = memory_alloc((size_t)p->sequence_length, sizeof *weights);
     for (size_t i = 0; i < p->step_count; i++) {
@@ -111,16 +147,24 @@ void plan_batch(Plan *p, int64_t index, bool endings)
         if (sequence < 0 || sequence >= b->sequences)
             continue;
         const Example *e = &p->examples->items[p->step_examples[i]];
-        for (int64_t t = 0; t < e->count; t++) {
-            unsigned char next = t + 1 < e->count ? e->flags[t + 1] : 0;
-            weights[t] = (next & TOKEN_TRAINED) && (endings || !(next & TOKEN_ENDING)) ? 1 : 0;
-        }
+        for (int64_t t = 0; t < e->count; t++)
+            weights[t] = learns(e, t);
         batch_place(b, sequence * p->sequence_length + p->offset[i], e->tokens, NULL, weights, e->count, (int32_t)e->source, e->rank,
                     (int64_t)p->step_examples[i]);
     }
+    free(weights);
     /* Only labels that count are computed. */
     for (int64_t r = 0; r < b->rows; r++)
         if (b->weights[r] == 0)
             b->labels[r] = -1;
-    free(weights);
+}
+
+const Batch *plan_batch(Plan *p, int64_t pass)
+{
+    if (p->placed != pass) {
+        place(p, pass * p->grid->extent[GRID_DP] + p->grid->place[GRID_DP]);
+        batch_deal(&p->part, &p->whole, p->grid->place[GRID_CP], p->grid->extent[GRID_CP]);
+    }
+    p->placed = pass;
+    return &p->part;
 }

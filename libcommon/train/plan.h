@@ -4,35 +4,44 @@
 #define TRAIN_PLAN_H
 
 #include "data/batch.h"
+#include "dist/comm.h"
 #include "train/examples.h"
 
 typedef struct Plan {
     const Examples *examples;
     int64_t records_per_step, steps_per_epoch, steps;
-    int64_t sequence_length, rows; /* of a batch: whole sequences */
+    int64_t sequence_length, most; /* tokens a sequence; sequences that a batch has room for */
     uint64_t seed;
-    int64_t rank, ranks; /* that share the batches */
-    int64_t most;        /* sequences that a batch has room for */
-    Batch batch;
+    const Grid *grid;
+    bool even;                     /* all ranks make as many passes, some an empty one */
     /* The current step: its examples, and where each goes. */
     size_t *step_examples, step_count, step_capacity;
     size_t *bin;
     int64_t *offset;
     size_t bins;
+    int64_t batches;
+    Batch whole, part;             /* a batch, and what this rank has of it */
+    int64_t placed;                /* the pass that they hold, -1: none */
 } Plan;
 
-/* epochs times the steps of one, rounded up. rows_per_batch tokens a batch. */
-void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows_per_batch, uint64_t seed);
+/* epochs times the steps of one, rounded up. At most `rows` tokens of a batch on each rank, but a whole sequence, which context-parallel
+ * ranks must be able to share. Batches go round the data-parallel ranks and are so small that all get some, and a pipeline
+ * four for each of its stages, where there is enough. `even`: all make as many passes. */
+void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows, uint64_t seed, const Grid *g, bool even);
 void plan_close(Plan *p);
-/* From now on the batches of a layout go round these ranks, and are so small that all get some where there is enough. */
-void plan_share(Plan *p, int64_t rank, int64_t ranks);
-bool plan_mine(const Plan *p, int64_t index);
-/* Lays out step `step` (best-fit decreasing, a group in one bin where `grouped`); returns how many batches it has. */
-int64_t plan_step(Plan *p, int64_t step, bool grouped);
+/* Lays out step `step` (best-fit decreasing, a group in one bin where `grouped`). */
+void plan_step(Plan *p, int64_t step, bool grouped);
 /* Lays out all examples in their order instead: for evaluation. */
-int64_t plan_all(Plan *p, bool grouped);
-/* Fills p->batch with batch `index`: documents carry source = index of the example, labels are the next tokens, and weights 1
- * where the label is a trained token (without endings where not `endings`). */
-void plan_batch(Plan *p, int64_t index, bool endings);
+void plan_all(Plan *p, bool grouped);
+/* Of what is laid out: all ranks' tokens, and of them those that are learned, the weights of all batches. */
+int64_t plan_tokens(const Plan *p);
+double plan_weight(const Plan *p);
+/* Passes that this rank makes, and the rows of each; the most that any layout has. */
+int64_t plan_passes(const Plan *p);
+int64_t plan_rows(const Plan *p);
+int64_t plan_most_rows(const Plan *p);
+/* What this rank has of its pass number `pass`, until the next is asked for: documents carry source = index of the example, labels
+ * are the next tokens where those are learned, and have the weight 1. */
+const Batch *plan_batch(Plan *p, int64_t pass);
 
 #endif

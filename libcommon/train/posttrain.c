@@ -45,12 +45,10 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
     int64_t length = longest * 2 < p->max_length ? longest * 2 : p->max_length > longest ? p->max_length : longest;
     if (length > p->rows && longest <= p->rows)
         length = p->rows;
-    plan_open(&p->plan, &p->examples, p->epochs, p->batch_size, length, p->rows, (uint64_t)p->common.seed);
+    bool even = p->train.shard > 1;
+    plan_open(&p->plan, &p->examples, p->epochs, p->batch_size, length, p->rows, (uint64_t)p->common.seed, p->grid, even);
     if (p->val)
-        plan_open(&p->held_out_plan, &p->held_out, 1, p->batch_size, length, p->rows, 0);
-    const Comm *data = &p->grid->group[GRID_DATA];
-    plan_share(&p->plan, data->rank, data->size);
-    plan_share(&p->held_out_plan, data->rank, data->size);
+        plan_open(&p->held_out_plan, &p->held_out, 1, p->batch_size, length, p->rows, 0, p->grid, even);
     p->train.steps = p->plan.steps;
     return 0;
 }
@@ -131,8 +129,8 @@ static int posttrain_open(PostTrain *p, const char *const *files, Error *err)
         return error_set(err, "several ranks cannot read standard input: give files");
     p->device = grid_device(p->grid, p->common.device, (int)p->common.threads, err);
     if (!p->device || load_model(p, err) < 0 || read_records(p, p->tool->kind, files, err) < 0 ||
-        slot_new(&p->slot, &p->model, p->plan.rows, MODE_TRAIN, err) < 0 ||
-        ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->slot, p->neftune, err) < 0))
+        passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
+        ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->passes.slots[0], p->neftune, err) < 0))
         return -1;
     if (p->lora.rank && !p->common.quiet)
         tell_adapters(&p->model);
@@ -148,7 +146,7 @@ static int posttrain_open(PostTrain *p, const char *const *files, Error *err)
 
 static void posttrain_close(PostTrain *p)
 {
-    slot_free(&p->slot);
+    passes_close(&p->passes);
     if (p->plan.examples)
         plan_close(&p->plan);
     if (p->held_out_plan.examples)
@@ -162,24 +160,60 @@ static void posttrain_close(PostTrain *p)
     device_close(p->device);
 }
 
-/* Dropout and noise are for training passes alone. */
+/* The context of a pass's work. */
+typedef struct PostPass {
+    PostTrain *p;
+    Plan *plan;
+    PostTrainHead head;
+    void *context;
+} PostPass;
+
+static int load(void *context, int64_t pass, Slot *s, Error *err)
+{
+    PostPass *w = context;
+    s->random.draw = 0;
+    if (w->p->step >= 0)
+        slot_draws(s, (uint64_t)w->p->common.seed, w->p->step);
+    return slot_load(s, plan_batch(w->plan, pass), err);
+}
+
+static int head(void *context, int64_t pass, Slot *s, Error *err)
+{
+    PostPass *w = context;
+    int status = w->head(w->p, s->model, s, plan_batch(w->plan, pass), pass, w->context, err);
+    return status == 0 ? model_check(s->model, err) : status;
+}
+
+int posttrain_pass(PostTrain *p, Passes *through, Plan *plan, PostTrainWay way, PostTrainHead with, void *context, Error *err)
+{
+    PostPass w = {p, plan, with, context};
+    const PassWork work = {&w, load, head};
+    int64_t passes = plan_passes(plan);
+    if (way == POSTTRAIN_BACK && passes_kept(through, passes))
+        return passes_back(through, &work, err);
+    return passes_run(through, passes, plan_rows(plan), way != POSTTRAIN_FORWARD, &work, err);
+}
+
 static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     PostTrain *p = context;
-    slot_draws(&p->slot, (uint64_t)p->common.seed, step);
+    p->step = step;
     int status = p->tool->accumulate(p, m, step, out, err);
-    p->slot.random.draw = 0;
+    p->step = -1;
+    out->tokens = p->grid->rank == 0 ? plan_tokens(&p->plan) : 0;
     return status;
 }
 
+/* A stage without a head has nothing to add. */
 int posttrain_sum(PostTrain *p, double *values, size_t n, Error *err)
 {
-    return comm_sum_host(&p->grid->group[GRID_DATA], values, n, err);
+    int status = comm_sum_host(&p->grid->group[GRID_DATA], values, n, err);
+    return status == 0 ? comm_sum_host(&p->grid->group[GRID_PP], values, n, err) : status;
 }
 
 void posttrain_once(const PostTrain *p, TrainStep *out)
 {
-    if (p->grid->group[GRID_DATA].rank == 0)
+    if (p->grid->rank == 0)
         return;
     out->loss = 0;
     memset(out->extra, 0, sizeof out->extra);
@@ -191,6 +225,7 @@ static int rank_main(void *context, Grid *grid)
     static const char *const free_options[] = {"rows", "tp", "dp", NULL};
     PostTrain p = *(const PostTrain *)context;
     p.grid = grid;
+    p.step = -1;
     p.common.quiet |= grid->rank > 0;
     Error err;
     int status;

@@ -1,5 +1,6 @@
-/* What sft, dpo and rmtrain share: options, the model with its tokenizer and adapters, examples and their plan, and the way from the
- * command line to the run's end, on one rank or many. A tool adds its loss. */
+/* What sft, dpo and rmtrain share: options, the model with its tokenizer and adapters, examples and their plan, the passes of a step, and
+ * the way from the command line to the run's end, on one rank or many. A tool adds its loss: what becomes of the hidden states of
+ * the rows that a rank has (PostTrainHead), and what of the sums over all of them. */
 #ifndef TRAIN_POSTTRAIN_H
 #define TRAIN_POSTTRAIN_H
 
@@ -7,13 +8,13 @@
 #include "model/lora.h"
 #include "train/examples.h"
 #include "train/loop.h"
+#include "train/passes.h"
 #include "train/plan.h"
 
 typedef struct PostTrain PostTrain;
 
 /* A tool: what its records are, and the functions of TrainTask (loop.h), whose context is the PostTrain. Of a grid each rank has a
- * PostTrain of its own and calls them: of a step's batches a rank passes those that are its (plan_mine), and says its share of
- * the loss. */
+ * PostTrain of its own and calls them: accumulate lays out the step, passes this rank's batches and says its share of the loss. */
 typedef struct PostTrainTool {
     ExampleKind kind;
     int num_labels;                           /* as in folder.h */
@@ -50,7 +51,8 @@ struct PostTrain {
     Device *device;
     Examples examples, held_out;
     Plan plan, held_out_plan;
-    Slot slot;
+    Passes passes;
+    int64_t step; /* of the passes that train, -1: of no other's dropout or noise is drawn */
 };
 
 #define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048, .tp = 1, \
@@ -102,9 +104,18 @@ int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool);
 
 /* This rank's part of a model in `folder`; in *part, which folder_load takes. */
 int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err);
-/* Adds up values of which each rank that shares the batches has a part; all get the sums. */
+/* On the last stage of a pipeline: batch number `pass` of this rank has gone forward, `b` is what it has of it. Where it goes backward the
+ * head leaves its gradient (head.h). */
+typedef int (*PostTrainHead)(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err);
+
+/* Passes what is laid out of the plan: forward alone; there and back; or back, behind a forward that has asked another head for what all
+ * gradients depend on, which goes forward once more but for a batch whose activations are still there. */
+typedef enum PostTrainWay { POSTTRAIN_FORWARD, POSTTRAIN_BOTH, POSTTRAIN_BACK } PostTrainWay;
+int posttrain_pass(PostTrain *p, Passes *through, Plan *plan, PostTrainWay way, PostTrainHead head, void *context, Error *err);
+
+/* Adds up values of which each rank has made its rows' part; all get the sums. */
 int posttrain_sum(PostTrain *p, double *values, size_t n, Error *err);
-/* Loss and numbers that all these ranks have computed alike are one rank's to say. */
+/* Loss and numbers that all ranks have computed alike are one rank's to say. */
 void posttrain_once(const PostTrain *p, TrainStep *out);
 
 #endif

@@ -7,13 +7,15 @@
 #include "io/stats.h"
 #include "train/metrics.h"
 
+enum { TRAIN_EXTRAS = 16 }; /* numbers of a task in a line of the log */
+
 /* One rank's share of a step. */
 typedef struct RankStep {
     double counts;   /* 1, or 0: another rank says the same loss, tokens and extras */
     double loss, tokens, stop, written;
     double squares;  /* of its gradient before any sum over ranks: not finite where a number in it is not */
     double seconds;  /* of its own work, without waiting for others */
-    double extra[8];
+    double extra[TRAIN_EXTRAS];
 } RankStep;
 
 enum { RANKS_KINDS = 64 };

@@ -170,7 +170,7 @@ static int run(Worker *w, bool first, Error *err)
         w->weight += w->whole.weight;
     }
     const AdamW how = {0.9, 0.95, 1e-8, 0, 0};
-    if (optimizer_open(&o, &m->params.table, g, 1, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, err) < 0)
+    if (optimizer_open(&o, &m->params.table, g, 1, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
         return -1;
     w->score = true;
     if (passes_run(&p, mine, w->part.rows, false, &work, err) < 0)

@@ -107,7 +107,7 @@ static int run(Worker *w, Error *err)
     CostHeld held = COST_HELD_NOTHING;
     int64_t before[GRID_GROUPS][COMM_KINDS] = {{0}};
     double norm;
-    if (optimizer_open(&o, &m->params.table, g, c->run.shard, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, err) < 0)
+    if (optimizer_open(&o, &m->params.table, g, c->run.shard, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
         return -1;
     bool sliced = o.shard > 1;
     for (int step = 0; step < 2; step++) {
