@@ -111,9 +111,13 @@ check-gpu: all $(UNIT) ## run the CUDA kernels on this machine's GPU against the
 
 bench: all $(B)/tests/bench/json $(B)/tests/bench/words ## measure as ratios against peers (TEXT=, PYTHON=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/bench/run
+	$(Q)B=$(B) PYTHON=$(PYTHON) SCALING=$(SCALING) sh tests/bench/fits
 
 bench-tasks: all ## evaluation as ratios against lm-evaluation-harness (PYTHON=, ROWS=, MODEL=, N=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) sh tests/bench/tasks
+
+bench-fits: all ## scaling-law fits as ratios against SciPy (PYTHON=, SCALING=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) SCALING=$(SCALING) sh tests/bench/fits
 
 bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, TYPES=, WAYS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' TYPES='$(TYPES)' WAYS=$(WAYS) sh tests/bench/train
@@ -172,7 +176,7 @@ $(B)/cmd/generate/edit.o: EXTRA_CFLAGS = -DLMPIPE_$(if $(filter libedit,$(EDITOR
 $(B)/bin/generate: EXTRA_LIBS = $(shell $(PKG_CONFIG) --libs $(EDITOR))
 endif
 # Its loop over runs is made into vectors.
-$(B)/cmd/scalefit/form3.o: EXTRA_CFLAGS = -O3 -fno-trapping-math
+$(B)/cmd/scalefit/form3%o: EXTRA_CFLAGS = -O3 -fno-trapping-math -ffp-contract=fast
 $(B)/libcommon/io/yaml.o $(B)/tests/unit/harness.o: EXTRA_CFLAGS = $(YAML_CFLAGS)
 
 $(B)/%.o: %.cc

@@ -3,9 +3,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/cpu.h"
 #include "base/random.h"
 #include "base/thread.h"
-#include "elementary.h"
 
 enum { ITERATIONS = 2000 };
 static const double huber_delta = 1e-3;
@@ -17,28 +17,19 @@ static const double huber_delta = 1e-3;
 
 const char *const form3_names[FORM3_VALUES] = {"A", "B", "E", "alpha", "beta", "a"};
 
-/* Sum of the Huber losses of log(A/N^alpha + B/D^beta + E) − log L, with its gradient. Where a start is so far off that a term
- * overflows, the value is infinite and the line search steps back. The compiler makes vectors of it, whose order of adding is the
- * same whatever the threads. */
-static double objective(const void *context, const double *x, double *g)
+#define NAME form3_sum_plain
+#define TARGET
+#include "form3_sum.h"
+
+static MinimiseFunction objective_choose(void)
 {
-    const Form3Runs *r = context;
-    const double *restrict n = r->n, *restrict d = r->d, *restrict loss = r->loss, *restrict weight = r->weight;
-    double sum = 0, delta = r->delta, e = exp(x[2]), g0 = 0, g1 = 0, g2 = 0, g3 = 0, g4 = 0;
-    double x0 = x[0], x1 = x[1], x3 = x[3], x4 = x[4];
-#pragma omp simd reduction(+ : sum, g0, g1, g2, g3, g4)
-    for (int i = 0; i < r->count; i++) {
-        double a = plain_exp(x0 - x3 * n[i]), b = plain_exp(x1 - x4 * d[i]), all = a + b + e, off = plain_log(all) - loss[i];
-        double slope = off > delta ? delta : off < -delta ? -delta : off, share = slope * weight[i] / all;
-        sum += weight[i] * slope * (off - slope / 2);
-        g0 += share * a;
-        g1 += share * b;
-        g2 += share;
-        g3 -= share * a * n[i];
-        g4 -= share * b * d[i];
-    }
-    g[0] = g0, g[1] = g1, g[2] = g2 * e, g[3] = g3, g[4] = g4;
-    return sum;
+#if defined(__x86_64__)
+    if (cpu_level() >= CPU_AVX512)
+        return form3_sum_avx512;
+    if (cpu_level() >= CPU_AVX2)
+        return form3_sum_avx2;
+#endif
+    return form3_sum_plain;
 }
 
 static void start_at(const Form3Runs *r, Form3 *f, double a, double b, double e, double alpha, double beta)
@@ -54,7 +45,7 @@ static void start_grid(const Form3Runs *r, Form3 *f, int i)
 
 static void descend(const Form3Runs *r, Form3 *f, const Metric *from, double still)
 {
-    f->objective = minimise(objective, r, f->x, FORM3_PARAMETERS, ITERATIONS, still, from, &f->metric);
+    f->objective = minimise(r->sum, r, f->x, FORM3_PARAMETERS, ITERATIONS, still, from, &f->metric);
 }
 
 static double runs_total(const Form3Runs *r)
@@ -83,13 +74,13 @@ static void sharpen(const Form3Runs *runs, Form3 *f)
     double scale = 1;
     for (r.delta = huber_delta / 4;; r.delta = fmax(r.delta / 4, delta * scale)) {
         double before = f->objective;
-        f->objective = minimise(objective, &r, f->x, FORM3_PARAMETERS, ITERATIONS, FINE, NULL, &f->metric) / r.delta;
+        f->objective = minimise(r.sum, &r, f->x, FORM3_PARAMETERS, ITERATIONS, FINE, NULL, &f->metric) / r.delta;
         scale = delta * absolute_sum(&r, f->x) / n;
         if (r.delta <= delta * scale * (1 + 1e-9) || (r.delta < 1e-7 && fabs(before - f->objective) < 1e-12 * before))
             break;
     }
     r.delta = delta * scale;
-    double g[FORM3_PARAMETERS], sum = objective(&r, f->x, g);
+    double g[FORM3_PARAMETERS], sum = r.sum(&r, f->x, g);
     f->log_scale = log(scale);
     f->objective = n * log(scale) + n * log(z) + sum / (scale * scale);
 }
@@ -158,7 +149,7 @@ static int search_bootstrap(void *context, size_t i, int thread, Error *err)
 int form3_runs(Form3Runs *r, const RunPoint *p, int count, Error *err)
 {
     size_t n = (size_t)count;
-    *r = (Form3Runs){.count = count, .delta = huber_delta, .n = memory_alloc(n + 1, sizeof *r->n), .d = memory_alloc(n + 1, sizeof *r->d),
+    *r = (Form3Runs){.count = count, .delta = huber_delta, .sum = objective_choose(), .n = memory_alloc(n + 1, sizeof *r->n), .d = memory_alloc(n + 1, sizeof *r->d),
                      .loss = memory_alloc(n + 1, sizeof *r->loss), .weight = memory_alloc(n + 1, sizeof *r->weight)};
     for (size_t i = 0; i < n; i++) {
         r->n[i] = log(p[i].params);

@@ -21,7 +21,13 @@ typedef struct Form3Runs {
     double *weight; /* how often a run counts */
     int count;
     double mean_n, mean_d, delta;
+    MinimiseFunction sum; /* the objective for this CPU */
 } Form3Runs;
+
+/* Σ weight·Huber of Form3Runs at x, with its gradient; the forms differ by rounding. */
+double form3_sum_plain(const void *runs, const double *x, double *gradient);
+double form3_sum_avx2(const void *runs, const double *x, double *gradient);
+double form3_sum_avx512(const void *runs, const double *x, double *gradient);
 
 /* x: log A − alpha·mean log N, log B − beta·mean log D, log E, alpha, beta. */
 typedef struct Form3 {

@@ -11,6 +11,10 @@ law 9 7 0.004 >"$T/noisy.tsv"
 scalefit parametric --json --bootstrap 200 -j 1 "$T/noisy.tsv" >"$T/a"
 scalefit parametric --json --bootstrap 200 -j 2 "$T/noisy.tsv" >"$T/b"
 same "threads change no bit of its intervals" "$T/a" "$T/b"
+for cpu in scalar avx2; do
+    LMPIPE_CPU=$cpu scalefit parametric --json --bootstrap 0 "$T/noisy.tsv" >"$T/b"
+    for key in E alpha beta; do close "$key by the instructions of $cpu" "$(value "$T/b" params $key)" "$(value "$T/a" params $key)" 1e-6; done
+done
 fails 1 "too few" "parametric with too few runs" sh -c "head -n 5 '$T/known.tsv' | scalefit parametric"
 if command -v gnuplot >/dev/null; then
     ok "--plot draws" scalefit parametric --bootstrap 0 --plot "$T/p.svg" "$T/known.tsv"

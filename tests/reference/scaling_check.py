@@ -1,25 +1,24 @@
-"""scalefit against SciPy on tables of runs: the parametric law by both objectives and the time of its bootstrap, downstream sigmoids,
-mixture laws, repeated data.
+"""scalefit against SciPy on tables of runs: the parametric law by both objectives with its bootstrap, downstream sigmoids, mixture laws,
+repeated data.
 
-    python3 tests/reference/scaling_check.py SCALEFIT FOLDER [SAMPLES]
+    python3 tests/reference/scaling_check.py SCALEFIT FOLDER
 
 FOLDER holds chinchilla.tsv, olmo-ladder-final.tsv, regmix-1m-train.tsv and datablations.tsv (measured by others; what they are
-stands in tests/reference/README.md). SciPy gets its best case: gradients by hand, whole arrays, and for the bootstrap the same two
-starts (the full fit and Hoffmann's constants). Both run on as many CPUs as there are, SciPy one process each.
+stands in tests/reference/README.md). tests/bench/fits
+tells the times.
 """
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
-import time
 import numpy as np
 from scipy.optimize import curve_fit, least_squares, minimize
 from scipy.special import erf
+from scaling_common import DELTA, HOFFMANN, chinchilla, fit, numbers, resample, table
 
 np.seterr(all="ignore")  # starts far off overflow
 scalefit, folder = sys.argv[1], sys.argv[2]
-samples = int(sys.argv[3]) if len(sys.argv) > 3 else 4000
 bad = []
 
 
@@ -27,53 +26,12 @@ def run(*arguments):
     return json.loads(subprocess.run([scalefit, *arguments, "--json", "-q"], check=True, capture_output=True, text=True).stdout)
 
 
-def table(name):
-    rows = [line.rstrip("\n").split("\t") for line in open(f"{folder}/{name}")]
-    return {c: np.array([r[i] for r in rows[1:]]) for i, c in enumerate(rows[0])}
-
-
-def numbers(t, *columns):
-    return [t[c].astype(float) for c in columns]
-
-
 def close(name, got, want, relative):
     if not abs(got - want) <= relative * abs(want):
         bad.append(f"{name}: {got!r}, SciPy has {want!r}")
 
 
-DELTA = 1e-3
-
-
-def huber(x, n, d, log_loss):
-    a, b, e, alpha, beta = x
-    terms = np.stack([a - alpha * n, b - beta * d, np.full_like(n, e)])
-    top = terms.max(0)
-    parts = np.exp(terms - top)
-    total = parts.sum(0)
-    off = top + np.log(total) - log_loss
-    slope = np.clip(off, -DELTA, DELTA)
-    g = slope * parts / total
-    return (slope * (off - slope / 2)).sum(), np.array([g[0].sum(), g[1].sum(), g[2].sum(), -(g[0] * n).sum(), -(g[1] * d).sum()])
-
-
-HOFFMANN = np.array([np.log(406.4), np.log(410.7), np.log(1.69), 0.34, 0.28])
-
-
-def fit(start, data):
-    return minimize(huber, start, args=data, jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 2000})
-
-
-def resample(job):
-    seed, full, data = job
-    rows = np.random.default_rng(seed).integers(len(data[0]), size=len(data[0]))
-    drawn = tuple(v[rows] for v in data)
-    return min((fit(s, drawn) for s in (full, HOFFMANN)), key=lambda f: f.fun).x
-
-
-chinchilla = table("chinchilla.tsv")
-used = chinchilla["used"] == "1"
-params, flops, loss = (v[used] for v in numbers(chinchilla, "params", "flops", "loss"))
-data = (np.log(params), np.log(flops / (6 * params)), np.log(loss))
+data = chinchilla(f"{folder}/chinchilla.tsv")
 best = min((fit(HOFFMANN + s, data) for s in np.random.default_rng(0).normal(0, 0.1, (30, 5))), key=lambda f: f.fun)
 ours = run("parametric", "--bootstrap", "0", "--where", "used=1", f"{folder}/chinchilla.tsv")
 if ours["objective"] > best.fun * (1 + 1e-6):
@@ -98,22 +56,12 @@ if likelihood["objective"] > better.fun + 1e-6 * abs(better.fun):
     bad.append(f"likelihood {likelihood['objective']}, SciPy goes on to {better.fun}")
 
 cpus = len(os.sched_getaffinity(0))
-part = min(samples, 100 * cpus)
 with multiprocessing.Pool(cpus) as pool:
-    pool.map(resample, [(s, best.x, data) for s in range(2 * cpus)])
-    begin = time.perf_counter()
-    drawn = np.array(pool.map(resample, [(s, best.x, data) for s in range(part)], chunksize=5))
-    theirs = (time.perf_counter() - begin) * samples / part
-# What scalefit's starts take is timed alone and taken off: SciPy's bootstrap begins after the full fit too.
-begin = time.perf_counter()
-run("parametric", "--bootstrap", "0", "--where", "used=1", f"{folder}/chinchilla.tsv")
-starts = time.perf_counter() - begin
-begin = time.perf_counter()
-ours = run("parametric", "--bootstrap", str(samples), "--where", "used=1", f"{folder}/chinchilla.tsv")
-seconds = time.perf_counter() - begin - starts
+    drawn = np.array(pool.map(resample, [(seed, best.x, data, "BFGS") for seed in range(200)], chunksize=5))
+ours = run("parametric", "--bootstrap", "4000", "--where", "used=1", f"{folder}/chinchilla.tsv")
 close("deviation of alpha", ours["bootstrap"]["alpha"]["sd"], drawn[:, 3].std(ddof=1), 0.25)
 
-ladder = table("olmo-ladder-final.tsv")
+ladder = table(f"{folder}/olmo-ladder-final.tsv")
 for task, chance in (("arc_challenge_test", 0.25), ("hellaswag_val", 0.25), ("openbookqa_test", 0.25)):
     nll, accuracy = numbers(ladder, f"{task}_bpb", f"{task}_acc")
     curve, _ = curve_fit(lambda v, h, k, x0: chance + h / (1 + np.exp(-k * (v - x0))), nll, accuracy, [0.5, -8, 1], bounds=([0, -50, 0], [1 - chance, 0, 3]))
@@ -121,7 +69,7 @@ for task, chance in (("arc_challenge_test", 0.25), ("hellaswag_val", 0.25), ("op
     for name, want in zip(("height", "k", "x0"), curve):
         close(f"{task} {name}", step[name], want, 1e-3)
 
-regmix = table("regmix-1m-train.tsv")
+regmix = table(f"{folder}/regmix-1m-train.tsv")
 shares = np.stack([regmix[c].astype(float) for c in regmix if c.startswith("w_")], 1)
 shares /= shares.sum(1, keepdims=True)
 for target in ("loss_pile_cc", "loss_github"):
@@ -132,7 +80,7 @@ for target in ("loss_pile_cc", "loss_github"):
     if ours_mix["sse"] > 2 * found.cost * (1 + 1e-6):
         bad.append(f"{target}: {ours_mix['sse']}, SciPy has {2 * found.cost}")
 
-N, D, U, L = numbers(table("datablations.tsv"), "params", "tokens", "unique_tokens", "loss")
+N, D, U, L = numbers(table(f"{folder}/datablations.tsv"), "params", "tokens", "unique_tokens", "loss")
 U = np.minimum(U, D)
 
 
@@ -158,7 +106,5 @@ if ours_fixed["objective"] > found * (1 + 1e-6):
 
 for line in bad:
     print(line)
-print(f"{samples} samples of the parametric fit on {cpus} CPUs: {seconds:.2f} s, SciPy in {cpus} processes {theirs:.0f} s ({part} samples measured), "
-      f"{theirs / seconds:.0f} times; in one {theirs * cpus / seconds:.0f} times; the full fit's {starts:.2f} s not counted on either side")
 print("scalefit and SciPy agree" if not bad else f"{len(bad)} differences")
 sys.exit(bool(bad))
