@@ -14,6 +14,7 @@ static const Option options[] = {
     POSTTRAIN_LORA_OPTIONS(&self),
     OPTION_MORE_HEADING("the loss:"),
     {"neftune", 0, OPTION_NUMBER, &self.neftune, "A", "noise on the embeddings, A/sqrt(length * width) (default 0)", 0, 0, 1e6},
+    {"packing", 0, OPTION_CHOICE, &self.packing, "HOW", "of chats over --max-length: bfd cuts, bfd-split splits (default bfd)", "bfd|bfd-split", 0, 0},
     TRAIN_OPTIONS(&self.train, "2e-5", "0"),
     POSTTRAIN_OPTIONS_END(&self),
 };
@@ -100,6 +101,7 @@ int main(int argc, char **argv)
                      .summary = "Fine-tune a model on chats: the loss counts assistant tokens only.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 2e-5;
+    self.packing = "bfd";
     static const PostTrainTool tool = {.kind = EXAMPLES_CHAT, .accumulate = accumulate, .evaluate = evaluate, .extra_names = extras};
     return posttrain_main(&self, &set, argc, argv, &tool);
 }

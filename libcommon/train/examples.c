@@ -73,13 +73,12 @@ int chat_tokens(ChatCoder *c, const ChatInput *in, Ids *ids, Buffer *flags, Erro
 typedef struct Reading {
     Examples *e;
     ChatCoder *coder;
-    ExampleKind kind;
-    int64_t max_length;
+    const ExampleOptions *options;
     Ids ids;
     Buffer flags;
     uint64_t records;
     const Document *document;          /* that is being read */
-    char *first_cut, *first_dropped, *first_equal; /* FILE:LINE */
+    char *first_cut, *first_split, *first_dropped, *first_equal; /* FILE:LINE */
     uint64_t equal;
 } Reading;
 
@@ -89,22 +88,53 @@ static void remember(const Reading *r, char **place)
         *place = memory_format("%s:%" PRId64, r->document->file, r->document->line);
 }
 
+/* Tokens first … first+n-1 of what was rendered. */
+static void example_store(Reading *r, int64_t first, int64_t n, int32_t rank, double margin)
+{
+    Examples *e = r->e;
+    e->items = memory_grow(e->items, &e->capacity, e->count + 1, sizeof *e->items);
+    Example *x = &e->items[e->count++];
+    *x = (Example){.tokens = memory_alloc((size_t)n, sizeof *x->tokens), .flags = (unsigned char *)memory_copy(r->flags.data + first, (size_t)n),
+                   .count = n, .source = (int64_t)r->records, .rank = rank, .margin = margin};
+    memcpy(x->tokens, r->ids.data + first, (size_t)n * sizeof *x->tokens);
+    for (int64_t i = 1; i < n; i++)
+        x->trained += (x->flags[i] & TOKEN_TRAINED) != 0;
+}
+
 static void example_add(Reading *r, int32_t rank, double margin)
 {
     Examples *e = r->e;
-    int64_t n = (int64_t)r->ids.count, trained = 0;
-    if (n > r->max_length) {
-        n = r->max_length;
+    int64_t n = (int64_t)r->ids.count, most = r->options->max_length;
+    if (n > most) {
+        n = most;
         e->truncated++;
         remember(r, &r->first_cut);
     }
-    for (int64_t i = 0; i < n; i++)
-        trained += (r->flags.data[i] & TOKEN_TRAINED) != 0;
-    e->items = memory_grow(e->items, &e->capacity, e->count + 1, sizeof *e->items);
-    Example *x = &e->items[e->count++];
-    *x = (Example){.tokens = memory_alloc((size_t)n, sizeof *x->tokens), .flags = (unsigned char *)memory_copy(r->flags.data, (size_t)n),
-                   .count = n, .trained = trained, .source = (int64_t)r->records, .rank = rank, .margin = margin};
-    memcpy(x->tokens, r->ids.data, (size_t)n * sizeof *x->tokens);
+    example_store(r, 0, n, rank, margin);
+}
+
+/* A chat as pieces of max_length; one from which nothing can be learned is left out, as long as another is there. */
+static void pieces_add(Reading *r)
+{
+    Examples *e = r->e;
+    int64_t n = (int64_t)r->ids.count, most = r->options->max_length;
+    size_t before = e->count;
+    e->split++;
+    remember(r, &r->first_split);
+    for (int64_t first = 0; first < n; first += most) {
+        example_store(r, first, n - first < most ? n - first : most, (int32_t)(first / most), 0);
+        Example *x = &e->items[e->count - 1];
+        if (x->trained > 0) {
+            e->pieces++;
+            continue;
+        }
+        free(x->tokens);
+        free(x->flags);
+        e->count--;
+        e->silent++;
+    }
+    if (e->count == before)
+        e->split--;
 }
 
 static void group_begin(Examples *e)
@@ -129,7 +159,7 @@ static void group_end(Reading *r)
     bool fine = e->count > first;
     for (size_t i = first; i < e->count; i++)
         fine &= e->items[i].trained > 0;
-    fine &= r->kind != EXAMPLES_RANKING || e->items[first].level < e->items[e->count - 1].level;
+    fine &= r->options->kind != EXAMPLES_RANKING || e->items[first].level < e->items[e->count - 1].level;
     if (fine) {
         e->group_first[++e->groups] = e->count;
     } else {
@@ -218,15 +248,18 @@ static int read_answers(Reading *r, const JsonValue *record, const JsonValue *co
 
 static int read_record(Reading *r, const JsonValue *record, Error *err)
 {
-    if (r->kind == EXAMPLES_CHAT) {
+    if (r->options->kind == EXAMPLES_CHAT) {
         ChatInput in = {.messages = wanted(record, "messages", err), .tools = json_get(record, "tools")};
         if (!in.messages || check_chat(in.messages, err) < 0 || chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
-        example_add(r, 0, 0);
+        if (r->options->split && (int64_t)r->ids.count > r->options->max_length)
+            pieces_add(r);
+        else
+            example_add(r, 0, 0);
         return 0;
     }
     const JsonValue *responses = json_get(record, "responses");
-    if (r->kind == EXAMPLES_RANKING && responses) {
+    if (r->options->kind == EXAMPLES_RANKING && responses) {
         if (!json_is(responses, JSON_ARRAY) || responses->count < 2)
             return error_set(err, "'responses' must be a list of at least two answers");
         const JsonValue **list, *ranks = json_get(record, "ranks");
@@ -264,10 +297,10 @@ static int work(void *context, Document *d, int thread, Error *err)
     return 0;
 }
 
-int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *common, const char *const *files, int64_t max_length, Error *err)
+int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Common *common, const char *const *files, Error *err)
 {
     memset(e, 0, sizeof *e);
-    Reading reading = {.e = e, .coder = c, .kind = kind, .max_length = max_length};
+    Reading reading = {.e = e, .coder = c, .options = o};
     Common plain = *common;
     plain.threads = 1;
     plain.progress = "never";
@@ -277,7 +310,10 @@ int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *com
     ids_free(&reading.ids);
     buffer_free(&reading.flags);
     if (status == 0 && e->truncated)
-        message("%" PRIu64 " examples cut at %" PRId64 " tokens (--max-length), the first: %s", e->truncated, max_length, reading.first_cut);
+        message("%" PRIu64 " examples cut at %" PRId64 " tokens (--max-length), the first: %s", e->truncated, o->max_length, reading.first_cut);
+    if (status == 0 && e->split)
+        message("%" PRIu64 " chats longer than %" PRId64 " tokens (--max-length) split into %" PRIu64 " pieces, %" PRIu64 " more without an answer left out; the first: %s",
+                e->split, o->max_length, e->pieces, e->silent, reading.first_split);
     if (status == 0 && e->dropped)
         message("%" PRIu64 " records left out: no answer within --max-length, or all of them tied; the first: %s", e->dropped, reading.first_dropped);
     if (status == 0 && reading.equal)
@@ -286,6 +322,7 @@ int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *com
         status = reading.first_dropped ? error_set(err, "%s: no records to learn from: no answer within --max-length, or all of them tied", reading.first_dropped) :
                                          error_set(err, "no records to learn from");
     free(reading.first_cut);
+    free(reading.first_split);
     free(reading.first_dropped);
     free(reading.first_equal);
     return status;

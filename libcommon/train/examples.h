@@ -27,17 +27,18 @@ typedef struct Example {
     unsigned char *flags; /* of each token */
     int64_t count, trained;
     int64_t source;       /* number of the record */
-    int32_t rank;         /* in a group: 0 best, or chosen 0, rejected 1 */
+    int32_t rank;         /* in a group: 0 best, or chosen 0, rejected 1; of a split chat the piece */
     double level;         /* equal for answers of a ranking that are tied (its field `ranks`) */
     double margin;
 } Example;
 
-/* Examples of one record stand together: a chat 1, a pair 2, a ranking as many as responses. */
+/* Examples of one record stand together: a chat 1 (split: a piece each), a pair 2, a ranking as many as responses. */
 typedef struct Examples {
     Example *items;
     size_t count, capacity;
     size_t *group_first, groups, group_capacity; /* first example of each record; [groups] = count */
     uint64_t truncated, dropped;                 /* cut at max_length; without a trained token after that */
+    uint64_t split, pieces, silent;              /* chats cut into pieces instead; into how many; how many more without a trained token */
 } Examples;
 
 /* Renders a chat into ids and flags, which are emptied first. */
@@ -45,8 +46,14 @@ int chat_tokens(ChatCoder *c, const ChatInput *in, Ids *ids, Buffer *flags, Erro
 
 typedef enum ExampleKind { EXAMPLES_CHAT, EXAMPLES_PREFERENCE, EXAMPLES_RANKING /* pairs too */ } ExampleKind;
 
-/* Reads files (none: standard input). max_length cuts the end of longer examples. */
-int examples_read(Examples *e, ChatCoder *c, ExampleKind kind, const Common *common, const char *const *files, int64_t max_length, Error *err);
+typedef struct ExampleOptions {
+    ExampleKind kind;
+    int64_t max_length; /* the end of longer examples is cut off */
+    bool split;         /* longer chats become pieces of max_length, each a document of its own whose first token has no label (TRL's bfd_split) */
+} ExampleOptions;
+
+/* Reads files (none: standard input). */
+int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Common *common, const char *const *files, Error *err);
 void examples_free(Examples *e);
 
 #endif

@@ -31,10 +31,11 @@ static int options_check(const PostTrain *p)
 
 static int read_records(PostTrain *p, ExampleKind kind, const char *const *files, Error *err)
 {
-    if (examples_read(&p->examples, &p->coder, kind, &p->common, files, p->max_length, err) < 0)
+    const ExampleOptions how = {.kind = kind, .max_length = p->max_length, .split = p->packing && strcmp(p->packing, "bfd-split") == 0};
+    if (examples_read(&p->examples, &p->coder, &how, &p->common, files, err) < 0)
         return -1;
     const char *held_out[] = {p->val, NULL};
-    if (p->val && examples_read(&p->held_out, &p->coder, kind, &p->common, held_out, p->max_length, err) < 0)
+    if (p->val && examples_read(&p->held_out, &p->coder, &how, &p->common, held_out, err) < 0)
         return -1;
     /* Sequences no longer than the longest example, so that short chats are not packed into long stretches of padding. */
     int64_t longest = 64;

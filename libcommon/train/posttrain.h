@@ -42,6 +42,7 @@ struct PostTrain {
     Common common;
     TrainOptions train;
     const char *model_path, *adapter, *val;
+    const char *packing; /* sft's: bfd or bfd-split */
     LoraOptions lora;
     LoraPlan plan_of_adapters;
     double epochs, neftune;

@@ -47,6 +47,31 @@ golden dpo-masked dpo --model $D/model --reference $D/reference $still --nll-wei
 golden dpo-ipo dpo --model $D/model --reference $D/reference $still --nll-weight 0 --keep-endings --loss ipo $D/pairs.jsonl
 golden rm-pairs rmtrain --model $D/model $still --center 0.01 $D/pairs.jsonl
 golden rm-rankings rmtrain --model $D/model $still --center 0.01 $D/rankings.jsonl
+# TRL's trainers, every number that they log (tests/reference/trl_check.py).
+trl() { # trl NAME COMMAND...
+    name=$1 wrong=
+    shift
+    "$@" -o "$T/t-$name" 2>"$T/.err" || cat "$T/.err" >&2
+    while IFS="$(printf '\t')" read -r n key want; do
+        [ "$n" = "$name" ] || continue
+        got=$(field 1 "$T/t-$name/log.jsonl" "$([ "$key" = num_tokens ] && echo tokens || echo "$key")")
+        awk -v a="$got" -v b="$want" 'BEGIN {d = a - b; if (d < 0) d = -d; if (b < 0) b = -b; exit !(a != "" && d <= 2e-5 * (b + 0.05))}' || wrong="$wrong $key:$got:$want"
+    done <$D/trl.tsv
+    is "$name: TRL's numbers" "$wrong" ""
+}
+trl sft-bfd-2048 sft --model $D/model $still $D/chat.jsonl
+for how in bfd-96 bfd-split-96 bfd-split-37; do
+    trl sft-$how sft --model $D/model $still --packing "${how%-*}" --max-length "${how##*-}" --rows 200 $D/chat.jsonl
+done
+for loss in sigmoid hinge ipo robust sigmoid_norm apo_zero nca_pair; do
+    trl dpo-$loss dpo --model $D/model --reference $D/reference $still --nll-weight 0 --keep-endings --loss $loss $D/pairs.jsonl
+done
+trl dpo-sigmoid-sft dpo --model $D/model --reference $D/reference $still --nll-weight 0.2 --keep-endings $D/pairs.jsonl
+trl dpo-ipo-sft dpo --model $D/model --reference $D/reference $still --nll-weight 1.5 --keep-endings --loss ipo $D/pairs.jsonl
+trl dpo-orpo dpo --model $D/model $still --nll-weight 0 --beta 2 --keep-endings --loss orpo $D/pairs.jsonl
+trl dpo-simpo dpo --model $D/model $still --nll-weight 0 --beta 2 --keep-endings --loss simpo $D/pairs.jsonl
+trl reward rmtrain --model $D/model $still --center 0.01 $D/pairs.jsonl
+like "chats that were split are told" "$(sft --model $D/model ${still#-q} --packing bfd-split --max-length 37 -o "$T/split" $D/chat.jsonl 2>&1)" "18 chats longer than 37 tokens (--max-length) split into 42 pieces, 15 more without an answer left out; the first: $D/chat.jsonl:1"
 
 # dpo
 for i in $(seq 12); do
