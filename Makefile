@@ -209,12 +209,12 @@ $(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(NVCC) -shared -o $@ $^ -lcublasLt -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
-$(B)/lib/liblmpipe-nccl.so: libcommon/dist/nccl/nccl.cu libcommon/dist/comm.h libcommon/dist/internal.h kernels/cuda/cuda.h
+$(B)/lib/liblmpipe-nccl.so: libcommon/dist/nccl/nccl.cu libcommon/dist/comm.h libcommon/dist/internal.h libcommon/dist/launch.h kernels/cuda/cuda.h
 	$(call say,NVCC)
 	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O2 -Ilibcommon -I. -I$(dir $(NCCL)) -Xcompiler -fPIC,-Wall,-Wextra -shared -o $@ $< \
 	    $(NCCL_LIBRARY) -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
-$(B)/lib/liblmpipe-mpi.so: libcommon/dist/mpi/mpi.c libcommon/dist/comm.h libcommon/dist/internal.h
+$(B)/lib/liblmpipe-mpi.so: libcommon/dist/mpi/mpi.c libcommon/dist/comm.h libcommon/dist/internal.h libcommon/dist/launch.h
 	$(call say,CC)
 	$(Q)mkdir -p $(@D) && $(MPI_COMPILER) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -O3 -fPIC -shared -o $@ $< $(MPI_FLAGS)
 
@@ -229,9 +229,9 @@ $(B)/emulated/%.o: tests/emulation/%.cc
 
 $(EMULATED): $(EMULATED_O)
 	$(call say,LINK)
-	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -shared -o $@ $^
+	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^
 
-$(NCCL_STANDIN): libcommon/dist/nccl/nccl.cu tests/emulation/nccl.cc tests/emulation/nccl.h tests/emulation/cuda_runtime.h libcommon/dist/comm.h libcommon/dist/internal.h $(EMULATED)
+$(NCCL_STANDIN): libcommon/dist/nccl/nccl.cu tests/emulation/nccl.cc tests/emulation/nccl.h tests/emulation/cuda_runtime.h libcommon/dist/comm.h libcommon/dist/internal.h libcommon/dist/launch.h $(EMULATED)
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(filter-out -MMD -MP,$(EMULATE)) -shared -o $@ $(filter %.cu %.cc,$^) -x none $(EMULATED) -Wl,-rpath,'$$ORIGIN'
 
