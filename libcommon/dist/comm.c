@@ -7,7 +7,7 @@
 
 const char *comm_kind_name(CommKind k)
 {
-    static const char *const names[COMM_KINDS] = {"host gather", "all-gather", "reduce-scatter", "sum", "max", "send", "receive"};
+    static const char *const names[COMM_KINDS] = {"host gather", "all-gather", "reduce-scatter", "sum", "max", "send", "receive", "start"};
     return names[k];
 }
 

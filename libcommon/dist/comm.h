@@ -4,6 +4,7 @@
  *   one rank            collectives are the identity
  *   threads (threads.c) ranks are threads of one process
  *   MPI (mpi/)          ranks are processes; a shared object that is loaded only in a process that mpirun started
+ *   connections (link.c) ranks are processes of any launcher, without MPI: over the first rank, which is slower
  *   NCCL (nccl/)        collectives of device memory where a rank's device is a GPU; another shared object, over one of the above
  *
  * Every sum is made in the order of ranks, so that the same grid gives the same bits and all ranks of a group the same. A
@@ -17,8 +18,8 @@
 #include "base/error.h"
 #include "kernels/device.h"
 
-/* What is counted, by kind. SUM and MAX are a reduce-scatter and an all-gather each. */
-typedef enum CommKind { COMM_HOST, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_SUM, COMM_MAX, COMM_SEND, COMM_RECV, COMM_KINDS } CommKind;
+/* What is counted, by kind. SUM and MAX are a reduce-scatter and an all-gather each; START: a group's ranks meet on their devices. */
+typedef enum CommKind { COMM_HOST, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_SUM, COMM_MAX, COMM_SEND, COMM_RECV, COMM_START, COMM_KINDS } CommKind;
 const char *comm_kind_name(CommKind k); /* "all-gather" */
 
 typedef struct CommCount {
@@ -85,7 +86,8 @@ typedef enum GridDimension { GRID_TP, GRID_CP, GRID_PP, GRID_DP, GRID_DIMENSIONS
 typedef struct Grid {
     int rank, size;
     int place[GRID_DIMENSIONS], extent[GRID_DIMENSIONS];
-    int local_rank, local_size;    /* among the ranks of this machine, which share its CPUs and take a GPU each */
+    int local_rank, local_size;    /* among the ranks of this machine, which share its CPUs */
+    int gpu;                       /* of those that this process sees: ranks that see the same take one each */
     bool threads;                  /* ranks are threads of this process */
     bool agreed;                   /* all ranks end with the same status: nobody need be told of a failure */
     struct Watch *watch;           /* grid_watch's, NULL: none */
@@ -93,7 +95,7 @@ typedef struct Grid {
     Comm group[GRID_GROUPS];       /* the ranks that differ from this one in that dimension (those dimensions) alone */
 } Grid;
 
-/* Runs work(context, grid) once for each rank that lives in this process: in a process of mpirun's once, else for every rank
+/* Runs work(context, grid) once for each rank that lives in this process: in a process of a launcher's once, else for every rank
  * of the grid on a thread of its own. extent: wanted ranks along each dimension; 0 for GRID_DP takes what the others leave.
  * Returns work's exit status (of several ranks the first that is not 0, by rank), or -1 where the grid cannot be had. A rank
  * that returns a status other than 0 and 75 takes the whole job with it. */
@@ -119,8 +121,7 @@ double grid_waited(Grid *g);
 /* The machine of a rank, "" where nobody watches. */
 const char *grid_host(const Grid *g, int rank);
 
-/* Ranks in the job that a launcher started this process in; 1: none did. -1: one of several of srun's, which could not reach its
- * fellows. */
+/* Ranks in the job that a launcher started this process in (launch.h); 1: none did. */
 int grid_launched(void);
 
 /* The grid of one rank, for those who run no job. */

@@ -2,8 +2,10 @@
 
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/plugin.h"
@@ -13,21 +15,11 @@
 
 static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed", "pp back"};
 
-static int number(const char *variable)
-{
-    const char *value = getenv(variable);
-    return value ? atoi(value) : 0;
-}
-
-/* Open MPI, MPICH and Slurm's PMI-2 say it so, and Slurm with PMIx. */
 int grid_launched(void)
 {
-    static const char *const variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"};
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
-        if (number(variables[i]) > 0)
-            return number(variables[i]);
-    int tasks = getenv("SLURM_STEP_ID") ? number("SLURM_STEP_NUM_TASKS") : 1;
-    return tasks > 1 ? getenv("PMIX_RANK") ? tasks : -1 : 1;
+    Launch l;
+    Error unused;
+    return launch_read(&l, &unused) < 0 ? 1 : l.size;
 }
 
 static bool failed(int status)
@@ -91,7 +83,7 @@ static int groups_open(Grid *g, Error *err)
 
 static void abandon(Grid *g)
 {
-    watch_close(g);
+    watch_close(g, true);
     g->world.ops->failing(&g->world);
     for (int i = 0; i < GRID_GROUPS; i++)
         g->group[i].ops->abandon(&g->group[i]);
@@ -144,17 +136,42 @@ int grid_failed(Grid *g, const Error *err)
     return STATUS_FAILED;
 }
 
+/* What ranks of one machine take apart: those that see the same GPUs. */
+typedef struct Seat {
+    char host[64], gpus[192];
+} Seat;
+
+static int seats(Grid *g, Error *err)
+{
+    const char *gpus = getenv("CUDA_VISIBLE_DEVICES");
+    Seat mine = {{0}, {0}}, *all = memory_zalloc((size_t)g->size, sizeof *all);
+    gethostname(mine.host, sizeof mine.host - 1);
+    snprintf(mine.gpus, sizeof mine.gpus, "%s", gpus ? gpus : "all");
+    int status = comm_gather_host(&g->world, &mine, all, sizeof mine, err);
+    g->local_rank = g->local_size = g->gpu = 0;
+    for (int r = 0; r < g->size && status == 0; r++) {
+        bool here = strcmp(all[r].host, mine.host) == 0;
+        g->local_size += here;
+        g->local_rank += here && r < g->rank;
+        g->gpu += here && r < g->rank && strcmp(all[r].gpus, mine.gpus) == 0;
+    }
+    free(all);
+    return status;
+}
+
 /* One rank from its world to its exit status. */
 static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
 {
     Error error;
     for (int i = 0; i < GRID_GROUPS; i++)
         comm_one(&g->group[i]);
-    int status = groups_open(g, &error);
+    int status = g->threads || g->size == 1 ? 0 : seats(g, &error);
+    if (status == 0)
+        status = groups_open(g, &error);
     status = status == 0 ? work(context, g) : grid_failed(g, &error);
-    watch_close(g);
     if (failed(status) && !g->agreed)
         abandon(g);
+    watch_close(g, false);
     for (int i = 0; i < GRID_GROUPS; i++)
         comm_close(&g->group[i]);
     comm_close(&g->world);
@@ -194,7 +211,7 @@ static int threads_run(const Grid *like, int (*work)(void *, Grid *), void *cont
     for (; started < like->size; started++) {
         RankThread *r = &ranks[started];
         *r = (RankThread){.grid = *like, .work = work, .context = context};
-        r->grid.rank = r->grid.local_rank = started;
+        r->grid.rank = r->grid.local_rank = r->grid.gpu = started;
         r->grid.local_size = like->size;
         r->grid.threads = true;
         team_comm(world, started, &r->grid.world);
@@ -213,12 +230,18 @@ static int threads_run(const Grid *like, int (*work)(void *, Grid *), void *cont
     return status;
 }
 
-static int mpi_run(Grid *g, const int extent[GRID_DIMENSIONS], int (*work)(void *, Grid *), void *context, Error *err)
+static int world_open(Grid *g, const Launch *l, Error *err)
 {
+    if (l->how == LAUNCH_MEET)
+        return link_open(l, &g->world, err);
     MpiOpen open = (MpiOpen)(uintptr_t)plugin_symbol("MPI", "LMPIPE_MPI", "liblmpipe-mpi.so", "mpi_open", true, err);
-    if (!open)
-        return error_prefix(err, "this process is one of %d that a launcher started", grid_launched());
-    if (open(&g->world, &g->local_rank, &g->local_size, err) < 0)
+    return open ? open(&g->world, err) : error_prefix(err, "this process is one of %d that a launcher started", l->size);
+}
+
+/* This process is a rank. */
+static int process_run(Grid *g, const Launch *l, const int extent[GRID_DIMENSIONS], int (*work)(void *, Grid *), void *context, Error *err)
+{
+    if (world_open(g, l, err) < 0)
         return -1;
     g->rank = g->world.rank;
     if (extents(g, extent, g->world.size, err) < 0) {
@@ -237,11 +260,12 @@ static int mpi_run(Grid *g, const int extent[GRID_DIMENSIONS], int (*work)(void 
 int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid *grid), void *context, Error *err)
 {
     Grid g;
+    Launch l;
     grid_one(&g);
-    if (grid_launched() < 0)
-        return error_set(err, "this process is one of %d that srun started without PMIx: say srun --mpi=pmix", number("SLURM_STEP_NUM_TASKS"));
-    if (grid_launched() > 1)
-        return mpi_run(&g, extent, work, context, err);
+    if (launch_read(&l, err) < 0)
+        return -1;
+    if (l.how != LAUNCH_ALONE)
+        return process_run(&g, &l, extent, work, context, err);
     if (extents(&g, extent, 0, err) < 0)
         return -1;
     return g.size > 1 ? threads_run(&g, work, context, err) : rank_run(&g, work, context);
@@ -250,10 +274,15 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
 static int nccl_use(Grid *g, Device *d, Error *err)
 {
     NcclWrap wrap = (NcclWrap)(uintptr_t)plugin_symbol("NCCL", "LMPIPE_NCCL", "liblmpipe-nccl.so", "nccl_wrap", false, err);
-    for (int i = 0; i < GRID_GROUPS && wrap; i++)
-        if (g->group[i].size > 1 && wrap(&g->group[i], d, i == GRID_PP || i == GRID_PP_BACK, err) < 0)
-            return -1;
-    return wrap ? 0 : -1;
+    int status = wrap ? 0 : -1;
+    for (int i = 0; i < GRID_GROUPS && status == 0; i++) {
+        if (g->group[i].size == 1)
+            continue;
+        watch_begin(g->watch, names[i], COMM_START, 0, -1);
+        status = wrap(&g->group[i], d, i == GRID_PP || i == GRID_PP_BACK, err);
+        watch_end(g->watch);
+    }
+    return status;
 }
 
 Device *grid_device(Grid *g, const char *name, int threads, Error *err)
@@ -262,7 +291,7 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
         threads = 1;
     else if (threads == 0 && g->local_size > 1)
         threads = thread_default_count() / g->local_size > 1 ? thread_default_count() / g->local_size : 1;
-    Device *d = device_open_index(name, g->local_rank, threads, err);
+    Device *d = device_open_index(name, g->gpu, threads, err);
     if (!d)
         return NULL;
     double hosts = d->is_host;

@@ -3,6 +3,7 @@
 #define DIST_INTERNAL_H
 
 #include "dist/comm.h"
+#include "dist/launch.h"
 
 /* A back end. Sizes, ranks and groups of one are comm.c's: these are called for two ranks and more, and for something to do. */
 typedef struct CommOps {
@@ -38,8 +39,11 @@ Team *team_open(int size);
 void team_close(Team *world);
 void team_comm(Team *world, int rank, Comm *out);
 
+/* Processes without MPI. */
+int link_open(const Launch *launch, Comm *world, Error *err);
+
 /* What the shared objects export, under these names. */
-typedef int (*MpiOpen)(Comm *world, int *local_rank, int *local_size, Error *err); /* mpi_open */
+typedef int (*MpiOpen)(Comm *world, Error *err); /* mpi_open */
 /* nccl_wrap: c's device memory goes over NCCL, the rest as before. neighbours: sends to the next rank and the one before, in a ring, too. */
 typedef int (*NcclWrap)(Comm *c, Device *d, bool neighbours, Error *err);
 

@@ -56,16 +56,18 @@ int socket_listen(SocketAddress *where, Error *err)
     return s;
 }
 
+enum { MOST_SECONDS = 1000000 }; /* of one poll, which counts milliseconds in int */
+
 static int ready(int s, short events, double seconds)
 {
     struct pollfd p = {.fd = s, .events = events};
     double end = clock_seconds() + seconds;
     for (;;) {
         double left = end - clock_seconds();
-        int n = poll(&p, 1, left > 0 ? (int)(left * 1000) + 1 : 0);
+        int n = poll(&p, 1, left > MOST_SECONDS ? MOST_SECONDS * 1000 : left > 0 ? (int)(left * 1000) + 1 : 0);
         if (n > 0)
             return 0;
-        if (n == 0 || errno != EINTR) {
+        if (n == 0 ? left <= MOST_SECONDS : errno != EINTR) {
             errno = n == 0 ? ETIMEDOUT : errno;
             return -1;
         }

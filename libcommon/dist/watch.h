@@ -11,8 +11,8 @@ typedef struct Watch Watch;
 /* timeout: seconds that a rank may wait in one operation. folder: where flight-RANK.jsonl is written when the job is ended, NULL:
  * nowhere. A collective; the grid's groups are watched from then on. */
 int watch_open(Grid *g, double timeout, const char *folder, Error *err);
-/* This rank leaves as it should, or has said itself why it does not. */
-void watch_close(Grid *g);
+/* This rank leaves. failed: it has said itself why, and the other processes end too. */
+void watch_close(Grid *g, bool failed);
 
 /* Around whatever may wait for other ranks; w may be NULL. peer: of one rank alone, else -1. */
 void watch_begin(Watch *w, const char *group, CommKind kind, size_t bytes, int peer);

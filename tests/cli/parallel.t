@@ -79,7 +79,7 @@ else
     mpirun --version 2>/dev/null | grep -q "Open MPI" && more="--oversubscribe --bind-to none"
     [ "$(id -u)" = 0 ] && [ "$more" ] && more="$more --allow-run-as-root"
     for n in 2 3; do
-        ok "mpirun -n $n: every collective and send" mpirun $more -n $n "$BIN/../tests/unit/collectives" mpi
+        ok "mpirun -n $n: every collective and send" mpirun $more -n $n "$BIN/../tests/unit/collectives" cpu
     done
     for n in 2 4; do
         ok "mpirun -n $n" mpirun $more -n $n $P --steps 20 -o "$T/mpi$n"

@@ -1,5 +1,5 @@
 /* smoke: every collective and the sends of every back end against what one thread would compute: ranks as threads, NCCL's code over
- * the emulation, and with the argument "mpi" this process as a rank of mpirun's. */
+ * the emulation, and with the argument "cpu" or "nccl" this process as a rank of a launcher's. */
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
@@ -266,11 +266,16 @@ static void test_threads(void)
     }
 }
 
+static void standin_load(Error *err)
+{
+    emulated_open = (Device * (*)(int, Error *))(uintptr_t)plugin_symbol("emulation", "LMPIPE_CUDA", "liblmpipe-emulated.so", "cuda_device_open", false, err);
+    wrap = (NcclWrap)(uintptr_t)plugin_symbol("stand-in", "LMPIPE_NCCL", "liblmpipe-nccl-emulated.so", "nccl_wrap", false, err);
+}
+
 static void test_nccl(void)
 {
     Error err;
-    emulated_open = (Device * (*)(int, Error *))(uintptr_t)plugin_symbol("emulation", "LMPIPE_CUDA", "liblmpipe-emulated.so", "cuda_device_open", false, &err);
-    wrap = (NcclWrap)(uintptr_t)plugin_symbol("stand-in", "LMPIPE_NCCL", "liblmpipe-nccl-emulated.so", "nccl_wrap", false, &err);
+    standin_load(&err);
     for (int ranks = 2; ranks <= 4; ranks++) {
         if (!emulated_open || !wrap) {
             skip("ranks over NCCL's code", err.text);
@@ -353,11 +358,13 @@ static void test_failures(void)
     ok(grid_run(two, wrong_size, &o, &err) == 0 && o.wrong == 1, "a letter of another size is refused");
 }
 
-static int mpi_main(void)
+static int process_main(bool nccl)
 {
-    const int extent[GRID_DIMENSIONS] = {1, 1, atoi(getenv("OMPI_COMM_WORLD_SIZE") ? getenv("OMPI_COMM_WORLD_SIZE") : getenv("PMI_SIZE")), 1};
-    Outcome o = {.large = true};
+    const int extent[GRID_DIMENSIONS] = {1, 1, grid_launched(), 1};
+    Outcome o = {.large = !nccl, .nccl = nccl};
     Error err = {{0}};
+    if (nccl)
+        standin_load(&err);
     int status = grid_run(extent, rank_main, &o, &err);
     if (status != 0 || o.wrong)
         fprintf(stderr, "collectives: %s %s\n", o.what, err.text);
@@ -366,8 +373,8 @@ static int mpi_main(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 1 && strcmp(argv[1], "mpi") == 0)
-        return mpi_main();
+    if (argc > 1)
+        return process_main(strcmp(argv[1], "nccl") == 0);
     test_threads();
     test_nccl();
     test_grids();

@@ -223,19 +223,14 @@ static int mpi_split(Comm *c, int colour, Comm *out, Error *err)
     return 0;
 }
 
-int mpi_open(Comm *world, int *local_rank, int *local_size, Error *err);
+int mpi_open(Comm *world, Error *err);
 
-int mpi_open(Comm *world, int *local_rank, int *local_size, Error *err)
+int mpi_open(Comm *world, Error *err)
 {
     /* The thread that writes checkpoints never calls MPI. */
     int provided;
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS || provided < MPI_THREAD_FUNNELED)
         return error_set(err, "MPI does not start in a process with threads");
     comm_make(world, MPI_COMM_WORLD, true);
-    MPI_Comm machine;
-    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, world->rank, MPI_INFO_NULL, &machine);
-    MPI_Comm_rank(machine, local_rank);
-    MPI_Comm_size(machine, local_size);
-    MPI_Comm_free(&machine);
     return 0;
 }

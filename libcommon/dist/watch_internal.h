@@ -1,0 +1,73 @@
+/* What the two halves of the watch share: watch.c opens it and keeps the records, watch_thread.c listens and judges. */
+#ifndef DIST_WATCH_INTERNAL_H
+#define DIST_WATCH_INTERNAL_H
+
+#include <pthread.h>
+#include "dist/socket.h"
+#include "dist/watch.h"
+
+enum { RECORDS = 64, NAME = 16, START_SECONDS = 60 };
+
+typedef struct Record {
+    char group[NAME];
+    CommKind kind;
+    int peer;
+    size_t bytes;
+    int64_t sequence, step;
+    double begin, end; /* end 0: still in it */
+} Record;
+
+/* What a rank says of itself: GONE and FAILED without the rest. The first rank passes FAILED on. */
+typedef struct Status {
+    enum { HERE, GONE, FAILED } what;
+    int32_t kind, peer;
+    char group[NAME];
+    int64_t step, sequence;
+    double waiting, since; /* seconds in the operation, 0: it computes; seconds since the last change of the two */
+} Status;
+
+typedef struct Identity {
+    char host[64];
+    int64_t process;
+    SocketAddress where; /* where it listens */
+    Watch *self;         /* where ranks are threads */
+    struct Shared *shared;
+} Identity;
+
+/* Watches of threads live until the last of them closes: the first reads them all. */
+typedef struct Shared {
+    pthread_mutex_t lock;
+    int left;
+    Watch **watches;
+} Shared;
+
+struct Watch {
+    Grid *grid;
+    int rank, size;
+    double timeout, period;
+    char *flight;
+    Identity *ranks;  /* [size] */
+    Shared *shared;   /* NULL where ranks are processes */
+    pthread_mutex_t lock;
+    Record ring[RECORDS];
+    int64_t sequence, step;
+    bool inside, gone;
+    double changed, waited;
+    double device_failed; /* when a device's library first told of a failure, 0: it has not; the thread's */
+    double queued;    /* seconds for which a device has not finished an operation that the host is past; the thread's */
+    pthread_t thread;
+    bool running;
+    int wake[2];      /* a pipe: something to read ends the thread */
+    int second;       /* the rank that speaks where the first cannot: on another machine, where there is one */
+    int *connection;  /* [size] of the first rank; others have theirs to it at 0, to the second and the second's to them; -1: none */
+    Status *known;    /* [size] of the first rank: the last that was heard, and when */
+    double *heard;
+};
+
+/* The thread of a rank that is a process, or of the first of threads: its argument is the watch. It ends when w->wake can be read, or the
+ * process with the job. */
+void *watch_thread(void *argument);
+/* Tells all that listen to this rank: all to the first, which passes on that a rank has failed, and to the second. */
+void watch_tell(Watch *w, int what);
+
+#endif
