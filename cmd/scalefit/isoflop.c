@@ -95,16 +95,16 @@ static void budget_fit(Budget *b, const char *window)
         b->why = best == 0 ? "the smallest size is the best: no inner minimum" : "the largest size is the best: no inner minimum";
         return;
     }
-    double *x = memory_alloc((size_t)n, sizeof *x), *y = memory_alloc((size_t)n, sizeof *y), *d = memory_alloc((size_t)n, sizeof *d), cd[3];
+    double *x = memory_alloc((size_t)n, sizeof *x), *y = memory_alloc((size_t)n, sizeof *y), *d = memory_alloc((size_t)n, sizeof *d);
     for (int i = 0; i < n; i++) {
         x[i] = log10(b->points[first + i].params);
         d[i] = log10(b->points[first + i].tokens);
         y[i] = b->points[first + i].loss;
     }
     parabola_fit(x, y, n, b->c);
-    parabola_fit(d, y, n, cd);
+    parabola_fit(d, y, n, b->d);
     b->log_n = -b->c[1] / (2 * b->c[2]);
-    b->log_d = -cd[1] / (2 * cd[2]);
+    b->log_d = -b->d[1] / (2 * b->d[2]);
     b->loss = b->c[0] - b->c[1] * b->c[1] / (4 * b->c[2]);
     if (!(b->c[2] > 0))
         b->why = "the parabola opens downwards";

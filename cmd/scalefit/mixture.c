@@ -447,6 +447,22 @@ static int report(Mixture *m, size_t samples, int threads, Error *err)
     return status;
 }
 
+static int draw(const Mixture *m, Error *err)
+{
+    Agreement *a = memory_zalloc(m->target_count, sizeof *a);
+    for (size_t i = 0; i < m->target_count; i++) {
+        const Target *t = &m->targets[i];
+        a[i] = (Agreement){t->name, memory_alloc((size_t)t->runs.count, sizeof *a[i].fitted), t->runs.losses, (size_t)t->runs.count};
+        for (int k = 0; k < t->runs.count; k++)
+            a[i].fitted[k] = mixture_loss(law_of(m, t), t->runs.shares + k * m->domain_count);
+    }
+    int status = agreement_plot(m->s->plot, a, m->target_count, err);
+    for (size_t i = 0; i < m->target_count; i++)
+        free(a[i].fitted);
+    free(a);
+    return status;
+}
+
 static int fit(Mixture *m, int threads, size_t samples, Error *err)
 {
     const Settings *s = m->s;
@@ -499,6 +515,8 @@ int command_mixture(const Settings *s, const char *const *files, Error *err)
         status = fit(&m, threads, samples, err);
     if (status == 0)
         status = report(&m, samples, threads, err);
+    if (status == 0 && s->plot)
+        status = draw(&m, err);
     for (int j = 0; j < m.domain_count; j++)
         free(m.domains[j]);
     free(m.domains);

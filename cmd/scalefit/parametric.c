@@ -7,7 +7,6 @@
 #include "base/thread.h"
 #include "form3.h"
 #include "io/json.h"
-#include "plot/plot.h"
 #include "scalefit.h"
 
 typedef struct Report {
@@ -114,7 +113,7 @@ static int draw(const Report *r, Error *err)
     const Form3Runs *x = r->runs;
     size_t n = (size_t)x->count;
     double *c = memory_alloc(n, sizeof *c), *loss = memory_alloc(n, sizeof *loss), *fitted = memory_alloc(n, sizeof *fitted), low = INFINITY, high = 0;
-    double least = INFINITY, most = 0, fc[STEPS], fl[STEPS], out[3];
+    double fc[STEPS], fl[STEPS], out[3], diagonal[2];
     for (size_t i = 0; i < n; i++) {
         double log_n = x->n[i] + x->mean_n, log_d = x->d[i] + x->mean_d;
         c[i] = 6 * exp(log_n + log_d);
@@ -122,8 +121,6 @@ static int draw(const Report *r, Error *err)
         fitted[i] = form3_loss(r->v, exp(log_n), exp(log_d));
         low = fmin(low, c[i]);
         high = fmax(high, c[i]);
-        least = fmin(least, fmin(loss[i], fitted[i]));
-        most = fmax(most, fmax(loss[i], fitted[i]));
     }
     for (size_t i = 0; i < r->s->budgets.count; i++)
         high = fmax(high, strtod(r->s->budgets.values[i], NULL));
@@ -132,13 +129,10 @@ static int draw(const Report *r, Error *err)
         form3_predict(r->v, fc[k], out);
         fl[k] = out[2];
     }
-    const double diagonal[2] = {least, most};
-    PlotSeries runs[2] = {{"runs", c, loss, NULL, n, PLOT_POINTS, 0x3b528b}, {"best at this compute", fc, fl, NULL, STEPS, PLOT_LINE, 0x21918c}};
-    PlotSeries agree[2] = {{"equal", diagonal, diagonal, NULL, 2, PLOT_LINE, 0x999999}, {"runs", fitted, loss, NULL, n, PLOT_POINTS, 0x3b528b}};
+    PlotSeries runs[2] = {{"runs", c, loss, NULL, n, PLOT_POINTS, 0x3b528b}, {"best at this compute", fc, fl, NULL, STEPS, PLOT_LINE, 0x21918c}}, agree[2];
     PlotPanel panels[2] = {{.title = "Loss and compute", .x_label = "training compute, 6 N D (FLOPs)", .y_label = "loss (nats a token)", .log_x = true, .log_y = true,
-                            .series = runs, .count = 2},
-                           {.title = "Fitted and measured", .x_label = "fitted loss (nats a token)", .y_label = "measured loss (nats a token)", .log_x = true,
-                            .log_y = true, .series = agree, .count = 2}};
+                            .series = runs, .count = 2}};
+    agreement_panel(&(Agreement){"Fitted and measured", fitted, loss, n}, &panels[1], agree, diagonal);
     int status = plot_write(r->s->plot, panels, 2, err);
     free(c);
     free(loss);

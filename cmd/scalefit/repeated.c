@@ -349,6 +349,21 @@ static int fit(Repeats *r, Report *p, int threads, Error *err)
     return status;
 }
 
+static int draw(const Report *p, Error *err)
+{
+    const Repeats *r = p->r;
+    size_t n = (size_t)r->count;
+    double *fitted = memory_alloc(n, sizeof *fitted), *loss = memory_alloc(n, sizeof *loss), g[VARIABLES];
+    for (size_t i = 0; i < n; i++) {
+        fitted[i] = exp(model(p->v, r->n[i], r->d[i], r->u[i], g));
+        loss[i] = exp(r->loss[i]);
+    }
+    int status = agreement_plot(p->s->plot, &(Agreement){"Fitted and measured", fitted, loss, n}, 1, err);
+    free(fitted);
+    free(loss);
+    return status;
+}
+
 int command_repeated(const Settings *s, const char *const *files, Error *err)
 {
     Table t = {0};
@@ -379,6 +394,8 @@ int command_repeated(const Settings *s, const char *const *files, Error *err)
     }
     if (status == 0)
         print(&p);
+    if (status == 0 && s->plot)
+        status = r.count ? draw(&p, err) : error_set(err, "--plot draws runs, and --lifetimes reads none");
     free(p.drawn);
     free(r.n);
     free(r.d);

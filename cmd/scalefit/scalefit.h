@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "base/option.h"
 #include "model/config.h"
+#include "plot/plot.h"
 
 typedef struct Table {
     char **columns;
@@ -98,7 +99,7 @@ typedef struct Budget {
     double flops;                /* geometric mean of the points' */
     RunPoint *points;            /* by rising params, one a size */
     int count, used_first, used_count;
-    double c[3];                 /* loss = c0 + c1·z + c2·z², z = log10 params */
+    double c[3], d[3];           /* loss = c0 + c1·z + c2·z², z = log10 params; the same of log10 tokens */
     double log_n, log_d, loss;   /* the minimum: log10 of parameters and of tokens */
     const char *why;             /* not used: the reason; NULL: used */
 } Budget;
@@ -119,6 +120,15 @@ int budgets_make(RunPoint *p, int count, double tolerance, const char *window, B
 void isoflop_json(const Settings *s, const Budget *b, int count, const Laws *l);
 void isoflop_text(const Settings *s, const Budget *b, int count, const Laws *l);
 int isoflop_plot(const Settings *s, const Budget *b, int count, const Laws *l, Error *err);
+/* What a law says of runs beside what they reached: a panel a law, to the picture that --plot names. */
+typedef struct Agreement {
+    const char *title;
+    double *fitted, *measured; /* [count] */
+    size_t count;
+} Agreement;
+int agreement_plot(const char *path, const Agreement *a, size_t count, Error *err);
+/* Such a panel; series and diagonal are the caller's, two of each. */
+void agreement_panel(const Agreement *a, PlotPanel *panel, PlotSeries series[2], double diagonal[2]);
 /* A line as the members "name": {"slope", …}, and "key": number. */
 void report_line(Buffer *b, const char *name, const Line *l);
 void report_number(Buffer *b, const char *key, double x);

@@ -61,7 +61,7 @@ static bool visible(const PlotPanel *p, double x, double y)
 }
 
 /* Range and ticks of one axis. A logarithmic axis is marked at whole powers, over few decades also at 2 and 5, and within
- * half of one at even steps. */
+ * three quarters of one at even steps. */
 static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
 {
     const char *const *names = vertical ? p->y_names : p->x_names;
@@ -96,7 +96,7 @@ static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
         return;
     }
     fprintf(f, "set logscale %c\nset %crange [%.10g:%.10g]\nset %ctics (", name, name, pow(10, low), pow(10, high), name);
-    if (high - low < 0.5) {
+    if (high - low < 0.75) {
         double from = pow(10, low), to = pow(10, high), step = pow(10, floor(log10((to - from) / 4)));
         step *= (to - from) / step > 16 ? 5 : (to - from) / step > 7 ? 2 : 1;
         for (double v = ceil(from / step) * step; v <= to; v += step)
@@ -206,16 +206,29 @@ static void put_panel(FILE *f, const PlotPanel *p)
     }
 }
 
+static size_t column_width(const PlotPanel *panels, size_t count, size_t columns, size_t c)
+{
+    size_t width = PANEL_WIDTH;
+    for (size_t i = c; i < count; i += columns)
+        width = key_outside(&panels[i]) ? PANEL_WIDTH + KEY_WIDTH : width;
+    return width;
+}
+
 int plot_write(const char *path, const PlotPanel *panels, size_t count, Error *err)
 {
-    size_t n = strlen(path), width = 0;
+    return plot_write_rows(path, panels, count, count, err);
+}
+
+int plot_write_rows(const char *path, const PlotPanel *panels, size_t count, size_t columns, Error *err)
+{
+    size_t n = strlen(path), width = 0, rows = (count + columns - 1) / columns, height = rows * PANEL_HEIGHT;
     bool png = n > 4 && strcmp(path + n - 4, ".png") == 0;
     if (!png && !(n > 4 && strcmp(path + n - 4, ".svg") == 0))
         return error_set(err, "%s: a plot's name ends in .svg or .png", path);
     if (strpbrk(path, "'\n"))
         return error_set(err, "%s: a plot's name must not hold quotes", path);
-    for (size_t i = 0; i < count; i++)
-        width += PANEL_WIDTH + (key_outside(&panels[i]) ? KEY_WIDTH : 0);
+    for (size_t c = 0; c < columns; c++)
+        width += column_width(panels, count, columns, c);
     char *temporary = memory_format("%s.tmp-%ld", path, (long)getpid());
     void (*old)(int) = signal(SIGPIPE, SIG_IGN);
     FILE *f = popen("gnuplot 2>/dev/null", "w");
@@ -225,14 +238,16 @@ int plot_write(const char *path, const PlotPanel *panels, size_t count, Error *e
     } else {
         /* Twice the pixels for PNG, so that it can be printed. */
         if (png)
-            fprintf(f, "set terminal pngcairo noenhanced size %zu,%d fontscale 2 linewidth 2 pointscale 2 background 'white'\n", 2 * width, 2 * PANEL_HEIGHT);
+            fprintf(f, "set terminal pngcairo noenhanced size %zu,%zu fontscale 2 linewidth 2 pointscale 2 background 'white'\n", 2 * width, 2 * height);
         else
-            fprintf(f, "set terminal svg noenhanced size %zu,%d dynamic font 'sans-serif,12' background 'white'\n", width, PANEL_HEIGHT);
+            fprintf(f, "set terminal svg noenhanced size %zu,%zu dynamic font 'sans-serif,12' background 'white'\n", width, height);
         fprintf(f, "set encoding utf8\nset output '%s'\nset grid lc rgb '#dddddd' lt 1\nset border lc rgb '#444444'\nset multiplot\n", temporary);
         size_t at = 0;
         for (size_t i = 0; i < count; i++) {
-            size_t own = PANEL_WIDTH + (key_outside(&panels[i]) ? KEY_WIDTH : 0);
-            fprintf(f, "set origin %.6f,0\nset size %.6f,1\n", (double)at / (double)width, (double)own / (double)width);
+            size_t own = column_width(panels, count, columns, i % columns), row = i / columns;
+            at = i % columns ? at : 0;
+            fprintf(f, "set origin %.6f,%.6f\nset size %.6f,%.6f\n", (double)at / (double)width, 1 - (double)(row + 1) / (double)rows, (double)own / (double)width,
+                    1 / (double)rows);
             put_panel(f, &panels[i]);
             at += own;
         }

@@ -1,4 +1,4 @@
-/* Curves, points and bands as SVG or PNG, drawn by gnuplot. Panels stand side by side. */
+/* Curves, points and bands as SVG or PNG, drawn by gnuplot. Panels stand side by side, or in rows. */
 #ifndef PLOT_PLOT_H
 #define PLOT_PLOT_H
 
@@ -36,6 +36,8 @@ typedef struct PlotPanel {
 
 /* The path's ending says svg or png. */
 int plot_write(const char *path, const PlotPanel *panels, size_t count, Error *err);
+/* So many panels a row. */
+int plot_write_rows(const char *path, const PlotPanel *panels, size_t count, size_t columns, Error *err);
 
 /* A colour for item i of n that come in an order: dark blue to green. */
 uint32_t plot_color(size_t i, size_t n);

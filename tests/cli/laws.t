@@ -60,6 +60,13 @@ close "that of parameters" "$(value "$T/fit.json" params R_N)" 6 0.05
 close "and the exponent" "$(value "$T/fit.json" params alpha)" 0.3526596 1e-3
 fails 1 "bad.tsv:2: .* unique tokens of" "more unique tokens than tokens" sh -c "printf 'params\ttokens\tunique_tokens\tloss\n1e6\t1e8\t1e9\t3\n' >'$T/bad.tsv'; scalefit repeated '$T/bad.tsv'"
 fails 1 "no column 'unique_tokens'" "no column of unique tokens" scalefit repeated "$T/tasks.tsv"
+if command -v gnuplot >/dev/null; then
+    ok "repeated --plot draws" scalefit repeated --bootstrap 0 --plot "$T/p.svg" "$T/repeated.tsv"
+    ok "measured beside fitted losses" grep -qF "measured loss" "$T/p.svg"
+    fails 1 "lifetimes reads none" "a picture of no runs" scalefit repeated --law $L --lifetimes 12,6 --at 1e6,1e8,1e8 --plot "$T/p.svg"
+else
+    skip "repeated --plot draws" "gnuplot is not installed"
+fi
 fails 1 "5 positive numbers" "a law of four numbers" scalefit repeated --law 1,2,3,4 "$T/repeated.tsv"
 
 # plan --layout: the search itself is tested in tests/unit/cost.c.

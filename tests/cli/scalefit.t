@@ -79,7 +79,7 @@ ok "CSV's quotes" scalefit power --where 'a "b"=x' "$T/quoted.csv"
 if command -v gnuplot >/dev/null; then
     ok "--plot draws" scalefit isoflop --plot "$T/p.svg" --budget 1e21 $runs
     like "an SVG" "$(head -c 200 "$T/p.svg")" '<svg|<\?xml'
-    for text in "loss (nats a token)" "training compute (FLOPs)" parameters tokens minimum predicted "1.25·10¹⁶" "95 % of a new point"; do
+    for text in "loss (nats a token)" "Runs of equal compute, over tokens" "training tokens" "tokens ∝ FLOPs" "training compute (FLOPs)" parameters tokens minimum predicted "1.25·10¹⁶" "95 % of a new point"; do
         ok "that says '$text'" grep -qF "$text" "$T/p.svg"
     done
     ok "--plot draws a power law as PNG" scalefit power --plot "$T/p.png" "$T/power.tsv"
