@@ -18,6 +18,7 @@
 #include "mix.h"
 #include "sources.h"
 #include "stages.h"
+#include "train/grid_options.h"
 #include "train/loop.h"
 #include "train/passes.h"
 
@@ -25,12 +26,12 @@
 typedef struct Pretrain {
     Common common;
     TrainOptions train;
-    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot, *trace, *grid;
+    GridOptions grid;
+    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot, *trace;
     OptionList data, val, batch_ramp, length_ramp, phases;
     int64_t sequence_length, batch_tokens, tokens, steps, micro_batch, eval_tokens;
-    int64_t tp, cp, pp, dp, virtual_stages, ends_fewer, ranks;
     int64_t longest; /* sequence of the run */
-    double z_loss, rope_theta, mix_step, mix_limit, comm_timeout;
+    double z_loss, rope_theta, mix_step, mix_limit;
     bool shuffle, profile;
     OptionSet set;
 } Pretrain;
@@ -57,7 +58,7 @@ typedef struct Trainer {
 } Trainer;
 
 static Pretrain self = {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .sequence_length = 1024, .eval_tokens = 1 << 16, .mix_step = 0.1, .mix_limit = 2,
-                        .tp = 1, .cp = 1, .pp = 1, .virtual_stages = 1, .comm_timeout = 600};
+                        .grid = GRID_DEFAULT};
 
 static const Option options[] = {
     {"output", 'o', OPTION_STRING, &self.common.output, "DIR", "the run: checkpoints, log, final model", 0, 0, 0},
@@ -91,16 +92,8 @@ static const Option options[] = {
     {"profile", 0, OPTION_FLAG, &self.profile, 0, "time every operation of the training and print a table", 0, 0, 0},
     {"trace", 0, OPTION_STRING, &self.trace, "FILE", "draw what the ranks do in a step, as Chrome's trace events", 0, 0, 0},
     OPTION_MORE_HEADING("grid:"),
-    {"grid", 0, OPTION_CHOICE, &self.grid, "auto", "choose the grid of mpirun's ranks, or of --ranks", "auto", 0, 0},
-    {"ranks", 0, OPTION_INTEGER, &self.ranks, "N", "with --grid auto, without a launcher: so many (default 1)", 0, 1, 1 << 24},
-    {"tp", 0, OPTION_INTEGER, &self.tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536},
-    {"cp", 0, OPTION_INTEGER, &self.cp, "N", "context-parallel ranks (default 1)", 0, 1, 65536},
-    {"pp", 0, OPTION_INTEGER, &self.pp, "N", "pipeline stages (default 1)", 0, 1, 65536},
-    {"virtual-stages", 0, OPTION_INTEGER, &self.virtual_stages, "N", "stages that each rank of a pipeline takes (default 1)", 0, 1, PART_MAX_RANGES},
-    {"ends-fewer", 0, OPTION_INTEGER, &self.ends_fewer, "N", "layers that the first and the last stage have fewer (default 0)", 0, 0, 1e6},
-    {"dp", 0, OPTION_INTEGER, &self.dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536},
-    {"shard", 0, OPTION_INTEGER, &self.train.shard, "N", "what ranks share: 1 optimiser states, 2 gradients too, 3 weights too, 0 nothing (default 1)", 0, 0, 3},
-    {"comm-timeout", 0, OPTION_NUMBER, &self.comm_timeout, "S", "seconds that a rank may keep another waiting before the job ends (default 600)", 0, 0.1, 1e9},
+    GRID_OPTIONS_CHOICE(&self.grid),
+    GRID_OPTIONS(&self.grid, &self.train),
     OPTION_MORE_HEADING("everywhere:"),
     OPTION_COMMON_THREADS(&self.common),
     OPTION_COMMON_SEED(&self.common),
@@ -111,9 +104,9 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
-/* A run may go on with other ranks or passes: its losses stay the same but for the order of additions. What evaluations look at is
+/* A run may go on with other passes: its losses stay the same but for the order of additions. What evaluations look at is
  * free too, but where they rule the mix. */
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "tp", "cp", "pp", "dp", "virtual-stages", "ends-fewer", "grid", "ranks", "trace", "micro-batch", "mix-file", NULL};
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "trace", "micro-batch", "mix-file", NULL};
 enum { OF_EVALUATION = 3 };
 
 /* Changes of the mix that rule from this step on: the first rank reads them, all follow. */
@@ -311,20 +304,20 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], int ranks,
         return -1;
     if (c.max_position_embeddings < p->longest)
         c.max_position_embeddings = p->longest;
-    DryRun d = {.run = {.config = &c, .stages = {(int)p->virtual_stages, p->ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype),
+    DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype),
                         .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0},
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
     int status = tell ? dry_run(&d, err) : dry_run_choose(&d, ranks, strcmp(p->common.device, "cuda") == 0, err);
     if (!tell && status == 0) {
-        int64_t *to[GRID_DIMENSIONS] = {&p->tp, &p->cp, &p->pp, &p->dp};
+        GridOptions *g = &p->grid;
         for (int i = 0; i < GRID_DIMENSIONS; i++)
-            *to[i] = d.run.extent[i];
-        p->virtual_stages = d.run.stages.chunks;
-        p->ends_fewer = d.run.stages.ends_fewer;
-        message("--grid auto: --tp %" PRId64 " --cp %" PRId64 " --pp %" PRId64 " --dp %" PRId64 " --virtual-stages %" PRId64 " --ends-fewer %" PRId64, p->tp, p->cp,
-                p->pp, p->dp, p->virtual_stages, p->ends_fewer);
+            g->extent[i] = d.run.extent[i];
+        g->virtual_stages = d.run.stages.chunks;
+        g->ends_fewer = d.run.stages.ends_fewer;
+        message("--grid auto: --tp %" PRId64 " --cp %" PRId64 " --pp %" PRId64 " --dp %" PRId64 " --virtual-stages %" PRId64 " --ends-fewer %" PRId64,
+                g->extent[GRID_TP], g->extent[GRID_CP], g->extent[GRID_PP], g->extent[GRID_DP], g->virtual_stages, g->ends_fewer);
     }
     stages_close(&s);
     sources_close(&held_out);
@@ -367,7 +360,7 @@ static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *er
     char *folder = p->init ? folder_resolve(p->init, err) : NULL;
     if (p->init && !folder)
         return -1;
-    const PartStages stages = {(int)p->virtual_stages, p->ends_fewer};
+    const PartStages stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer};
     ModelPart part;
     ModelConfig c;
     int status = config_of(p, &c, err);
@@ -439,7 +432,7 @@ static int rank_main(void *context, Grid *grid)
     Error err;
     if (p->common.dry_run)
         return grid->rank == 0 && look_ahead(p, grid->extent, grid->size, true, &err) < 0 ? grid_failed(grid, &err) : 0;
-    int status = grid_watch(grid, p->comm_timeout, p->common.output, &err);
+    int status = grid_watch(grid, p->grid.comm_timeout, p->common.output, &err);
     t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
     if (!t.device || load_model(p, &t.model, grid, t.device, &err) < 0) {
         status = grid_failed(grid, &err);
@@ -476,11 +469,12 @@ int main(int argc, char **argv)
         message("%s: this run has finished", self.common.output);
         return 0;
     }
-    int ranks = grid_launched() > 1 ? grid_launched() : self.ranks > 0 ? (int)self.ranks : 1;
+    int ranks = grid_launched() > 1 ? grid_launched() : self.grid.ranks > 0 ? (int)self.grid.ranks : 1;
     const int none[GRID_DIMENSIONS] = {1, 1, 1, 1};
-    if (self.grid && look_ahead(&self, none, ranks, false, &err) < 0)
+    if (self.grid.choice && look_ahead(&self, none, ranks, false, &err) < 0)
         return message_failed(&err);
-    const int extent[GRID_DIMENSIONS] = {(int)self.tp, (int)self.cp, (int)self.pp, (int)self.dp};
+    const int64_t *e = self.grid.extent;
+    const int extent[GRID_DIMENSIONS] = {(int)e[GRID_TP], (int)e[GRID_CP], (int)e[GRID_PP], (int)e[GRID_DP]};
     if (self.common.dry_run && grid_launched() == 1) { /* of any number of ranks, which are not started */
         const int whole[GRID_DIMENSIONS] = {extent[GRID_TP], extent[GRID_CP], extent[GRID_PP], extent[GRID_DP] > 0 ? extent[GRID_DP] : 1};
         status = look_ahead(&self, whole, 0, true, &err);

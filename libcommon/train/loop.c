@@ -17,9 +17,11 @@
 #include "train/ranks.h"
 #include "train/schedule.h"
 
-/* Options that change no number of the result: how often something is saved or said, and how many threads do it. */
+/* Options that change no number of the result, or no more than the order of additions does: how often something is saved or said, and
+ * how many threads and ranks do it. */
 static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "keep-every",
-                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", "shard", "comm-timeout", NULL};
+                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", "shard", "comm-timeout",
+                                        "tp", "cp", "pp", "dp", "virtual-stages", "ends-fewer", "grid", "ranks", NULL};
 
 typedef struct Loop {
     OptionSet *set;

@@ -35,8 +35,8 @@ typedef struct TrainOptions {
     {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW: added to the root (default 1e-8)", 0, 0, 1},                                                     \
     {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
     {"recompute", 0, OPTION_CHOICE, &(t)->recompute, "WHAT", "none, norms or layer: compute again instead of keeping (default none)", "none|norms|layer", 0, 0}, \
+    OPTION_MORE_HEADING("output:"),                                                                                            \
     {"average-every", 0, OPTION_INTEGER, &(t)->average_every, "STEPS", "steps between the weights averaged in the last decay-share, 0: none (default 0)", 0, 0, 1e12}, \
-    OPTION_MORE_HEADING("checkpoints and measuring:"),                                                                             \
     {"save-dtype", 0, OPTION_CHOICE, &(t)->save_dtype, "f32|bf16", "type of the final model's weights (default f32)", "f32|bf16", 0, 0}, \
     {"save-every", 0, OPTION_INTEGER, &(t)->save_every, "STEPS", "steps between checkpoints, 0: none (default 1000)", 0, 0, 1e12}, \
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \

@@ -20,8 +20,8 @@ static int options_check(const PostTrain *p)
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)
         return message_usage("--merge goes with --lora");
-    if (p->lora.rank && p->tp > 1)
-        return message_usage("--lora goes with --dp, not with --tp");
+    if (p->lora.rank && p->options_of_grid.extent[GRID_TP] > 1)
+        return message_usage("--lora goes with the other dimensions, not with --tp");
     if (train_finished(p->common.output)) {
         message("%s: this run has finished", p->common.output);
         return 0;
@@ -46,6 +46,10 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
     int64_t length = longest * 2 < p->max_length ? longest * 2 : p->max_length > longest ? p->max_length : longest;
     if (length > p->rows && longest <= p->rows)
         length = p->rows;
+    p->length = length;
+    int64_t chunks = 2 * p->grid->extent[GRID_CP];
+    if (chunks > 2)
+        length = (length + chunks - 1) / chunks * chunks;
     bool even = p->train.shard > 1;
     plan_open(&p->plan, &p->examples, p->epochs, p->batch_size, length, p->rows, (uint64_t)p->common.seed, p->grid, even);
     if (p->val)
@@ -85,7 +89,7 @@ int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err
     ModelConfig c;
     int status = config_read(&c, path, err);
     free(path);
-    return status == 0 ? part_of_grid(part, &c, p->grid, &(PartStages){.chunks = 1}, err) : status;
+    return status == 0 ? part_of_grid(part, &c, p->grid, &(PartStages){(int)p->options_of_grid.virtual_stages, p->options_of_grid.ends_fewer}, err) : status;
 }
 
 static int load_model(PostTrain *p, Error *err)
@@ -112,15 +116,20 @@ static int load_model(PostTrain *p, Error *err)
     return status;
 }
 
+/* Of the whole model, of which this rank may have a part. */
 static void tell_adapters(const Model *m)
 {
-    const ParameterTable *t = &m->params.table;
-    size_t trained = 0, all = 0;
-    for (size_t i = 0; i < t->count; i++) {
-        all += t->items[i].count;
-        trained += t->items[i].trainable ? t->items[i].count : 0;
+    ModelPart all = part_whole(&m->config);
+    ModelParameters whole;
+    size_t trained = 0, count = 0;
+    if (param_open(&whole, &m->config, &all, NULL, NULL, NULL) < 0)
+        return;
+    for (size_t i = 0; i < whole.table.count; i++) {
+        count += whole.table.items[i].count;
+        trained += whole.table.items[i].trainable ? whole.table.items[i].count : 0;
     }
-    message("%zu of %zu parameters are trained (%.2f %%)", trained, all, 100.0 * (double)trained / (double)all);
+    param_close(&whole);
+    message("%zu of %zu parameters are trained (%.2f %%)", trained, count, 100.0 * (double)trained / (double)count);
 }
 
 static int posttrain_open(PostTrain *p, const char *const *files, Error *err)
@@ -223,19 +232,19 @@ void posttrain_once(const PostTrain *p, TrainStep *out)
 /* One rank: a process, or a thread of one. */
 static int rank_main(void *context, Grid *grid)
 {
-    static const char *const free_options[] = {"rows", "tp", "dp", NULL};
+    static const char *const free_options[] = {"rows", NULL};
     PostTrain p = *(const PostTrain *)context;
     p.grid = grid;
     p.step = -1;
     p.common.quiet |= grid->rank > 0;
     Error err;
     int status;
-    if (posttrain_open(&p, p.set->operands, &err) < 0) {
+    if (grid_watch(grid, p.options_of_grid.comm_timeout, p.common.output, &err) < 0 || posttrain_open(&p, p.set->operands, &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
         /* With adapters alone no gradient of the other weights is computed: a third less. */
         TrainTask task = {.context = &p, .grid = grid, .accumulate = accumulate, .evaluate = p.val ? p.tool->evaluate : NULL, .free_options = free_options,
-                          .extra_names = p.tool->extra_names, .sequence_length = p.plan.sequence_length, .passes = p.lora.rank ? 2 : 3};
+                          .extra_names = p.tool->extra_names, .sequence_length = p.length, .passes = p.lora.rank ? 2 : 3};
         status = train_run(p.set, &p.common, &p.train, &p.model, &task);
     }
     if (p.tool->finish)
@@ -251,7 +260,8 @@ int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool)
     int status = options_check(p);
     if (status >= 0)
         return status;
-    const int extent[GRID_DIMENSIONS] = {(int)p->tp, 1, 1, (int)p->dp};
+    const int64_t *e = p->options_of_grid.extent;
+    const int extent[GRID_DIMENSIONS] = {(int)e[GRID_TP], (int)e[GRID_CP], (int)e[GRID_PP], (int)e[GRID_DP]};
     Error err;
     status = grid_run(extent, rank_main, p, &err);
     if (status < 0)

@@ -7,6 +7,7 @@
 #include "model/head.h"
 #include "model/lora.h"
 #include "train/examples.h"
+#include "train/grid_options.h"
 #include "train/loop.h"
 #include "train/passes.h"
 #include "train/plan.h"
@@ -37,16 +38,17 @@ struct PostTrain {
     const PostTrainTool *tool;
     OptionSet *set;
     Grid *grid;
-    int64_t tp, dp;
     void *own; /* the tool's, of this rank */
     Common common;
     TrainOptions train;
+    GridOptions options_of_grid;
     const char *model_path, *adapter, *val;
     const char *packing; /* sft's: bfd or bfd-split */
     LoraOptions lora;
     LoraPlan plan_of_adapters;
     double epochs, neftune;
     int64_t batch_size, max_length, rows;
+    int64_t length; /* of a sequence, before ranks share it */
     ChatCoder coder;
     Model model;
     Device *device;
@@ -56,7 +58,7 @@ struct PostTrain {
     int64_t step; /* of the passes that train, -1: of no other's dropout or noise is drawn */
 };
 
-#define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048, .tp = 1, \
+#define POSTTRAIN_DEFAULT {.common = COMMON_DEFAULT, .train = TRAIN_DEFAULT, .epochs = 1, .batch_size = 32, .max_length = 1024, .rows = 2048, .options_of_grid = GRID_DEFAULT, \
                            .lora = {.alpha = 8, .dropout = -1, .targets = "q_proj,v_proj"}}
 
 #define POSTTRAIN_OPTIONS(p)                                                                                                            \
@@ -86,9 +88,8 @@ struct PostTrain {
 
 /* In every table, last. */
 #define POSTTRAIN_OPTIONS_END(p)              \
-    OPTION_MORE_HEADING("grid of processes:"), \
-        {"tp", 0, OPTION_INTEGER, &(p)->tp, "N", "tensor-parallel ranks (default 1)", 0, 1, 65536}, \
-        {"dp", 0, OPTION_INTEGER, &(p)->dp, "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536}, \
+    OPTION_MORE_HEADING("grid:"), \
+    GRID_OPTIONS(&(p)->options_of_grid, &(p)->train), \
     OPTION_MORE_HEADING("everywhere:"),       \
         OPTION_COMMON_THREADS(&(p)->common),  \
         OPTION_COMMON_SEED(&(p)->common),     \

@@ -1,4 +1,4 @@
-# sft, dpo and rmtrain on grids of ranks give the losses, norms and held-out scores of one process.
+# sft, dpo and rmtrain on grids of ranks give the losses, norms, metrics and held-out scores of one process over 20 steps.
 . "$(dirname "$0")/tap.sh"
 for i in $(seq 40); do
     a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
@@ -6,10 +6,16 @@ for i in $(seq 40); do
     echo "{\"id\":\"$i\",\"prompt\":\"Is $((i * i)) even?\",\"chosen\":\"$a\",\"rejected\":\"$b, if you think of it\"}" >&4
     echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"$a\",\"$a or $b\",\"$b\"]}" >&5
 done 3>"$T/chat.jsonl" 4>"$T/pairs.jsonl" 5>"$T/ranks.jsonl"
-Q="-q --device cpu --epochs 2 --batch-size 9 --max-length 96 --rows 192 --eval-every 3 --save-every 4 --keep 0 --lr 3e-5"
+Q="-q --device cpu --epochs 4 --batch-size 9 --max-length 96 --rows 192 --eval-every 6 --save-every 8 --keep 0 --lr 3e-5 --grad-clip 0.5"
 M=tests/data/posttrain/model
+# A model whose layers, heads, MLP and vocabulary do not divide evenly, with tied embeddings.
+echo '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":301,"hidden_size":24,"intermediate_size":75,"num_hidden_layers":5,
+    "num_attention_heads":6,"num_key_value_heads":3,"head_dim":6,"max_position_embeddings":256,"rms_norm_eps":1e-5,"rope_theta":10000,
+    "initializer_range":0.05,"tie_word_embeddings":true,"hidden_act":"silu","bos_token_id":null,"eos_token_id":299,"torch_dtype":"float32"}' >"$T/odd.json"
+echo '{"id":"a","text":"one and two make three, and three and four make seven"}' | tokenize -q --tokenizer $M -o "$T/shard" -
+pretrain -q --device cpu --model-config "$T/odd.json" --tokenizer $M --data "$T/shard" --seq-len 8 --batch-tokens 8 --steps 1 --lr 0 --min-lr 0 --save-every 0 -o "$T/odd"
 
-# The largest relative difference of the numbers of two logs that do not tell the time; other keys: 1.
+# The largest relative difference of the numbers of two logs that do not tell the time, of those under 0.01 against that; other keys: 1.
 difference() {
     awk -v RS='[{},\n]+' -F: '
         FNR == 1 { file++; n = 0 }
@@ -17,42 +23,97 @@ difference() {
             n++
             if (file == 1) { name[n] = $1; value[n] = $2; count = n; next }
             d = $2 - value[n]; d = d < 0 ? -d : d; size = value[n] < 0 ? -value[n] : value[n]
-            if (size > 1e-3) d /= size; else d *= 10
+            d /= size > 0.01 ? size : 0.01
             if (name[n] != $1 || ($1 ~ /step|"tokens"/ && d)) d = 1
             if (d > most) most = d
         }
         END { print (file == 2 && n == count && n > 15 ? most + 0 : 1) }' "$1" "$2"
 }
 near() { d=$(difference "$2/log.jsonl" "$3/log.jsonl" 2>/dev/null); awk -v d="${d:-1}" 'BEGIN { exit !(d <= 1e-4) }'; result $? "$1 (largest relative difference $d)"; }
-grids() { # grids NAME COMMAND...
+one() { # one NAME COMMAND...: by one process, which the grids below are compared with
     name=$1
     shift
-    "$@" --threads 1 -o "$T/$name"
-    for g in "--dp 2" "--tp 2" "--tp 2 --dp 2" "--dp 5"; do
-        rm -rf "$T/grid"
-        "$@" $g -o "$T/grid" || echo "# $name $g fails" >&2
-        near "$name $g" "$T/$name" "$T/grid"
-    done
+    command="$*"
+    $command --threads 1 -o "$T/$name"
+}
+grid() { # grid OPTION...
+    rm -rf "$T/grid"
+    $command "$@" -o "$T/grid" || echo "# $name $* fails" >&2
+    near "$name $*" "$T/$name" "$T/grid"
+}
+grids() { # grids NAME COMMAND...
+    one "$@"
+    grid --tp 2
+    grid --cp 2
+    grid --pp 2
+    grid --dp 2
+    grid --dp 5
+    grid --dp 2 --shard 0
+    grid --dp 2 --shard 2
+    grid --dp 3 --shard 3
+    grid --tp 2 --cp 2
+    grid --tp 2 --dp 2
+    grid --pp 2 --dp 2 --shard 2
+    grid --cp 2 --pp 2 --recompute layer
+    grid --cp 2 --dp 2 --shard 3
+    grid --tp 2 --cp 2 --pp 2 --dp 2
+}
+odd_grids() {
+    one "$@"
+    grid --tp 2
+    grid --cp 3
+    grid --pp 5
+    grid --pp 2 --virtual-stages 2
+    grid --pp 2 --virtual-stages 3 --ends-fewer 1
+    grid --tp 2 --cp 2 --pp 3 --ends-fewer 1
+}
+move() { # move OPTION...: goes on from the first checkpoint of what the last grid has left
+    rm -rf "$T/move"
+    cp -a "$T/grid" "$T/move"
+    rm -rf "$T/move/final" "$T/move/done" "$T/move/average" "$T/move"/step-*16 "$T/move"/step-*20
+    ln -sfn step-00000008 "$T/move/latest"
+    $command "$@" --stats "$T/stats" -o "$T/move"
+    like "$name $*: it goes on with another grid's checkpoint" "$(cat "$T/stats")" '"steps_resumed": ?8[^0-9]'
+    near "with the numbers of one process" "$T/$name" "$T/move"
 }
 grids sft sft --model $M --val "$T/chat.jsonl" $Q "$T/chat.jsonl"
+move --dp 1
+move --cp 2 --dp 2 --shard 2
 grids dpo dpo --model $M --val "$T/pairs.jsonl" $Q "$T/pairs.jsonl"
-grids dpo-reference dpo --model $M --reference tests/data/posttrain/reference $Q "$T/pairs.jsonl"
+move --pp 2
+move --tp 2 --dp 2
 grids rmtrain rmtrain --model $M --val "$T/ranks.jsonl" $Q "$T/ranks.jsonl"
-sft --model $M --lora 4 --lora-dropout 0.2 $Q --threads 1 -o "$T/lora" "$T/chat.jsonl"
-sft --model $M --lora 4 --lora-dropout 0.2 $Q --dp 3 -o "$T/lora3" "$T/chat.jsonl"
-near "sft --lora with dropout, --dp 3" "$T/lora" "$T/lora3"
+move --cp 2
+move --dp 3 --shard 3
+odd_grids odd-sft sft --model "$T/odd" --val "$T/chat.jsonl" $Q --neftune 5 "$T/chat.jsonl"
+odd_grids odd-dpo dpo --model "$T/odd" --val "$T/pairs.jsonl" $Q "$T/pairs.jsonl"
+odd_grids odd-rmtrain rmtrain --model "$T/odd" --val "$T/ranks.jsonl" $Q "$T/ranks.jsonl"
+one dpo-reference dpo --model $M --reference tests/data/posttrain/reference $Q "$T/pairs.jsonl"
+grid --tp 2 --dp 2
+grid --cp 2 --pp 2 --shard 0
+grid --dp 2 --shard 3
+one lora sft --model $M --lora 4 --lora-dropout 0.2 --neftune 5 $Q "$T/chat.jsonl"
+grid --dp 3
+grid --cp 2
+grid --pp 2 --dp 2
+grid --dp 2 --shard 3
 fails 2 "not with --tp" "adapters on tensor-parallel ranks are refused" sft --model $M --lora 4 $Q --tp 2 -o "$T/loratp" "$T/chat.jsonl"
 # The best model is kept and taken at the end; what one grid saved another goes on with.
-grids patience sft --model $M --val "$T/chat.jsonl" $Q --patience 2 --average-every 2 "$T/chat.jsonl"
-rm -rf "$T/grid/final" "$T/grid/done" "$T/grid"/step-*10
-ok "sft goes on with another grid's checkpoint" sft --model $M --val "$T/chat.jsonl" $Q --patience 2 --average-every 2 --tp 2 -o "$T/grid" "$T/chat.jsonl"
-near "with the losses of one process" "$T/patience" "$T/grid"
+one patience sft --model $M --val "$T/chat.jsonl" $Q --patience 2 --average-every 2 "$T/chat.jsonl"
+grid --dp 2
+grid --pp 2 --cp 2
 fails 1 "cannot read standard input" "several ranks and standard input" sh -c "sft --model $M $Q --dp 2 -o '$T/stdin' <'$T/chat.jsonl'"
+fails 1 "2 layers leave none for stage 2 of 3" "more stages than layers" sft --model $M $Q --pp 3 -o "$T/x" "$T/chat.jsonl"
+fails 1 "there is no pipeline" "virtual stages of no pipeline" sft --model $M $Q --virtual-stages 2 -o "$T/x" "$T/chat.jsonl"
+fails 1 "take --shard 1" "gradients cut among ranks whose widths differ" sft --model "$T/odd" $Q --tp 2 --dp 2 --shard 3 -o "$T/x" "$T/chat.jsonl"
 if command -v mpirun >/dev/null && [ -e "$BIN/../lib/liblmpipe-mpi.so" ]; then
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
     export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
-    ok "mpirun -n 4 dpo --tp 2" mpirun --oversubscribe --bind-to none -n 4 dpo --model $M --val "$T/pairs.jsonl" $Q --tp 2 -o "$T/mpi" "$T/pairs.jsonl"
-    near "has the losses of one process" "$T/dpo" "$T/mpi"
+    for t in dpo rmtrain; do
+        data=$T/$([ $t = dpo ] && echo pairs || echo ranks).jsonl
+        ok "mpirun -n 4 $t --cp 2 --pp 2" mpirun --oversubscribe --bind-to none -n 4 $t --model $M --val "$data" $Q --cp 2 --pp 2 -o "$T/mpi-$t" "$data"
+        near "has the numbers of one process" "$T/$t" "$T/mpi-$t"
+    done
 else
     skip "ranks as processes" "no mpirun, or built without MPI"
 fi
