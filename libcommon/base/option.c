@@ -264,9 +264,13 @@ void option_free(OptionSet *set)
             free(list->values);
             *list = (OptionList){0};
         }
+    for (size_t i = 0; i < set->text_count; i++)
+        free(set->texts[i]);
+    free(set->texts);
     free(set->operands);
     free(set->given);
     set->operands = NULL;
     set->given = NULL;
-    set->operand_count = set->given_count = 0;
+    set->texts = NULL;
+    set->operand_count = set->given_count = set->text_count = set->text_capacity = 0;
 }

@@ -49,6 +49,8 @@ typedef struct OptionSet {
     size_t operand_count;
     const Option **given;  /* the options seen, in the order given (a repeated one appears again) */
     size_t given_count;
+    char **texts;          /* what --config gave, to which options' strings point until option_free */
+    size_t text_count, text_capacity;
 } OptionSet;
 
 #define OPTION_MORE_HEADING(text) {NULL, 0, OPTION_MORE, 0, 0, text, 0, 0, 0}

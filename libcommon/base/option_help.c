@@ -144,8 +144,8 @@ char *option_json(const OptionSet *set)
     return b.data;
 }
 
-/* A value of --config as the text that the command line would have had; it lives as long as the process. */
-static char *value_text(const JsonValue *v)
+/* A value of --config as the text that the command line would have had; the set keeps it, for options' strings point to it. */
+static char *value_text(OptionSet *set, const JsonValue *v)
 {
     Buffer b = {0};
     if (v->type == JSON_STRING)
@@ -157,7 +157,8 @@ static char *value_text(const JsonValue *v)
     else
         json_write_number(&b, v->number);
     buffer_byte(&b, 0);
-    return b.data;
+    set->texts = memory_grow(set->texts, &set->text_capacity, set->text_count + 1, sizeof *set->texts);
+    return set->texts[set->text_count++] = b.data;
 }
 
 /* A run's options.json also holds what was not given, such as a 0 that stands for "as many as fit" and lies outside the bounds. */
@@ -189,7 +190,7 @@ static int config_member(OptionSet *set, const char *path, const char *key, cons
             return error_set(err, "%s: '%s' holds a NUL", path, key);
         if (o->type == OPTION_FLAG && one->type != JSON_BOOL)
             return error_set(err, "%s: '%s' must be true or false", path, key);
-        if (option_store(o, value_text(one), err) < 0)
+        if (option_store(o, value_text(set, one), err) < 0)
             return error_prefix(err, "%s", path);
     }
     option_note(set, o);
