@@ -28,7 +28,8 @@ typedef struct JsonTree {
     Arena arena;
 } JsonTree;
 
-/* `text` needs READER_PADDING readable bytes behind it (file_read gives them). Errors: "NAME: offset N: reason". */
+/* `text` needs READER_PADDING readable bytes behind it (file_read gives them). Errors: "NAME: offset N: reason"; they
+ * leave nothing to free. */
 int json_parse(JsonTree *out, const char *name, Span text, Error *err);
 int json_parse_file(JsonTree *out, const char *path, Error *err);
 void json_free(JsonTree *tree);

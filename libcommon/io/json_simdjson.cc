@@ -406,7 +406,10 @@ static int tree_build(JsonTree *out, dom::parser &parser, Span text, Error *err)
 extern "C" int json_parse(JsonTree *out, const char *name, Span text, Error *err)
 {
     dom::parser parser;
-    return tree_build(out, parser, text, err) < 0 ? error_prefix(err, "%s", name) : 0;
+    if (tree_build(out, parser, text, err) == 0)
+        return 0;
+    json_free(out);
+    return error_prefix(err, "%s", name);
 }
 
 extern "C" const JsonValue *json_field_tree(JsonParser *p, const JsonField *field, Error *err)

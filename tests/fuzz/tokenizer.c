@@ -1,4 +1,4 @@
-/* A tokenizer.json of any bytes: refused, or it encodes text that decodes to known bytes. */
+/* A tokenizer.json, or where it does not begin with a brace a .tiktoken file, of any bytes: refused, or it encodes text that decodes to known bytes. */
 #include <string.h>
 #include "text/tokenizer.h"
 #include "tests/fuzz/file.h"
@@ -6,7 +6,7 @@
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
     Error err = {{0}};
-    const char *path = fuzz_file(data, size, ".json");
+    const char *path = fuzz_file(data, size, size && data[0] == '{' ? ".json" : ".tiktoken");
     Tokenizer *t = tokenizer_open(path, &err);
     if (t) {
         Encoder *e = encoder_new(t);
