@@ -36,6 +36,7 @@ static const Option options[] = {
     {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates or chats instead of training", 0, 0, 0},
     POSTTRAIN_LORA_OPTIONS(&self),
     OPTION_MORE_HEADING("the loss:"),
+    {"layout", 0, OPTION_CHOICE, &self.layout, "HOW", "of a ranking's answers: apart, or in one row behind their prompt (default apart)", "apart|row", 0, 0},
     {"center", 0, OPTION_NUMBER, &rm.center, "X", "weight of the squared sum of two scores, which keeps them near 0 (default 0)", 0, 0, 1e6},
     TRAIN_OPTIONS(&self.train, "1e-4", "0"),
     POSTTRAIN_OPTIONS_END(&self),
@@ -169,16 +170,8 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     for (size_t i = 0; i < p->plan.step_count && status == 0; i++) {
         if (e->items[p->plan.step_examples[i]].rank != 0)
             continue;
-        /* The record that begins with this example. */
-        size_t low = 0, high = e->groups;
-        while (high - low > 1) {
-            size_t middle = (low + high) / 2;
-            if (e->group_first[middle] <= p->plan.step_examples[i])
-                low = middle;
-            else
-                high = middle;
-        }
-        out->loss += record_loss(e, low, x.score, 1 / (double)records, x.gradient, &counts) / (double)records;
+        size_t record = examples_group(e, p->plan.step_examples[i]);
+        out->loss += record_loss(e, record, x.score, 1 / (double)records, x.gradient, &counts) / (double)records;
     }
     out->extra[0] = (double)counts.right / (double)counts.pairs;
     out->extra[1] = counts.apart / (double)counts.pairs;
@@ -320,6 +313,7 @@ int main(int argc, char **argv)
                      .summary = "Train a reward model on preferences or rankings; --score applies one.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 1e-4;
+    self.layout = "apart";
     int status = option_main(&set, argc, argv);
     if (status >= 0)
         return status;

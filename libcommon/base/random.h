@@ -12,7 +12,8 @@ enum {
     RANDOM_SAMPLE,
     RANDOM_FIT = 5,
     RANDOM_CLASSIFIER,
-    RANDOM_NOISE /* dropout, NEFTune */
+    RANDOM_NOISE, /* dropout, NEFTune */
+    RANDOM_ORDER  /* of a ranking's answers in a row */
 };
 
 void random_block(uint64_t seed, uint64_t stream, uint64_t index, uint32_t out[4]);

@@ -97,8 +97,12 @@ static void example_store(Reading *r, int64_t first, int64_t n, int32_t rank, do
     *x = (Example){.tokens = memory_alloc((size_t)n, sizeof *x->tokens), .flags = (unsigned char *)memory_copy(r->flags.data + first, (size_t)n),
                    .count = n, .source = (int64_t)r->records, .rank = rank, .margin = margin};
     memcpy(x->tokens, r->ids.data + first, (size_t)n * sizeof *x->tokens);
-    for (int64_t i = 1; i < n; i++)
-        x->trained += (x->flags[i] & TOKEN_TRAINED) != 0;
+    x->answer = n;
+    for (int64_t i = n - 1; i > 0; i--)
+        if (x->flags[i] & TOKEN_TRAINED) {
+            x->trained++;
+            x->answer = i;
+        }
 }
 
 static void example_add(Reading *r, int32_t rank, double margin)
@@ -326,6 +330,32 @@ int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Comm
     free(reading.first_dropped);
     free(reading.first_equal);
     return status;
+}
+
+size_t examples_group(const Examples *e, size_t example)
+{
+    size_t low = 0, high = e->groups;
+    while (high - low > 1) {
+        size_t middle = (low + high) / 2;
+        if (e->group_first[middle] <= example)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int64_t examples_row(const Examples *e, size_t group)
+{
+    const Example *one = &e->items[e->group_first[group]];
+    int64_t tokens = one->answer;
+    for (size_t i = e->group_first[group]; i < e->group_first[group + 1]; i++) {
+        const Example *x = &e->items[i];
+        if (x->answer != one->answer || memcmp(x->tokens, one->tokens, (size_t)one->answer * sizeof *one->tokens) != 0)
+            return 0;
+        tokens += x->count - x->answer;
+    }
+    return tokens;
 }
 
 void examples_free(Examples *e)

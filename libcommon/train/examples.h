@@ -26,6 +26,7 @@ typedef struct Example {
     int32_t *tokens;
     unsigned char *flags; /* of each token */
     int64_t count, trained;
+    int64_t answer;       /* where the answer's tokens begin; count: nowhere */
     int64_t source;       /* number of the record */
     int32_t rank;         /* in a group: 0 best, or chosen 0, rejected 1; of a split chat the piece */
     double level;         /* equal for answers of a ranking that are tied (its field `ranks`) */
@@ -55,5 +56,9 @@ typedef struct ExampleOptions {
 /* Reads files (none: standard input). */
 int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Common *common, const char *const *files, Error *err);
 void examples_free(Examples *e);
+/* The record that an example belongs to. */
+size_t examples_group(const Examples *e, size_t example);
+/* Tokens that a ranking's answers take one behind the other after their prompt; 0: they have not the same tokens before them. */
+int64_t examples_row(const Examples *e, size_t group);
 
 #endif

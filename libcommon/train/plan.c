@@ -23,6 +23,7 @@ void plan_close(Plan *p)
     free(p->step_examples);
     free(p->bin);
     free(p->offset);
+    free(p->behind);
     memset(p, 0, sizeof *p);
 }
 
@@ -45,6 +46,23 @@ static void deal(Plan *p)
     p->placed = -1;
 }
 
+/* The answers of step_examples[first …], a whole group of `count`, in a row if it fits: the row's length, else 0. */
+static int64_t shuffle_row(Plan *p, size_t group, size_t first, size_t count)
+{
+    const Example *e = &p->examples->items[p->step_examples[first]];
+    int64_t length = examples_row(p->examples, group), at = e->answer;
+    if (length == 0 || length > p->sequence_length)
+        return 0;
+    uint64_t seed = p->seed ^ (uint64_t)e->source << 20;
+    for (size_t place = 0; place < count; place++)
+        for (size_t k = 0; k < count; k++)
+            if (random_permute(seed, RANDOM_ORDER + (p->epoch << 8), k, count) == place) {
+                p->behind[first + k] = at;
+                at += e[k].count - e[k].answer;
+            }
+    return length;
+}
+
 /* Packs units (examples, or whole groups) into sequences, and sequences into batches. A group longer than a sequence falls
  * back to examples of its own: only a batch must hold it whole, so its members are kept in neighbouring bins. */
 static void pack(Plan *p, bool grouped)
@@ -52,12 +70,26 @@ static void pack(Plan *p, bool grouped)
     size_t n = p->step_count, units = 0;
     p->bin = memory_realloc(p->bin, n + 1, sizeof *p->bin);
     p->offset = memory_realloc(p->offset, n + 1, sizeof *p->offset);
+    p->behind = memory_realloc(p->behind, n + 1, sizeof *p->behind);
+    memset(p->behind, 0, (n + 1) * sizeof *p->behind);
     int64_t *lengths = memory_alloc(n + 1, sizeof *lengths);
     size_t *unit = memory_alloc(n + 1, sizeof *unit), *unit_bin = memory_alloc(n + 1, sizeof *unit_bin);
     int64_t *inside = memory_alloc(n + 1, sizeof *inside), *unit_offset = memory_alloc(n + 1, sizeof *unit_offset);
     for (size_t i = 0; i < n; i++) {
         const Example *e = &p->examples->items[p->step_examples[i]];
+        size_t group = p->in_rows && e->rank == 0 ? examples_group(p->examples, p->step_examples[i]) : 0;
+        size_t count = p->in_rows && e->rank == 0 ? p->examples->group_first[group + 1] - p->examples->group_first[group] : 0;
+        if (count > 0 && (lengths[units] = shuffle_row(p, group, i, count)) > 0) {
+            for (size_t k = 0; k < count; k++) {
+                unit[i + k] = units;
+                inside[i + k] = 0;
+            }
+            units++;
+            i += count - 1;
+            continue;
+        }
         bool joins = grouped && i > 0 && e->source == p->examples->items[p->step_examples[i - 1]].source &&
+                     p->behind[i - 1] == 0 &&
                      lengths[units - 1] + e->count <= p->sequence_length;
         if (!joins)
             lengths[units++] = 0;
@@ -81,7 +113,7 @@ static void pack(Plan *p, bool grouped)
 void plan_step(Plan *p, int64_t step, bool grouped)
 {
     int64_t records = (int64_t)p->examples->groups, first = step % p->steps_per_epoch * p->records_per_step;
-    uint64_t epoch = (uint64_t)(step / p->steps_per_epoch);
+    uint64_t epoch = p->epoch = (uint64_t)(step / p->steps_per_epoch);
     p->step_count = 0;
     for (int64_t i = first; i < first + p->records_per_step && i < records; i++)
         record_add(p, (size_t)random_permute(p->seed, RANDOM_SHUFFLE + (epoch << 8), (uint64_t)i, (uint64_t)records));
@@ -96,11 +128,18 @@ void plan_all(Plan *p, bool grouped)
     pack(p, grouped);
 }
 
+/* Tokens that an example of the step adds to the batch: its prompt stands once in a row, before the first. */
+static int64_t row_tokens(const Plan *p, size_t i)
+{
+    const Example *e = &p->examples->items[p->step_examples[i]];
+    return p->behind[i] > e->answer ? e->count - e->answer : e->count;
+}
+
 int64_t plan_tokens(const Plan *p)
 {
     int64_t tokens = 0;
     for (size_t i = 0; i < p->step_count; i++)
-        tokens += p->examples->items[p->step_examples[i]].count;
+        tokens += row_tokens(p, i);
     return tokens;
 }
 
@@ -137,6 +176,23 @@ int64_t plan_most_rows(const Plan *p)
     return p->most * p->sequence_length / p->grid->extent[GRID_CP];
 }
 
+/* An answer into the row that begins at `first`; the first one brings the prompt. */
+static void place_in_row(Plan *p, size_t i, int64_t first)
+{
+    const Example *e = &p->examples->items[p->step_examples[i]];
+    Batch *b = &p->whole;
+    int64_t from = p->behind[i] > e->answer ? e->answer : 0, at = p->behind[i] - (e->answer - from);
+    batch_place(b, first + at, e->tokens + from, NULL, NULL, e->count - from, (int32_t)e->source, e->rank, (int64_t)p->step_examples[i]);
+    for (int64_t r = first + at; r < first + at + e->count - from; r++) {
+        b->positions[r] = (int32_t)(r - first);
+        b->begin[r] = (int32_t)first;
+        b->weights[r] = 0;
+    }
+    BatchDocument *d = &b->documents[b->document_count - 1];
+    d->first = first;
+    d->count += at;
+}
+
 static void place(Plan *p, int64_t index)
 {
     Batch *b = &p->whole;
@@ -147,6 +203,10 @@ static void place(Plan *p, int64_t index)
         if (sequence < 0 || sequence >= b->sequences)
             continue;
         const Example *e = &p->examples->items[p->step_examples[i]];
+        if (p->behind[i] > 0) {
+            place_in_row(p, i, sequence * p->sequence_length + p->offset[i]);
+            continue;
+        }
         for (int64_t t = 0; t < e->count; t++)
             weights[t] = learns(e, t);
         batch_place(b, sequence * p->sequence_length + p->offset[i], e->tokens, NULL, weights, e->count, (int32_t)e->source, e->rank,

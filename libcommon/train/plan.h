@@ -14,10 +14,13 @@ typedef struct Plan {
     uint64_t seed;
     const Grid *grid;
     bool even;                     /* all ranks make as many passes, some an empty one */
+    bool in_rows;                  /* the answers of a group stand in one row behind their prompt, where that fits (Llama 3's reward model) */
     /* The current step: its examples, and where each goes. */
     size_t *step_examples, step_count, step_capacity;
     size_t *bin;
     int64_t *offset;
+    uint64_t epoch;
+    int64_t *behind;               /* of an answer in a row: tokens of the row before it; 0: it stands alone */
     size_t bins;
     int64_t batches;
     Batch whole, part;             /* a batch, and what this rank has of it */
@@ -29,7 +32,8 @@ typedef struct Plan {
  * four for each of its stages, where there is enough. `even`: all make as many passes. */
 void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows, uint64_t seed, const Grid *g, bool even);
 void plan_close(Plan *p);
-/* Lays out step `step` (best-fit decreasing, a group in one bin where `grouped`). */
+/* Lays out step `step` (best-fit decreasing, a group in one bin where `grouped`). Answers in a row are shuffled; each sees those before it,
+ * and has a document that begins with the row and ends with the answer. */
 void plan_step(Plan *p, int64_t step, bool grouped);
 /* Lays out all examples in their order instead: for evaluation. */
 void plan_all(Plan *p, bool grouped);

@@ -29,6 +29,23 @@ static int options_check(const PostTrain *p)
     return -1;
 }
 
+/* The longest ranking that fits a row; those that do not are told. */
+static int64_t longest_row(const PostTrain *p)
+{
+    int64_t longest = 0;
+    size_t apart = 0;
+    for (size_t i = 0; i < p->examples.groups; i++) {
+        int64_t row = examples_row(&p->examples, i);
+        if (row == 0 || row > p->max_length)
+            apart++;
+        else
+            longest = row > longest ? row : longest;
+    }
+    if (apart)
+        message("%zu of %zu rankings do not fit one row of %" PRId64 " tokens (--max-length): their answers stand apart", apart, p->examples.groups, p->max_length);
+    return longest;
+}
+
 static int read_records(PostTrain *p, ExampleKind kind, const char *const *files, Error *err)
 {
     const ExampleOptions how = {.kind = kind, .max_length = p->max_length, .split = p->packing && strcmp(p->packing, "bfd-split") == 0};
@@ -43,6 +60,9 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
         longest = p->examples.items[i].count > longest ? p->examples.items[i].count : longest;
     for (size_t i = 0; i < p->held_out.count; i++)
         longest = p->held_out.items[i].count > longest ? p->held_out.items[i].count : longest;
+    bool in_rows = p->layout && strcmp(p->layout, "row") == 0;
+    int64_t row = in_rows ? longest_row(p) : 0;
+    longest = row > longest ? row : longest;
     int64_t length = longest * 2 < p->max_length ? longest * 2 : p->max_length > longest ? p->max_length : longest;
     if (length > p->rows && longest <= p->rows)
         length = p->rows;
@@ -52,6 +72,7 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
         length = (length + chunks - 1) / chunks * chunks;
     bool even = p->train.shard > 1;
     plan_open(&p->plan, &p->examples, p->epochs, p->batch_size, length, p->rows, (uint64_t)p->common.seed, p->grid, even);
+    p->plan.in_rows = in_rows;
     if (p->val)
         plan_open(&p->held_out_plan, &p->held_out, 1, p->batch_size, length, p->rows, 0, p->grid, even);
     p->train.steps = p->plan.steps;

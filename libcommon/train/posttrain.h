@@ -44,6 +44,7 @@ struct PostTrain {
     GridOptions options_of_grid;
     const char *model_path, *adapter, *val;
     const char *packing; /* sft's: bfd or bfd-split */
+    const char *layout;  /* rmtrain's: apart or row */
     LoraOptions lora;
     LoraPlan plan_of_adapters;
     double epochs, neftune;

@@ -47,6 +47,17 @@ golden dpo-masked dpo --model $D/model --reference $D/reference $still --nll-wei
 golden dpo-ipo dpo --model $D/model --reference $D/reference $still --nll-weight 0 --keep-endings --loss ipo $D/pairs.jsonl
 golden rm-pairs rmtrain --model $D/model $still --center 0.01 $D/pairs.jsonl
 golden rm-rankings rmtrain --model $D/model $still --center 0.01 $D/rankings.jsonl
+# Answers in one row, in an order that the seed draws: PyTorch's losses of all orders.
+sed -n 2p $D/rankings.jsonl >"$T/one.jsonl"
+rmtrain --model $D/model $still --layout row --epochs 30 --batch-size 1 -o "$T/row" "$T/one.jsonl"
+# The score's head is that of seed 0.
+awk -F'"loss":' 'NR == FNR {if ($1 ~ /^rm-row/) {split($1, f, "\t"); want[n++] = f[2]} next}
+    {split($2, a, ","); hit = -1; for (i = 0; i < n; i++) {d = a[1] / want[i] - 1; if (d < 2e-6 && d > -2e-6) hit = i} if (hit < 0) bad++; else seen[hit] = 1}
+    END {for (h in seen) k++; print bad + 0, k, n}' $D/golden.tsv "$T/row/log.jsonl" >"$T/orders"
+is "--layout row: each epoch has the loss of one order, and all orders come" "$(cat "$T/orders")" "0 6 6"
+rmtrain --model $D/model ${still#-q} --max-length 60 --layout row -o "$T/apart" $D/rankings.jsonl 2>"$T/.err"
+like "rankings too long for a row are told" "$(cat "$T/.err")" "[1-6] of 6 rankings do not fit one row of 60 tokens"
+
 # TRL's trainers, every number that they log (tests/reference/trl_check.py).
 trl() { # trl NAME COMMAND...
     name=$1 wrong=
@@ -71,7 +82,7 @@ trl dpo-ipo-sft dpo --model $D/model --reference $D/reference $still --nll-weigh
 trl dpo-orpo dpo --model $D/model $still --nll-weight 0 --beta 2 --keep-endings --loss orpo $D/pairs.jsonl
 trl dpo-simpo dpo --model $D/model $still --nll-weight 0 --beta 2 --keep-endings --loss simpo $D/pairs.jsonl
 trl reward rmtrain --model $D/model $still --center 0.01 $D/pairs.jsonl
-like "chats that were split are told" "$(sft --model $D/model ${still#-q} --packing bfd-split --max-length 37 -o "$T/split" $D/chat.jsonl 2>&1)" "18 chats longer than 37 tokens (--max-length) split into 42 pieces, 15 more without an answer left out; the first: $D/chat.jsonl:1"
+like "chats that were split are told" "$(sft --model $D/model ${still#-q} --packing bfd-split --max-length 37 -o "$T/split" $D/chat.jsonl 2>&1)" "18 chats longer than 37 tokens .--max-length. split into 42 pieces, 15 more without an answer left out; the first: $D/chat.jsonl:1"
 
 # dpo
 for i in $(seq 12); do

@@ -4,7 +4,7 @@ usage: posttrain_check.py BIN [ROWS]      (needs torch, transformers, numpy; pos
 
 With GOLDEN=tests/data/posttrain in the environment (and no ROWS) the model, the rows and PyTorch's losses are written there.
 """
-import shutil
+import itertools, shutil
 import numpy as np
 import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification
@@ -85,6 +85,32 @@ def check_dpo_begins(name, folder):
     report(f"{name} dpo's first accuracy and margin are 0", abs(line["rewards/accuracies"]) + abs(line["rewards/margins"]), 0)
 
 
+def check_row(name, folder, tokenizer, template, start, first):
+    """--layout row: the prompt, then all answers one behind the other in some order; each score at its answer's last token."""
+    r = min((r for r in rankings if len(r["responses"]) >= 3), key=lambda r: len(r["responses"]))
+    run = f"{folder}-rm-row"
+    tool("rmtrain", "--model", folder, *STEP, "--rows", 700, "--layout", "row", "-o", run, write("one.jsonl", [r]))
+    line, found = log_of(run)[-1], []
+    parts = [answers_of(tokenizer, template, r["prompt"], a) for a in r["responses"]]
+    begin = parts[0][1].index(1)
+    for order in itertools.permutations(range(len(parts))):
+        model = AutoModelForSequenceClassification.from_pretrained(first, dtype=torch.float32)
+        ids, ends = parts[0][0][:begin], {}
+        for k in order:
+            ids = ids + parts[k][0][begin:]
+            ends[k] = len(ids) - 1
+        s = model.score(model.model(torch.tensor([ids])).last_hidden_state)[0, :, 0]
+        s = [s[ends[k]] for k in range(len(parts))]
+        loss = torch.stack([-F.logsigmoid(s[i] - s[j]) for i in range(len(s)) for j in range(i + 1, len(s))]).mean()
+        loss.backward()
+        golden("rm-row", model, loss)
+        found.append((abs(line["loss"] / loss.item() - 1), model, len(ids)))
+    off, model, tokens = min(found, key=lambda f: f[0])
+    report(f"{name} rmtrain --layout row: loss of an order", off, 1e-6)
+    report(f"{name} rmtrain --layout row: tokens", abs(line["tokens"] - tokens), 0)
+    compare(f"{name} rmtrain --layout row", run, model, start, 2e-5)
+
+
 def check_rm(name, folder, tokenizer, template):
     start_run = f"{folder}-rm-start"
     still = ["-q", "--epochs", 1, "--lr", 0, "--min-lr", 0, "--weight-decay", 0, "--save-every", 0, "--max-length", 2048, "--batch-size", 100]
@@ -110,6 +136,7 @@ def check_rm(name, folder, tokenizer, template):
         report(f"{name} rmtrain {kind}: loss", abs(line["loss"] / loss.item() - 1), 1e-5)
         report(f"{name} rmtrain {kind}: accuracy", abs(line["accuracy"] - right / n), 1e-12)
         compare(f"{name} rmtrain {kind}", run, model, start, 2e-5)
+    check_row(name, folder, tokenizer, template, start, f"{start_run}/final")
     candidates = write("candidates.jsonl", [{"prompt": r["prompt"], "responses": [a[0]["content"] for a in r["responses"]]} for r in rankings])
     worst = 0
     for line, r in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, candidates).splitlines(), rankings):
