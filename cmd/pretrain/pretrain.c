@@ -166,13 +166,13 @@ static bool traced(Trainer *t, int64_t step)
 
 static int draw(Trainer *t, int64_t step, Error *err)
 {
-    double bubble;
-    int chunks = t->model.part.ranges, status = trace_write(&t->trace, t->grid, t->o->trace, step + 1, chunks, feed_passes(&t->feed), &bubble, err);
+    TraceSummary s;
+    int status = trace_write(&t->trace, t->grid, t->o->trace, step + 1, t->model.part.ranges, &s, err);
     trace_close(&t->trace);
     t->passes.trace = NULL;
     if (status == 0 && t->grid->rank == 0 && t->grid->extent[GRID_PP] > 1)
-        message("%s: in step %" PRId64 " the stages idle %.1f %% of the time that they work, %.1f %% by the formula", t->o->trace, step + 1, 100 * bubble,
-                100 * pipeline_bubble(t->grid->extent[GRID_PP], chunks, feed_passes(&t->feed)));
+        message("%s: in step %" PRId64 " the stages idle %.1f %% of the time that they work, %.1f %% simulated, %.1f %% by the formula", t->o->trace, step + 1, 100 * s.bubble,
+                100 * s.simulated_bubble, 100 * s.formula);
     return status;
 }
 

@@ -113,9 +113,10 @@ typedef struct CostSimulation {
     double busy_most;    /* of the busiest rank */
     double bubble;       /* seconds / busy_most − 1 */
 } CostSimulation;
-/* duration: of rank `stage`'s pass through `chunk`. A message takes message seconds behind those before it and latency on its way. */
-int cost_simulate(int stages, int chunks, int64_t micro_batches, double (*duration)(void *context, int stage, int chunk, bool backward), void *context,
-                  double message, double latency, CostSimulation *out, Error *err);
+/* Of rank `stage`'s pass through `chunk`. */
+typedef double (*CostDuration)(void *context, int stage, int chunk, int64_t micro_batch, bool backward);
+/* A message takes message seconds behind those before it and latency on its way. */
+int cost_simulate(int stages, int chunks, int64_t micro_batches, CostDuration duration, void *context, double message, double latency, CostSimulation *out, Error *err);
 /* The pipeline of that run; slow[stage] scales a stage's times (NULL: none is slow). */
 int cost_simulate_run(const CostRun *r, const CostCluster *c, const double *slow, CostSimulation *out, Error *err);
 

@@ -73,7 +73,7 @@ static int wait_for(Passes *p, const PipelineAction *a, int number, Error *err)
     double begin = p->trace ? clock_seconds() : 0;
     int status = comm_wait(p->line[p->requests[number].tag], p->model->stream, &p->requests[number], err);
     if (p->trace)
-        trace_add(p->trace, TRACE_WAIT, a->chunk, a->micro_batch, begin, clock_seconds());
+        trace_add(p->trace, TRACE_WAIT, a, begin, clock_seconds());
     return status;
 }
 
@@ -98,7 +98,7 @@ static int compute(Passes *p, const PipelineAction *a, int64_t rows, const PassW
     if (p->trace) {
         if (m->device->stream_wait(m->stream, err) < 0)
             return -1;
-        trace_add(p->trace, a->backward ? TRACE_BACKWARD : TRACE_FORWARD, a->chunk, a->micro_batch, begin, clock_seconds());
+        trace_add(p->trace, a->backward ? TRACE_BACKWARD : TRACE_FORWARD, a, begin, clock_seconds());
     }
     return model_check(m, err);
 }
@@ -107,12 +107,16 @@ static int act(Passes *p, const PipelineAction *a, int64_t rows, const PassWork 
 {
     Comm *line = p->line[a->backward];
     Stream *stream = p->model->stream;
-    int out = p->schedule.receives + a->out;
+    int out = p->schedule.receives + a->out, status;
+    double begin = p->trace ? clock_seconds() : 0;
     switch (a->verb) {
     case PIPELINE_RECEIVE:
         return comm_recv(line, stream, place(p, a->in, false, rows).data, place_bytes(p, rows), a->peer, a->backward, &p->requests[a->in], err);
     case PIPELINE_SEND:
-        return comm_send(line, stream, place(p, a->out, true, rows).data, place_bytes(p, rows), a->peer, a->backward, &p->requests[out], err);
+        status = comm_send(line, stream, place(p, a->out, true, rows).data, place_bytes(p, rows), a->peer, a->backward, &p->requests[out], err);
+        if (p->trace)
+            trace_add(p->trace, TRACE_SEND, a, begin, clock_seconds());
+        return status;
     case PIPELINE_COMPUTE:
         return compute(p, a, rows, w, err);
     }

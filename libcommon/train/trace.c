@@ -8,21 +8,27 @@
 #include "base/progress.h"
 #include "io/json.h"
 #include "io/stream.h"
-#include "train/pipeline.h"
+#include "train/cost.h"
 
 int trace_begin(Trace *t, Grid *g, Error *err)
 {
-    double here = 0;
-    int status = comm_sum_host(&g->world, &here, 1, err);
+    double now = clock_seconds(), *all = memory_alloc((size_t)g->size, sizeof *all);
+    int status = comm_gather_host(&g->world, &now, all, sizeof now, err);
     t->count = 0;
     t->begin = clock_seconds();
+    if (g->local_size == g->size && status == 0) { /* one clock: the last one's that came */
+        t->begin = all[0];
+        for (int r = 1; r < g->size; r++)
+            t->begin = fmax(t->begin, all[r]);
+    }
+    free(all);
     return status;
 }
 
-void trace_add(Trace *t, TraceKind kind, int chunk, int64_t micro_batch, double begin, double end)
+void trace_add(Trace *t, TraceKind kind, const PipelineAction *of, double begin, double end)
 {
     t->events = memory_grow(t->events, &t->capacity, t->count + 1, sizeof *t->events);
-    t->events[t->count++] = (TraceEvent){begin - t->begin, end - t->begin, micro_batch, (int32_t)kind, chunk};
+    t->events[t->count++] = (TraceEvent){begin - t->begin, end - t->begin, of->micro_batch, (int32_t)kind, of->chunk};
 }
 
 void trace_close(Trace *t)
@@ -41,8 +47,8 @@ static void places(const Grid *g, int rank, int place[GRID_DIMENSIONS])
 /* The ranks of a stage are threads beside one another. */
 static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *events, int64_t count)
 {
-    static const char *const names[] = {"F", "B", "wait for "}, *const categories[] = {"forward", "backward", "wait"};
-    static const char *const colours[] = {"thread_state_running", "thread_state_runnable", "grey"};
+    static const char *const names[] = {"F", "B", "wait for ", "send "}, *const categories[] = {"forward", "backward", "wait", "send"};
+    static const char *const colours[] = {"thread_state_running", "thread_state_runnable", "grey", "thread_state_iowait"};
     int at[GRID_DIMENSIONS];
     places(g, rank, at);
     int beside = g->extent[GRID_TP] * g->extent[GRID_CP], thread = at[GRID_PP] * beside + at[GRID_CP] * g->extent[GRID_TP] + at[GRID_TP];
@@ -58,54 +64,140 @@ static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *eve
     }
 }
 
-/* Of pipeline number `dp`. */
-static double idle_over_busy(const Grid *g, int dp, const TraceEvent *events, const double *counts, int64_t room)
+/* All ranks' events, `room` for each. */
+typedef struct Timeline {
+    const Grid *grid;
+    const TraceEvent *events;
+    const double *counts;
+    int64_t room;
+} Timeline;
+
+static bool is_pass(const TraceEvent *e)
 {
-    double first = INFINITY, last = 0, busy = 0;
-    int ranks = 0;
-    for (int r = 0; r < g->size; r++) {
-        int at[GRID_DIMENSIONS];
-        places(g, r, at);
-        if (at[GRID_DP] != dp)
-            continue;
-        ranks++;
-        for (int64_t i = 0; i < (int64_t)counts[r]; i++) {
-            const TraceEvent *e = &events[r * room + i];
-            if (e->kind == TRACE_WAIT)
-                continue;
-            first = fmin(first, e->begin);
-            last = fmax(last, e->end);
-            busy += e->end - e->begin;
-        }
-    }
-    return busy > 0 ? ranks * (last - first) / busy - 1 : 0;
+    return e->kind == TRACE_FORWARD || e->kind == TRACE_BACKWARD;
 }
 
-int trace_write(Trace *t, Grid *g, const char *path, int64_t step, int chunks, int64_t micro_batches, double *bubble, Error *err)
+/* The ranks from `first` on at a stride, `count` of them: from their first pass to their last, and what their passes take together. */
+static void measure(const Timeline *t, int first, int stride, int count, double *begin, double *end, double *busy)
+{
+    *begin = INFINITY;
+    *end = *busy = 0;
+    for (int r = first; r < first + count * stride; r += stride)
+        for (int64_t i = 0; i < (int64_t)t->counts[r]; i++) {
+            const TraceEvent *e = &t->events[r * t->room + i];
+            if (!is_pass(e))
+                continue;
+            *begin = fmin(*begin, e->begin);
+            *end = fmax(*end, e->end);
+            *busy += e->end - e->begin;
+        }
+}
+
+/* One pipeline of one rank a stage: what each of its passes takes. */
+typedef struct Line {
+    int chunks;
+    int64_t micro_batches;
+    double *seconds; /* [stages, chunks, micro_batches, 2] */
+} Line;
+
+static double *line_at(const Line *l, int stage, int chunk, int64_t micro_batch, bool backward)
+{
+    return &l->seconds[(((int64_t)stage * l->chunks + chunk) * l->micro_batches + micro_batch) * 2 + backward];
+}
+
+static double line_duration(void *context, int stage, int chunk, int64_t micro_batch, bool backward)
+{
+    return *line_at(context, stage, chunk, micro_batch, backward);
+}
+
+static int64_t passes_forward(const Timeline *t, int rank)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < (int64_t)t->counts[rank]; i++)
+        n += t->events[rank * t->room + i].kind == TRACE_FORWARD;
+    return n;
+}
+
+/* The line that begins at rank `first`, simulated; seconds 0: it has no passes. */
+static int simulate(const Timeline *t, int first, int chunks, CostSimulation *out, Error *err)
+{
+    int stages = t->grid->extent[GRID_PP], stride = t->grid->extent[GRID_TP] * t->grid->extent[GRID_CP];
+    Line l = {.chunks = chunks, .micro_batches = passes_forward(t, first) / chunks};
+    *out = (CostSimulation){0};
+    if (l.micro_batches == 0)
+        return 0;
+    l.seconds = memory_zalloc((size_t)(stages * chunks * l.micro_batches * 2), sizeof *l.seconds);
+    for (int stage = 0; stage < stages; stage++)
+        for (int64_t i = 0; i < (int64_t)t->counts[first + stage * stride]; i++) {
+            const TraceEvent *e = &t->events[(first + stage * stride) * t->room + i];
+            if (is_pass(e))
+                *line_at(&l, stage, e->chunk, e->micro_batch, e->kind == TRACE_BACKWARD) = e->end - e->begin;
+        }
+    int status = cost_simulate(stages, chunks, l.micro_batches, line_duration, &l, 0, 0, out, err);
+    free(l.seconds);
+    return status;
+}
+
+/* Ranks that share a pipeline's stages go side by side: each line is as long as its own passes, all are as long as the longest. */
+static int summarise(const Timeline *t, int chunks, TraceSummary *s, Error *err)
+{
+    const Grid *g = t->grid;
+    int beside = g->extent[GRID_TP] * g->extent[GRID_CP], stages = g->extent[GRID_PP];
+    double begin, end, busy, first = INFINITY, last = 0, simulated = 0, first_pipeline = 0;
+    measure(t, 0, 1, g->size, &first, &last, &busy);
+    for (int d = 0; d < g->extent[GRID_DP]; d++)
+        for (int b = 0; b < beside; b++) {
+            CostSimulation x;
+            int rank = d * stages * beside + b;
+            if (simulate(t, rank, chunks, &x, err) < 0)
+                return -1;
+            measure(t, rank, beside, stages, &begin, &end, &busy);
+            if (x.seconds > 0)
+                simulated = fmax(simulated, begin - first + x.seconds);
+            if (d == 0)
+                first_pipeline = fmax(first_pipeline, x.seconds);
+        }
+    measure(t, 0, 1, stages * beside, &begin, &end, &busy);
+    *s = (TraceSummary){.seconds = last - first, .simulated = simulated, .bubble = stages * beside * (end - begin) / busy - 1,
+                        .simulated_bubble = stages * beside * first_pipeline / busy - 1,
+                        .formula = pipeline_bubble(stages, chunks, passes_forward(t, 0) / chunks)};
+    return 0;
+}
+
+static int write_file(const Timeline *t, const char *path, int64_t step, const TraceSummary *s, Error *err)
+{
+    const Grid *g = t->grid;
+    Buffer b = {0};
+    buffer_format(&b, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"step\":%" PRId64 ",\"seconds\":%.6f,\"seconds_simulated\":%.6f,\"bubble\":%.4f,"
+                      "\"bubble_simulated\":%.4f,\"bubble_formula\":%.4f},\"traceEvents\":[\n",
+                  step, s->seconds, s->simulated, s->bubble, s->simulated_bubble, s->formula);
+    for (int r = 0; r < g->size; r++)
+        write_rank(&b, g, r, t->events + r * t->room, (int64_t)t->counts[r]);
+    for (int d = 0; d < g->extent[GRID_DP]; d++)
+        buffer_format(&b, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"name\":\"pipeline %d\"}}%s\n", d, d, d + 1 < g->extent[GRID_DP] ? "," : "");
+    buffer_string(&b, "]}\n");
+    int status = file_write(path, b.data, b.length, err);
+    buffer_free(&b);
+    return status;
+}
+
+int trace_write(Trace *t, Grid *g, const char *path, int64_t step, int chunks, TraceSummary *s, Error *err)
 {
     double mine = (double)t->count, *counts = memory_alloc((size_t)g->size, sizeof *counts);
     int status = comm_gather_host(&g->world, &mine, counts, sizeof mine, err);
     int64_t room = 1;
+    *s = (TraceSummary){0};
     for (int r = 0; r < g->size && status == 0; r++)
         room = (int64_t)counts[r] > room ? (int64_t)counts[r] : room;
     TraceEvent *padded = memory_zalloc((size_t)room, sizeof *padded), *all = memory_alloc((size_t)(g->size * room), sizeof *all);
     memcpy(padded, t->events, t->count * sizeof *padded);
     if (status == 0)
         status = comm_gather_host(&g->world, padded, all, (size_t)room * sizeof *all, err);
-    if (status == 0)
-        *bubble = idle_over_busy(g, g->place[GRID_DP], all, counts, room);
-    if (status == 0 && g->rank == 0) {
-        Buffer b = {0};
-        buffer_format(&b, "{\"displayTimeUnit\":\"ms\",\"otherData\":{\"step\":%" PRId64 ",\"bubble\":%.4f,\"bubble_formula\":%.4f},\"traceEvents\":[\n", step, *bubble,
-                      pipeline_bubble(g->extent[GRID_PP], chunks, micro_batches));
-        for (int r = 0; r < g->size; r++)
-            write_rank(&b, g, r, all + r * room, (int64_t)counts[r]);
-        for (int d = 0; d < g->extent[GRID_DP]; d++)
-            buffer_format(&b, "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":%d,\"args\":{\"name\":\"pipeline %d\"}}%s\n", d, d, d + 1 < g->extent[GRID_DP] ? "," : "");
-        buffer_string(&b, "]}\n");
-        status = file_write(path, b.data, b.length, err);
-        buffer_free(&b);
-    }
+    Timeline line = {g, all, counts, room};
+    if (status == 0 && g->rank == 0 && passes_forward(&line, 0) > 0)
+        status = summarise(&line, chunks, s, err);
+    if (status == 0 && g->rank == 0)
+        status = write_file(&line, path, step, s, err);
     free(counts);
     free(padded);
     free(all);

@@ -4,8 +4,9 @@
 #define TRAIN_TRACE_H
 
 #include "dist/comm.h"
+#include "train/pipeline.h"
 
-typedef enum TraceKind { TRACE_FORWARD, TRACE_BACKWARD, TRACE_WAIT } TraceKind;
+typedef enum TraceKind { TRACE_FORWARD, TRACE_BACKWARD, TRACE_WAIT, TRACE_SEND } TraceKind;
 
 typedef struct TraceEvent {
     double begin, end; /* seconds since trace_begin */
@@ -19,15 +20,23 @@ typedef struct Trace {
     size_t count, capacity;
 } Trace;
 
-/* All ranks begin together: the moment from which each counts by its own clock. A collective, as trace_write. */
+/* All ranks begin together: the moment from which each counts by its own clock, on one machine the same for all. A collective, as
+ * trace_write. */
 int trace_begin(Trace *t, Grid *g, Error *err);
 /* begin and end by clock_seconds. */
-void trace_add(Trace *t, TraceKind kind, int chunk, int64_t micro_batch, double begin, double end);
+void trace_add(Trace *t, TraceKind kind, const PipelineAction *of, double begin, double end);
 void trace_close(Trace *t);
 
-/* Writes all ranks' events; the first rank does. *bubble: idle over busy time of this rank's pipeline between its first pass and its
- * last, all its ranks together, which pipeline_bubble foretells for stages that take equally long. chunks and micro_batches: of
- * the schedule, for that; step: for the file to say. */
-int trace_write(Trace *t, Grid *g, const char *path, int64_t step, int chunks, int64_t micro_batches, double *bubble, Error *err);
+/* A step's passes as they were, and as the simulation of their schedule (cost.h) has them that is given each pass's own time and
+ * whose messages take none: it is the shorter by what ranks lost between two passes. */
+typedef struct TraceSummary {
+    double seconds, simulated;       /* from the first pass of all ranks to the last */
+    double bubble, simulated_bubble; /* idle over busy time of the first pipeline, all its ranks together, */
+    double formula;                  /* and for stages that take equally long (pipeline_bubble) */
+} TraceSummary;
+
+/* Writes all ranks' events; the first rank does, and has the summary, which is 0 on the others. chunks: of the schedule; step: for the
+ * file to say. */
+int trace_write(Trace *t, Grid *g, const char *path, int64_t step, int chunks, TraceSummary *s, Error *err);
 
 #endif

@@ -64,7 +64,7 @@ grid tied seven --tp 2 --cp 2 --pp 2 --dp 2
 trace=$T/trace.json
 ok "--trace" $P --model-config "$T/tied.json" $eight --pp 2 --cp 2 --trace "$trace" -o "$T/traced"
 is "has each pass of a step: two stages of two ranks, eight micro-batches, there and back" "$(grep -c '"cat":"forward"' "$trace") $(grep -c '"cat":"backward"' "$trace")" "32 32"
-like "and the bubble beside the formula's" "$(head -n 1 "$trace")" '"bubble":[0-9.]+,"bubble_formula":0.1250'
+like "and the bubble beside the formula's" "$(head -n 1 "$trace")" '"bubble":[0-9.]+,"bubble_simulated":[0-9.]+,"bubble_formula":0.1250'
 ok "and is JSON" perl -MJSON::PP -0777 -ne 'decode_json($_)' "$trace"
 
 # bf16: roundings of the residual stream's neighbours, so three digits.

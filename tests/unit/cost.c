@@ -8,17 +8,18 @@
 
 static double forward_seconds = 1, backward_seconds = 2;
 
-static double even(void *context, int stage, int chunk, bool backward)
+static double even(void *context, int stage, int chunk, int64_t micro_batch, bool backward)
 {
+    (void)micro_batch;
     (void)context;
     (void)stage;
     (void)chunk;
     return backward ? backward_seconds : forward_seconds;
 }
 
-static double one_slow(void *context, int stage, int chunk, bool backward)
+static double one_slow(void *context, int stage, int chunk, int64_t micro_batch, bool backward)
 {
-    return even(context, stage, chunk, backward) * (stage == *(int *)context ? 1.5 : 1);
+    return even(context, stage, chunk, micro_batch, backward) * (stage == *(int *)context ? 1.5 : 1);
 }
 
 static void test_simulation(void)
