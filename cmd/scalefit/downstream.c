@@ -247,7 +247,7 @@ int command_downstream(const Settings *s, const char *const *files, Error *err)
         if (status == 0)
             status = read_runs(&fits[i], &t, s, err);
         if (status == 0)
-            status = fit_task(&fits[i], s, threads, err);
+            status = fit_task(&fits[i], s, threads, err) < 0 ? error_prefix(err, "%s", table_place(&t, 0)) : 0;
     }
     if (status == 0) {
         if (s->json)

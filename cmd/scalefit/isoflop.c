@@ -187,7 +187,7 @@ int command_isoflop(const Settings *s, const char *const *files, Error *err)
         if (s->plot)
             status = isoflop_plot(s, budgets, n, &laws, err);
         if (status == 0 && fits < 0)
-            status = error_set(err, "a power law needs two budgets with an inner minimum; %d of %d have one", laws.used, n);
+            status = error_set(err, "%s: a power law needs two budgets with an inner minimum; %d of %d have one", table_place(&t, 0), laws.used, n);
     }
     free(points);
     free(budgets);

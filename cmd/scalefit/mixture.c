@@ -499,6 +499,8 @@ int command_mixture(const Settings *s, const char *const *files, Error *err)
     Mixture m = {.s = s, .linear = s->law && strcmp(s->law, "linear") == 0};
     int threads = s->common.threads > 0 ? (int)s->common.threads : thread_default_count();
     size_t samples = (size_t)s->bootstrap;
+    if (s->law && !m.linear && strcmp(s->law, "exponential") != 0)
+        return error_set(err, "--law %s is neither exponential nor linear", s->law);
     int status = table_read(&t, files, &s->wheres, &s->renames, err);
     if (status == 0)
         status = find_columns(&m, &t, err);

@@ -172,7 +172,7 @@ int command_parametric(const Settings *s, const char *const *files, Error *err)
             r.rms += pow(log(form3_loss(r.v, exp(runs.n[i] + runs.mean_n), exp(runs.d[i] + runs.mean_d))) - runs.loss[i], 2) / runs.count;
         r.rms = sqrt(r.rms);
         if (!(r.v[3] > 0 && r.v[4] > 0))
-            status = error_set(err, "the loss does not fall with both parameters and tokens: exponents %.3g and %.3g", r.v[3], r.v[4]);
+            status = error_set(err, "%s: the loss does not fall with both parameters and tokens: exponents %.3g and %.3g", table_place(&t, 0), r.v[3], r.v[4]);
         else if (s->json)
             print_json(&r);
         else

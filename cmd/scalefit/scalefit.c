@@ -126,7 +126,7 @@ static int check_numbers(const char *command, Error *err)
 {
     char *end, sizes = strcmp(command, "grid") == 0 ? ':' : 0;
     for (size_t i = 0; i < self.budgets.count; i++)
-        if (!(strtod(self.budgets.values[i], &end) > 0) || (*end && *end != sizes))
+        if (!(strtod(self.budgets.values[i], &end) > 0) || !isfinite(strtod(self.budgets.values[i], NULL)) || (*end && *end != sizes))
             return error_set(err, "--budget %s is not a positive number", self.budgets.values[i]);
     for (size_t i = 0; i < self.wheres.count; i++)
         if (condition_check("where", self.wheres.values[i], err) < 0)

@@ -299,7 +299,7 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
 }
 
 /* Why no row was left, as far as --where explains it. */
-static int nothing_wanted(const Table *t, const OptionList *wheres, Error *err)
+static int nothing_wanted(const Table *t, const char *file, const OptionList *wheres, Error *err)
 {
     for (size_t i = 0; i < wheres->count && t->rows_read > 0; i++) {
         char *name = memory_copy(wheres->values[i], strcspn(wheres->values[i], "=<>"));
@@ -310,13 +310,15 @@ static int nothing_wanted(const Table *t, const OptionList *wheres, Error *err)
         if (!known)
             return -1;
     }
-    return wheres->count && t->rows_read ? error_set(err, "no rows to fit: none of %zu has what --where says", t->rows_read) : error_set(err, "no rows to fit");
+    return wheres->count && t->rows_read ? error_set(err, "%s: no rows to fit: none of %zu has what --where says", file, t->rows_read)
+                                        : error_set(err, "%s: no rows to fit", file);
 }
 
 int table_read(Table *t, const char *const *files, const OptionList *wheres, const OptionList *renames, Error *err)
 {
     memset(t, 0, sizeof *t);
     static const char *const standard[] = {"-", NULL};
+    const char *first = *files ? *files : standard[0];
     for (files = *files ? files : standard; *files; files++)
         if (file_table(t, *files, wheres, renames, err) < 0)
             return -1;
@@ -325,7 +327,7 @@ int table_read(Table *t, const char *const *files, const OptionList *wheres, con
         if (!table_has(t, strchr(rename, '=') + 1))
             return error_set(err, "--columns %s: the table has no column '%.*s'", rename, (int)strcspn(rename, "="), rename);
     }
-    return t->row_count ? 0 : nothing_wanted(t, wheres, err);
+    return t->row_count ? 0 : nothing_wanted(t, strcmp(first, "-") == 0 ? "standard input" : first, wheres, err);
 }
 
 void table_free(Table *t)
