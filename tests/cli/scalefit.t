@@ -72,12 +72,12 @@ like "and counted" "$(cat "$T/said")" '63 of 126 rows have no loss'
 law 2 7 0 | scalefit isoflop --json --budget 1e21 >"$T/two"
 like "two budgets give a law without intervals" "$(cat "$T/two")" '"slope_ci95": \[null, null\]'
 fails 1 "one.tsv:2: a power law needs two budgets with an inner minimum; 1 of 1" "one budget gives none" sh -c "head -n 8 '$T/known.tsv' >'$T/one.tsv'; scalefit isoflop '$T/one.tsv'"
+like "but its minimum is printed" "$(cat "$T/.out")" '6e\+18 +7 +1\.8[0-9]*e\+08'
 : >"$T/empty.tsv"
 fails 1 "empty.tsv: no rows to fit" "nor does an empty table" scalefit isoflop "$T/empty.tsv"
 fails 2 "not a positive number" "a budget beyond every number" scalefit isoflop --budget 1e999 $runs
 fails 1 "flat.csv:2: the loss does not fall" "a loss that is the same everywhere" sh -c "{ echo params,tokens,loss; for i in 1 2 3 4 5 6 7; do echo 1e6,1e9,3; done; } >'$T/flat.csv'; scalefit parametric '$T/flat.csv'"
 fails 1 "neither exponential nor linear" "an unknown law of mixtures" scalefit mixture --law cubic $runs
-like "but its minimum is printed" "$(cat "$T/.out")" '6e\+18 +7 +1\.8[0-9]*e\+08'
 printf '"a ""b""",flops,loss\nx,1e3,3\nx,1e5,2\n' >"$T/quoted.csv"
 ok "CSV's quotes" scalefit power --where 'a "b"=x' "$T/quoted.csv"
 
