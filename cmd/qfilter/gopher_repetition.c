@@ -118,6 +118,10 @@ static inline uint64_t power(const Page *p, size_t n)
 
 static void places_set(Page *p)
 {
+    if (p->placed)
+        return;
+    p->placed = true;
+    page_split(p);
     if (!p->powers) {
         p->powers = memory_alloc(POWERS, sizeof *p->powers);
         p->powers[0] = 1;
@@ -166,10 +170,11 @@ static bool top_gram(Page *p, size_t n, double limit)
     return (double)(length * count) / (double)p->length > limit;
 }
 
-static bool repeated_grams(Page *p, size_t n, double limit)
+double repeated_grams(Page *p, size_t n)
 {
+    places_set(p);
     if (p->words.count < n)
-        return false;
+        return 0;
     uint64_t *keys = table_begin(p, p->words.count, sizeof *keys);
     size_t length = 0, mask = p->table_mask;
     for (size_t i = 0; i + n <= p->words.count;) {
@@ -181,7 +186,7 @@ static bool repeated_grams(Page *p, size_t n, double limit)
             i++;
         }
     }
-    return (double)length / (double)p->length > limit;
+    return (double)length / (double)p->length;
 }
 
 const char *gopher_repetition(const GopherRepetition *r, Page *p)
@@ -202,13 +207,12 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p)
         return "dup_line_frac";
     if (r->dup_line_char_frac > 0 && (double)length / (double)p->length > r->dup_line_char_frac)
         return "dup_line_char_frac";
-    page_split(p);
     places_set(p);
     for (size_t n = 0; n < 3; n++)
         if (r->top_n_grams[n] > 0 && top_gram(p, n + 2, r->top_n_grams[n]))
             return top[n];
     for (size_t n = 0; n < 6; n++)
-        if (r->dup_n_grams[n] > 0 && repeated_grams(p, n + 5, r->dup_n_grams[n]))
+        if (r->dup_n_grams[n] > 0 && repeated_grams(p, n + 5) > r->dup_n_grams[n])
             return repeated[n];
     return NULL;
 }

@@ -100,24 +100,37 @@ bool list_has_domain(const List *l, Span url)
     return found;
 }
 
-bool list_has_word(const List *l, Span text)
+/* Places, of which `most` are enough. */
+static size_t count_words(const List *l, Span text, size_t most)
 {
     Buffer b = {0};
     lower_case(text, &b);
-    bool found = false, open = true; /* open: no \w stands before */
-    size_t n;
-    for (size_t i = 0; i < b.length && !found; i += n) {
+    size_t n, count = 0;
+    bool open = true; /* no \w stands before */
+    for (size_t i = 0; i < b.length && count < most; i += n) {
         bool word = unicode_is_word(utf8_decode(b.data + i, &n));
         if (open && l->first[(unsigned char)b.data[i]]) {
             size_t m;
+            bool found = false;
             for (size_t end = i; end < b.length && end - i < l->longest && !found;) {
                 utf8_decode(b.data + end, &m);
                 end += m;
                 found = (end >= b.length || !unicode_is_word(utf8_decode(b.data + end, &m))) && lineset_has(&l->set, (Span){b.data + i, end - i});
             }
+            count += found;
         }
         open = !word;
     }
     buffer_free(&b);
-    return found;
+    return count;
+}
+
+bool list_has_word(const List *l, Span text)
+{
+    return count_words(l, text, 1) > 0;
+}
+
+size_t list_count_words(const List *l, Span text)
+{
+    return count_words(l, text, SIZE_MAX);
 }

@@ -11,7 +11,7 @@ void page_set(Page *p, Span text, WordKind kind)
     p->text = text;
     p->kind = kind;
     p->length = utf8_count(text);
-    p->split = false;
+    p->split = p->placed = false;
 }
 
 void page_split(Page *p)

@@ -9,16 +9,17 @@
 #include "base/thread.h"
 #include "classify.h"
 #include "data/document.h"
+#include "distribution.h"
 #include "rules.h"
 
-typedef enum Rule { RULE_DOMAINS, RULE_BAD_WORDS, RULE_QUALITY, RULE_REPETITION, RULE_C4, RULE_FINEWEB, RULE_PII, RULE_MODEL, RULES } Rule;
-static const char *const rule_names[] = {"block-domains", "bad-words", "gopher-quality", "gopher-repetition", "c4", "fineweb", "pii", "model"};
+typedef enum Rule { RULE_DOMAINS, RULE_BAD_WORDS, RULE_QUALITY, RULE_REPETITION, RULE_C4, RULE_FINEWEB, RULE_LLAMA3, RULE_LANGUAGE, RULE_PII, RULE_MODEL, RULES } Rule;
+static const char *const rule_names[] = {"block-domains", "bad-words", "gopher-quality", "gopher-repetition", "c4", "fineweb", "llama3", "lang", "pii", "model"};
 
 static struct Filter {
     Common common;
-    const char *rules, *words, *pii, *model, *label, *removed_path;
-    OptionList sets, domains, bad_words;
-    double min_score;
+    const char *rules, *words, *pii, *model, *label, *removed_path, *distribution_path, *tokenizer, *languages, *language_path;
+    OptionList sets, domains, bad_words, dirty_words;
+    double min_score, min_language_score;
     bool tag;
     Rule order[RULES];
     int count;
@@ -27,8 +28,12 @@ static struct Filter {
     GopherRepetition repetition;
     C4 c4;
     FineWeb fineweb;
-    List *domain_list, *word_list;
-    FastText *fasttext;
+    Llama3 llama3;
+    List *domain_list, *word_list, *dirty_list;
+    FastText *fasttext, *language_model;
+    bool *language_wanted; /* of each label */
+    Distribution distribution;
+    Divergence *divergence; /* one a thread */
     Page *pages; /* one a thread */
     FastTextScratch *scratch;
     Writer *out, *removed;
@@ -36,10 +41,10 @@ static struct Filter {
     char **reasons;       /* "rule/reason" */
     uint64_t *reason_documents, *reason_bytes;
     size_t reason_count;
-} self = {.common = COMMON_DEFAULT, .words = "en", .min_score = 0.5};
+} self = {.common = COMMON_DEFAULT, .words = "en", .min_score = 0.5, .min_language_score = 0.65};
 
 static const Option options[] = {
-    {"rules", 0, OPTION_STRING, &self.rules, "LIST", "gopher-quality, gopher-repetition, c4, fineweb in the order wanted", 0, 0, 0},
+    {"rules", 0, OPTION_STRING, &self.rules, "LIST", "gopher-quality, gopher-repetition, c4, fineweb, llama3 in the order wanted", 0, 0, 0},
     {"set", 0, OPTION_LIST, &self.sets, "RULE.NAME=X", "a threshold, such as gopher-quality.min-doc-words=20 (repeatable)", 0, 0, 0},
     {"words", 0, OPTION_CHOICE, &self.words, "KIND", "what a word is: en, uax29 or space (default en)", "en|uax29|space", 0, 0},
     {"block-domains", 0, OPTION_LIST, &self.domains, "FILE", "drop documents whose url is of a listed domain (repeatable)", 0, 0, 0},
@@ -50,9 +55,16 @@ static const Option options[] = {
     {"min-score", 0, OPTION_NUMBER, &self.min_score, "X", "(default 0.5)", 0, 0, 1},
     {"tag", 0, OPTION_FLAG, &self.tag, 0, "keep all documents and add the verdict as a field `quality`", 0, 0, 0},
     {"removed", 0, OPTION_STRING, &self.removed_path, "FILE", "write removed documents there, with rule and reason", 0, 0, 0},
+    {"lang", 0, OPTION_STRING, &self.languages, "LIST", "keep documents in one of these languages (en,de)", 0, 0, 0},
     OPTION_COMMON_OUTPUT(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
     OPTION_COMMON_THREADS(&self.common),
+    OPTION_MORE_HEADING("Languages and llama3:"),
+    {"lang-model", 0, OPTION_STRING, &self.language_path, "FILE", "fastText model that tells languages, such as lid.176.bin", 0, 0, 0},
+    {"min-lang-score", 0, OPTION_NUMBER, &self.min_language_score, "X", "a language counts from that score on (default 0.65)", 0, 0, 1},
+    {"dirty-words", 0, OPTION_LIST, &self.dirty_words, "FILE", "words that llama3 counts (repeatable)", 0, 0, 0},
+    {"token-distribution", 0, OPTION_STRING, &self.distribution_path, "FILE", "what llama3 holds a document's tokens against, of qfilter distribution", 0, 0, 0},
+    {"tokenizer", 0, OPTION_STRING, &self.tokenizer, "PATH", "tokenizer of the distribution", 0, 0, 0},
     OPTION_COMMON_END(&self.common),
 };
 
@@ -81,6 +93,11 @@ static const struct Threshold {
     {RULE_FINEWEB, "line-punct-thr", &self.fineweb.line_punct_thr}, {RULE_FINEWEB, "line-punct-exclude-zero", &self.fineweb.line_punct_exclude_zero},
     {RULE_FINEWEB, "short-line-thr", &self.fineweb.short_line_thr}, {RULE_FINEWEB, "short-line-length", &self.fineweb.short_line_length},
     {RULE_FINEWEB, "char-duplicates-ratio", &self.fineweb.char_duplicates_ratio}, {RULE_FINEWEB, "new-line-ratio", &self.fineweb.new_line_ratio},
+    {RULE_LLAMA3, "dup-5-gram", &self.llama3.dup_n_grams[0]}, {RULE_LLAMA3, "dup-6-gram", &self.llama3.dup_n_grams[1]},
+    {RULE_LLAMA3, "dup-7-gram", &self.llama3.dup_n_grams[2]}, {RULE_LLAMA3, "dup-8-gram", &self.llama3.dup_n_grams[3]},
+    {RULE_LLAMA3, "dup-9-gram", &self.llama3.dup_n_grams[4]}, {RULE_LLAMA3, "dup-10-gram", &self.llama3.dup_n_grams[5]},
+    {RULE_LLAMA3, "max-dirty-words", &self.llama3.max_dirty_words}, {RULE_LLAMA3, "max-kl", &self.llama3.max_kl},
+    {RULE_LLAMA3, "kl-percentile", &self.llama3.kl_percentile},
 };
 
 /* What a worker decided. */
@@ -90,6 +107,32 @@ typedef struct Verdict {
     bool rewritten;
     size_t pii;
 } Verdict;
+
+/* The reason in *reason, or NULL to keep. */
+static int run_llama3(Page *p, int thread, const char **reason, Error *err)
+{
+    double kl = 0;
+    *reason = llama3(&self.llama3, p, self.dirty_list);
+    if (*reason || !self.distribution.tokenizer || self.llama3.max_kl <= 0)
+        return 0;
+    if (divergence_of(&self.distribution, &self.divergence[thread], p->text, &kl, err) < 0)
+        return -1;
+    *reason = kl > self.llama3.max_kl ? "token_distribution" : NULL;
+    return 0;
+}
+
+/* As datatrove's LanguageFilter: one of the languages scores enough, be it the best or not. */
+static bool language_wanted(Span text, int thread)
+{
+    int labels = fasttext_labels(self.language_model);
+    float *scores = memory_zalloc((size_t)labels, sizeof *scores);
+    int known = fasttext_predict(self.language_model, &self.scratch[thread], text, scores);
+    bool wanted = false;
+    for (int i = 0; i < labels && known == 0; i++)
+        wanted |= self.language_wanted[i] && (double)scores[i] > self.min_language_score;
+    free(scores);
+    return wanted;
+}
 
 static const char *run_rule(Rule rule, Page *p, Document *d, Verdict *v, int thread)
 {
@@ -116,6 +159,8 @@ static const char *run_rule(Rule rule, Page *p, Document *d, Verdict *v, int thr
     }
     case RULE_FINEWEB:
         return fineweb(&self.fineweb, p);
+    case RULE_LANGUAGE:
+        return language_wanted(p->text, thread) ? NULL : "language";
     case RULE_PII: {
         Buffer masked = {0};
         v->pii = pii_mask(p->text, &masked);
@@ -147,13 +192,15 @@ static const char *run_rule(Rule rule, Page *p, Document *d, Verdict *v, int thr
 static int filter_work(void *context, Document *d, int thread, Error *err)
 {
     (void)context;
-    (void)err;
     Verdict *v = d->result;
     Page *p = &self.pages[thread];
     page_set(p, d->text, self.kind);
     for (int i = 0; i < self.count && !v->reason; i++) {
         v->rule = self.order[i];
-        v->reason = run_rule(self.order[i], p, d, v, thread);
+        if (v->rule != RULE_LLAMA3)
+            v->reason = run_rule(v->rule, p, d, v, thread);
+        else if (run_llama3(p, thread, &v->reason, err) < 0)
+            return -1;
     }
     return 0;
 }
@@ -246,13 +293,15 @@ static int parse_rules(Error *err)
         return -1;
     if (self.bad_words.count && add_rule(RULE_BAD_WORDS, err) < 0)
         return -1;
+    if (self.languages && add_rule(RULE_LANGUAGE, err) < 0)
+        return -1;
     for (const char *p = self.rules; p && *p;) {
         size_t n = strcspn(p, ",");
         int rule = RULE_QUALITY;
-        while (rule <= RULE_FINEWEB && !(strlen(rule_names[rule]) == n && memcmp(rule_names[rule], p, n) == 0))
+        while (rule <= RULE_LLAMA3 && !(strlen(rule_names[rule]) == n && memcmp(rule_names[rule], p, n) == 0))
             rule++;
-        if (rule > RULE_FINEWEB)
-            return error_set(err, "unknown rule '%.*s' (gopher-quality, gopher-repetition, c4, fineweb)", (int)n, p);
+        if (rule > RULE_LLAMA3)
+            return error_set(err, "unknown rule '%.*s' (gopher-quality, gopher-repetition, c4, fineweb, llama3)", (int)n, p);
         if (add_rule((Rule)rule, err) < 0)
             return -1;
         p += n + (p[n] == ',');
@@ -261,7 +310,7 @@ static int parse_rules(Error *err)
         return -1;
     if (self.pii && add_rule(RULE_PII, err) < 0)
         return -1;
-    return self.count ? 0 : error_set(err, "nothing to filter by: --rules, --block-domains, --bad-words, --pii or --model");
+    return self.count ? 0 : error_set(err, "nothing to filter by: --rules, --lang, --block-domains, --bad-words, --pii or --model");
 }
 
 static int parse_sets(Error *err)
@@ -283,6 +332,39 @@ static int parse_sets(Error *err)
             return error_set(err, "--set %s: not a number", text);
         *thresholds[k].value = x;
     }
+    return 0;
+}
+
+/* Which labels --lang names; one that the model does not have is an error. */
+static int languages_read(Error *err)
+{
+    if (!(self.language_model = fasttext_load(self.language_path, err)))
+        return -1;
+    int labels = fasttext_labels(self.language_model);
+    self.language_wanted = memory_zalloc((size_t)labels, sizeof *self.language_wanted);
+    for (const char *p = self.languages; *p;) {
+        size_t n = strcspn(p, ",");
+        int i = 0;
+        for (; i < labels; i++) {
+            const char *label = fasttext_label(self.language_model, i);
+            if (strlen(label) == n && memcmp(label, p, n) == 0)
+                break;
+        }
+        if (i == labels)
+            return error_set(err, "%s knows no language '%.*s'", self.language_path, (int)n, p);
+        self.language_wanted[i] = true;
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+static int distribution_open(size_t threads, Error *err)
+{
+    if (distribution_read(&self.distribution, self.distribution_path, self.tokenizer, err) < 0)
+        return -1;
+    self.divergence = memory_zalloc(threads, sizeof *self.divergence);
+    if (self.llama3.max_kl <= 0 && self.llama3.kl_percentile > 0)
+        self.llama3.max_kl = distribution_quantile(&self.distribution, self.llama3.kl_percentile);
     return 0;
 }
 
@@ -308,6 +390,12 @@ static int run(OptionSet *set, Error *err)
     if (self.domains.count && !(self.domain_list = list_read(self.domains.values, self.domains.count, true, err)))
         return -1;
     if (self.bad_words.count && !(self.word_list = list_read(self.bad_words.values, self.bad_words.count, false, err)))
+        return -1;
+    if (self.dirty_words.count && !(self.dirty_list = list_read(self.dirty_words.values, self.dirty_words.count, false, err)))
+        return -1;
+    if (self.languages && languages_read(err) < 0)
+        return -1;
+    if (self.distribution_path && distribution_open(threads, err) < 0)
         return -1;
     if (self.model && !(self.fasttext = fasttext_load(self.model, err)))
         return -1;
@@ -340,12 +428,15 @@ int main(int argc, char **argv)
         return train_main(argc - 1, argv + 1);
     if (argc > 1 && strcmp(argv[1], "classify") == 0)
         return classify_main(argc - 1, argv + 1);
-    OptionSet set = {.tool = "qfilter", .synopsis = "qfilter --rules LIST [OPTION]… [FILE]…\nqfilter train -o MODEL.bin [OPTION]… [FILE]…\nqfilter classify --model MODEL.bin [FILE]…",
+    if (argc > 1 && strcmp(argv[1], "distribution") == 0)
+        return distribution_main(argc - 1, argv + 1);
+    OptionSet set = {.tool = "qfilter", .synopsis = "qfilter --rules LIST [OPTION]… [FILE]…\nqfilter train -o MODEL.bin [OPTION]… [FILE]…\nqfilter classify --model MODEL.bin [FILE]…\nqfilter distribution --tokenizer PATH -o FILE [FILE]…",
                      .summary = "Keep documents that pass quality rules.", .options = options};
     self.quality = gopher_quality_default;
     self.repetition = gopher_repetition_default;
     self.c4 = c4_default;
     self.fineweb = fineweb_default;
+    self.llama3 = llama3_default;
     int status = option_main(&set, argc, argv);
     if (status >= 0)
         return status;
@@ -354,6 +445,15 @@ int main(int argc, char **argv)
         return message_usage("%s", err.text);
     if (!self.model != !self.label)
         return message_usage("--model and --label go together");
+    if (!self.languages != !self.language_path)
+        return message_usage("--lang and --lang-model go together");
+    if (!self.distribution_path != !self.tokenizer)
+        return message_usage("--token-distribution and --tokenizer go together");
+    bool asked = false;
+    for (int i = 0; i < self.count; i++)
+        asked |= self.order[i] == RULE_LLAMA3;
+    if ((self.dirty_words.count || self.distribution_path) && !asked)
+        return message_usage("--dirty-words and --token-distribution belong to --rules llama3");
     self.kind = strcmp(self.words, "space") == 0 ? WORDS_SPACE : strcmp(self.words, "uax29") == 0 ? WORDS_UAX29 : WORDS_EN;
     self.common.threads = self.common.threads > 0 ? self.common.threads : thread_default_count();
     status = run(&set, &err) < 0 ? message_failed(&err) : 0;
@@ -362,7 +462,14 @@ int main(int argc, char **argv)
     for (int64_t i = 0; i < self.common.threads && self.pages; i++) {
         page_free(&self.pages[i]);
         fasttext_scratch_free(&self.scratch[i]);
+        if (self.divergence)
+            divergence_free(&self.divergence[i]);
     }
+    free(self.divergence);
+    distribution_free(&self.distribution);
+    fasttext_free(self.language_model);
+    free(self.language_wanted);
+    list_free(self.dirty_list);
     free(self.pages);
     free(self.scratch);
     list_free(self.domain_list);

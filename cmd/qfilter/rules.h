@@ -13,7 +13,7 @@ typedef struct Page {
     Span text;
     size_t length; /* code points */
     Words words;   /* once page_split was called */
-    bool split;
+    bool split, placed;
     Buffer rewritten;         /* c4 writes the kept lines here */
     Buffer line, lower;       /* c4's line as it is worked on */
     Words sentences, tokens;  /* and its sentences */
@@ -42,6 +42,9 @@ typedef struct C4 {
     double split_paragraph, remove_citations, filter_no_terminal_punct, min_num_sentences, min_words_per_line, max_word_length, filter_lorem_ipsum,
         filter_javascript, filter_curly_bracket, filter_policy;
 } C4;
+typedef struct Llama3 {
+    double dup_n_grams[6] /* 5 … 10 */, max_dirty_words, max_kl, kl_percentile;
+} Llama3;
 typedef struct FineWeb {
     double line_punct_thr, line_punct_exclude_zero, short_line_thr, short_line_length, char_duplicates_ratio, new_line_ratio;
 } FineWeb;
@@ -50,12 +53,16 @@ extern const GopherQuality gopher_quality_default;
 extern const GopherRepetition gopher_repetition_default;
 extern const C4 c4_default;
 extern const FineWeb fineweb_default;
+extern const Llama3 llama3_default;
 
 const char *gopher_quality(const GopherQuality *r, Page *p);
 const char *gopher_repetition(const GopherRepetition *r, Page *p);
 /* Leaves the kept lines in p->rewritten. */
 const char *c4(const C4 *r, Page *p);
 const char *fineweb(const FineWeb *r, Page *p);
+
+/* The share of characters in n-grams of words that stood before. */
+double repeated_grams(Page *p, size_t n);
 
 /* Python's str.splitlines: the next line from *at, without its end; false at the end. */
 bool split_line(Span text, size_t *at, Span *line);
@@ -73,6 +80,10 @@ void list_free(List *l);
 bool list_has_domain(const List *l, Span url);
 /* A listed word or phrase stands in the lower-cased text between characters that are no \w (C4's bad words). */
 bool list_has_word(const List *l, Span text);
+size_t list_count_words(const List *l, Span text); /* places where one does */
+
+/* Leaves the divergence of tokens to distribution.h. dirty_words may be NULL. */
+const char *llama3(const Llama3 *r, Page *p, const List *dirty_words);
 
 /* E-mail and IPv4 addresses (datatrove's PIIFormatter, its replacements chosen by position in the document): how many; out (NULL:
  * only count) gets the masked text. */
