@@ -71,7 +71,7 @@ static int read_messages(Generate *g, Buffer *messages, Error *err)
     memset(messages->data + messages->length, 0, READER_PADDING);
     int status = json_parse(&tree, "prompt", (Span){messages->data, messages->length}, err);
     if (status == 0)
-        status = answerer_prompt(&g->answerer, tree.root, err);
+        status = answerer_prompt(&g->answerer, tree.root, NULL, err);
     json_free(&tree);
     if (status == 0 && (int64_t)g->answerer.ids.count > g->answer.max_prompt)
         status = error_set(err, "the conversation is longer than --max-prompt %" PRId64 " tokens", g->answer.max_prompt);

@@ -82,15 +82,20 @@ static int take_prompt(void *context, Document *d, Error *err)
 {
     Generate *g = context;
     JsonValue text = {.type = JSON_STRING, .string = d->text};
-    const JsonValue *prompt = &text;
+    const JsonValue *prompt = &text, *tools = NULL;
     if (!g->common.text) {
-        prompt = d->fields[2].type == JSON_ABSENT ? NULL : json_field_tree(d->parser, &d->fields[2], err);
+        JsonField whole = {.type = JSON_OBJECT, .raw = d->raw};
+        const JsonValue *record = json_field_tree(d->parser, &whole, err);
+        if (!record)
+            return DOCUMENT_MALFORMED;
+        prompt = json_get(record, "prompt");
+        tools = json_get(record, "tools");
         if (!prompt) {
             error_set(err, "no field 'prompt'");
             return DOCUMENT_MALFORMED;
         }
     }
-    if (answerer_prompt(&g->answerer, prompt, err) < 0)
+    if (answerer_prompt(&g->answerer, prompt, tools, err) < 0)
         return DOCUMENT_MALFORMED;
     if ((int64_t)g->answerer.ids.count > g->answer.max_prompt) {
         error_set(err, "a prompt of %zu tokens (--max-prompt %" PRId64 ")", g->answerer.ids.count, g->answer.max_prompt);
@@ -131,10 +136,9 @@ int generate_documents(Generate *g, DocumentReader *r, const char *what, Error *
 
 static int answer_files(Generate *g, OptionSet *set, Error *err)
 {
-    static const char *const fields[] = {"prompt", NULL};
     g->answerer.generator.emit = take_answers;
     g->answerer.generator.context = g;
-    DocumentReader r = {.files = set->operands, .fields = fields, .text_optional = true, .emit = take_prompt, .context = g};
+    DocumentReader r = {.files = set->operands, .text_optional = true, .emit = take_prompt, .context = g};
     return generate_documents(g, &r, "prompts", err);
 }
 

@@ -19,18 +19,18 @@ typedef struct Given {
 } Given;
 
 /* A prompt and an answer behind it; the token that ends the answer's turn counts too. With --raw the texts stand as they are. */
-static int add_answer(Given *v, const JsonValue *prompt, const JsonValue *answer, Error *err)
+static int add_answer(Given *v, const JsonValue *prompt, const JsonValue *tools, const JsonValue *answer, Error *err)
 {
     Answerer *a = &v->g->answerer;
     v->ids.count = v->chat_flags.length = 0;
     if (!json_is(answer, JSON_STRING))
         return error_set(err, "an answer must be a string");
     if (!a->raw) {
-        ChatInput in = {.messages = prompt, .answer = answer};
+        ChatInput in = {.messages = prompt, .answer = answer, .tools = tools};
         if (chat_tokens(&a->coder, &in, &v->ids, &v->chat_flags, err) < 0)
             return -1;
     } else {
-        if (answerer_prompt(a, prompt, err) < 0)
+        if (answerer_prompt(a, prompt, tools, err) < 0)
             return -1;
         for (size_t i = 0; i < a->ids.count; i++)
             ids_add(&v->ids, a->ids.data[i]);
@@ -122,7 +122,7 @@ static int take_given(void *context, Document *d, Error *err)
     if (status == 0 && (!prompt || (!one && !json_is(list, JSON_ARRAY))))
         status = error_set(err, "needs 'prompt' and 'response' or 'responses'");
     for (size_t k = 0; status == 0 && k < (list ? list->count : 1); k++)
-        status = add_answer(v, prompt, list ? &list->items[k] : one, err);
+        status = add_answer(v, prompt, json_get(record, "tools"), list ? &list->items[k] : one, err);
     if (status < 0)
         return DOCUMENT_MALFORMED;
     v->sums = memory_realloc(v->sums, v->count + 1, sizeof *v->sums);

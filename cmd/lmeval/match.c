@@ -174,7 +174,7 @@ static int take_record(void *context, Document *d, Error *err)
         status = error_set(err, "needs 'context' and 'target'");
     if (status < 0)
         return DOCUMENT_MALFORMED;
-    if ((status = answerer_prompt(&m->answerer, text, err)) == 0 && (int64_t)m->answerer.ids.count > m->e->sample_length)
+    if ((status = answerer_prompt(&m->answerer, text, json_get(record, "tools"), err)) == 0 && (int64_t)m->answerer.ids.count > m->e->sample_length)
         status = error_set(err, "a context of %zu tokens (--max-length %" PRId64 ")", m->answerer.ids.count, m->e->sample_length);
     if (status < 0)
         return DOCUMENT_MALFORMED;

@@ -201,7 +201,7 @@ static int line_up(Rejsample *j, Item *i, Error *err)
     for (size_t k = 0; k < i->pool.count; k++) {
         JsonValue answer = {.type = JSON_STRING, .string = {i->pool.items[k].text, i->pool.items[k].length}};
         for (size_t m = 0; m < j->rewards.count; m++) {
-            if (scorer_add(&j->scorers[m], &(ChatInput){.messages = json_get(i->tree.root, "prompt"), .answer = &answer}, err) < 0)
+            if (scorer_add(&j->scorers[m], &(ChatInput){.messages = json_get(i->tree.root, "prompt"), .answer = &answer, .tools = json_get(i->tree.root, "tools")}, err) < 0)
                 return -1;
             full |= scorer_full(&j->scorers[m]);
         }
@@ -283,11 +283,11 @@ static int take_reference(const Rejsample *j, const JsonValue *record, Pool *p, 
     return 0;
 }
 
-static int take_prompt(Rejsample *j, const JsonValue *prompt, Error *err)
+static int take_prompt(Rejsample *j, const JsonValue *prompt, const JsonValue *tools, Error *err)
 {
     if (!j->model)
         return error_set(err, "no 'scores' beside this prompt, and no --model and --reward to make them");
-    if (answerer_prompt(&j->answerer, prompt, err) < 0)
+    if (answerer_prompt(&j->answerer, prompt, tools, err) < 0)
         return -1;
     int64_t length = (int64_t)j->answerer.ids.count;
     return length > j->answer.max_prompt ? error_set(err, "a prompt of %" PRId64 " tokens (--max-prompt %" PRId64 ")", length, j->answer.max_prompt) : 0;
@@ -309,7 +309,7 @@ static int take_record(void *context, Document *d, Error *err)
     bool scored = status == 0 && json_get(record, "scores"), there = scored || (status == 0 && !j->model && j->rewards.count && json_get(record, "responses"));
     i->pool.models = j->rewards.count ? j->rewards.count : 1;
     if (status == 0)
-        status = there ? take_responses(j, record, &i->pool, err) : take_prompt(j, prompt, err);
+        status = there ? take_responses(j, record, &i->pool, err) : take_prompt(j, prompt, json_get(record, "tools"), err);
     if (status == 0 && j->reference && !scored)
         status = take_reference(j, record, &i->pool, err);
     if (status < 0) {

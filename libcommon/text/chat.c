@@ -38,6 +38,8 @@ struct ChatRenderer {
     char *header;           /* of an assistant's turn; "" where the template writes none */
     int32_t end_of_turn, end_of_message; /* the second: Llama 3's <|eom_id|>, a turn that waits for a tool; -1: none */
     bool tools;             /* the template renders tool calls */
+    bool *written;          /* of each added token: the template's text has it */
+    bool *marks;            /* and a plain chat's turns have it */
     JinjaOutput out;
     JsonValue *messages;    /* scratch */
     uint8_t *origins;
@@ -67,6 +69,39 @@ static bool role_is(const JsonValue *message, const char *wanted)
     return json_is(role, JSON_STRING) && role->string.length == strlen(wanted) && memcmp(role->string.data, wanted, role->string.length) == 0;
 }
 
+/* A function's description or a call of one: {"function": {"name": …}} or {"name": …}. */
+static bool has_function(const JsonValue *v)
+{
+    const JsonValue *function = json_get(v, "function");
+    return json_is(v, JSON_OBJECT) && json_is(json_get(function ? function : v, "name"), JSON_STRING);
+}
+
+static int tools_check(const JsonValue *tools, Error *err)
+{
+    if (!tools || tools->type == JSON_NULL)
+        return 0;
+    if (!json_is(tools, JSON_ARRAY))
+        return error_set(err, "'tools' must be a list");
+    for (size_t i = 0; i < tools->count; i++)
+        if (!has_function(&tools->items[i]))
+            return error_set(err, "tool %zu needs a 'function' with a 'name' that is a string", i + 1);
+    return 0;
+}
+
+static int calls_check(const JsonValue *calls, size_t number, Error *err)
+{
+    if (!json_is(calls, JSON_ARRAY))
+        return error_set(err, "message %zu: 'tool_calls' must be a list", number);
+    for (size_t i = 0; i < calls->count; i++) {
+        const JsonValue *call = &calls->items[i], *function = json_get(call, "function"), *arguments = json_get(function ? function : call, "arguments");
+        if (!has_function(call))
+            return error_set(err, "message %zu: call %zu needs a 'function' with a 'name' that is a string", number, i + 1);
+        if (arguments && !json_is(arguments, JSON_OBJECT) && !json_is(arguments, JSON_STRING) && arguments->type != JSON_NULL)
+            return error_set(err, "message %zu: the 'arguments' of call %zu must be an object", number, i + 1);
+    }
+    return 0;
+}
+
 static int message_check(const ChatRenderer *r, const JsonValue *message, size_t number, Error *err)
 {
     static const char *const roles[] = {"system", "user", "assistant", "tool"};
@@ -80,7 +115,7 @@ static int message_check(const ChatRenderer *r, const JsonValue *message, size_t
         return error_set(err, "message %zu has the unknown role '%.*s'", number, (int)role->string.length, role->string.data);
     if (called && !r->tools)
         return error_set(err, "message %zu has tool_calls, which the chat template does not render", number);
-    return 0;
+    return called ? calls_check(calls, number, err) : 0;
 }
 
 /* The template's names, as apply_chat_template sets them. */
@@ -112,23 +147,42 @@ static int template_run(ChatRenderer *r, const JsonValue *messages, size_t count
     return jinja_render(r->jinja, variables, n, &r->out, err);
 }
 
-/* The added token that the template writes at that byte; NULL: none. */
+/* May a message's words hold this token? As in transformers those may that are not special, but none with which the template marks
+ * turns; and others than the assistant, who alone writes it, none that the template knows at all (a tool's answer is a forgery). */
+static bool is_word(const ChatRenderer *r, size_t added, char origin)
+{
+    const AddedToken *a = &r->tokenizer->added[added];
+    bool plain = !a->special && !a->lstrip && !a->rstrip && !a->single_word && !tokenizer_is_special(r->tokenizer, a->id);
+    return plain && r->marks && !r->marks[added] && (origin == FROM_ASSISTANT || !r->written[added]);
+}
+
+/* The added token that the template writes at that byte, or that a message may; NULL: none. */
 static const AddedToken *control_at(const ChatRenderer *r, size_t at)
 {
     const Buffer *text = &r->out.text;
-    if (r->out.origins.data[at] != FROM_TEMPLATE || !r->tokenizer->begins[(unsigned char)text->data[at]])
+    char origin = r->out.origins.data[at];
+    if (!r->tokenizer->begins[(unsigned char)text->data[at]])
         return NULL;
     for (size_t i = 0; i < r->tokenizer->added_count; i++) {
         const AddedToken *a = &r->tokenizer->added[i];
         if (a->length > text->length - at || memcmp(text->data + at, a->content, a->length) != 0)
             continue;
         size_t n = 0;
-        while (n < a->length && r->out.origins.data[at + n] == FROM_TEMPLATE)
+        while (n < a->length && r->out.origins.data[at + n] == origin)
             n++;
-        if (n == a->length)
+        if (n == a->length && (origin == FROM_TEMPLATE || is_word(r, i, origin)))
             return a;
     }
     return NULL;
+}
+
+/* Which added tokens a text has. */
+static bool *added_in(const Tokenizer *t, const char *text, size_t length)
+{
+    bool *has = memory_zalloc(t->added_count + 1, sizeof *has);
+    for (size_t i = 0; i < t->added_count; i++)
+        has[i] = memmem(text, length, t->added[i].content, t->added[i].length) != NULL;
+    return has;
 }
 
 /* Learns from two short chats what begins and what ends an assistant's turn. */
@@ -158,6 +212,7 @@ static int turn_learn(ChatRenderer *r, Error *err)
         const AddedToken *a = control_at(r, at);
         r->end_of_turn = a ? a->id : -1;
     }
+    r->marks = added_in(r->tokenizer, r->out.text.data, r->out.text.length);
     if (r->end_of_turn < 0)
         return error_set(err, "the chat template ends an answer with no token of the vocabulary");
     return 0;
@@ -174,6 +229,7 @@ ChatRenderer *chat_open(const Tokenizer *t, Error *err)
     r->tokenizer = t;
     r->tools = strstr(jinja, "tool_calls") != NULL;
     r->end_of_message = tokenizer_id(t, "<|eom_id|>");
+    r->written = added_in(t, jinja, strlen(jinja));
     r->jinja = jinja_compile((Span){jinja, strlen(jinja)}, JINJA_CHAT, err);
     if (r->jinja && turn_learn(r, err) == 0)
         return r;
@@ -188,6 +244,8 @@ void chat_close(ChatRenderer *r)
     jinja_free(r->jinja);
     jinja_output_free(&r->out);
     free(r->header);
+    free(r->written);
+    free(r->marks);
     free(r->messages);
     free(r->origins);
     free(r);
@@ -294,7 +352,7 @@ int chat_render(ChatRenderer *r, const ChatInput *in, ChatText *out, Error *err)
     for (size_t i = 0; i < count; i++)
         if (message_check(r, &r->messages[i], i + 1, err) < 0)
             return -1;
-    if (template_run(r, r->messages, count, in->tools, in->generation, err) < 0)
+    if (tools_check(in->tools, err) < 0 || template_run(r, r->messages, count, in->tools, in->generation, err) < 0)
         return -1;
     out->text.length = 0;
     out->count = 0;

@@ -2,7 +2,8 @@
  * The template is the tokenizer's own Jinja text (jinja.h), rendered as transformers' apply_chat_template renders it.
  *
  * Control tokens are those that the template itself writes; message contents are encoded as ordinary text, so that a user
- * who writes "<|eot_id|>" in a message cannot end the turn. An assistant's turn is what stands between the header that
+ * who writes "<|eot_id|>" in a message cannot end the turn. Added tokens that are not special are words as in transformers, but where
+ * the template marks turns with them, and of those that it knows (<tool_call>, <think>) only an assistant writes any. An assistant's turn is what stands between the header that
  * add_generation_prompt writes and the token that ends the turn, that token included. Where a template writes no such
  * header (Llama 2, Mistral) the turn begins with the message's own text. */
 #ifndef TEXT_CHAT_H

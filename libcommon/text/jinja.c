@@ -468,6 +468,7 @@ static int run_for(Render *r, const Statement *s)
     if (eval(r, s->expr, &list) < 0)
         return -1;
     r->line = s->line;
+    list = value_points(r, &list);
     if (list.type == VALUE_MAP) { /* over its keys */
         Value keys = {.type = VALUE_LIST, .items = arena_alloc(&r->arena, list.count + 1, sizeof(Value))};
         for (size_t i = 0; i < list.count; i++)

@@ -316,8 +316,9 @@ static int compare_pairs(const void *a, const void *b)
 }
 
 /* select, reject, selectattr, rejectattr, map(attribute=…). */
-static int pick(Render *r, Span name, const Value *v, const Arguments *a, Value *out)
+static int pick(Render *r, Span name, const Value *of, const Arguments *a, Value *out)
 {
+    const Value points = value_points(r, of), *v = &points;
     bool by_member = name.length > 6, map = span_is(name, "map"), wanted = name.data[0] == 's';
     const Value *attribute = map ? argument(a, SIZE_MAX, "attribute") : by_member ? argument(a, 0, "attribute") : NULL;
     if (v->type != VALUE_LIST || ((map || by_member) && (!attribute || attribute->type != VALUE_STRING)))
@@ -354,8 +355,8 @@ static int filter_list(Render *r, Span name, const Value *v, const Arguments *a,
         *out = v->type == VALUE_LIST && v->count ? v->items[name.data[0] == 'f' ? 0 : v->count - 1] : (Value){0};
         return 0;
     }
-    if (span_is(name, "list") && v->type == VALUE_LIST) {
-        *out = *v;
+    if (span_is(name, "list") && (v->type == VALUE_LIST || v->type == VALUE_STRING)) {
+        *out = value_points(r, v);
         return 0;
     }
     if (span_is(name, "items"))

@@ -115,6 +115,8 @@ void value_append(Buffer *text, Buffer *origins, const char *data, const uint8_t
 Value value_string(Render *r, const Buffer *text, const Buffer *origins);
 uint8_t value_greatest_origin(const Value *v);
 Value value_substring(const Value *s, size_t begin, size_t end);
+/* A string as the list of its code points, which Python iterates over; anything else as it is. */
+Value value_points(Render *r, const Value *v);
 
 typedef struct Arguments {
     Value *values;

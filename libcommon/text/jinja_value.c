@@ -37,6 +37,19 @@ Value value_substring(const Value *s, size_t begin, size_t end)
     return (Value){.type = VALUE_STRING, .data = s->data + begin, .origins = s->origins ? s->origins + begin : NULL, .count = end - begin};
 }
 
+Value value_points(Render *r, const Value *v)
+{
+    if (v->type != VALUE_STRING)
+        return *v;
+    Value list = {.type = VALUE_LIST, .items = arena_alloc(&r->arena, v->count + 1, sizeof(Value))};
+    for (size_t begin = 0, end; begin < v->count; begin = end) {
+        for (end = begin + 1; end < v->count && ((unsigned char)v->data[end] & 0xc0) == 0x80; end++)
+            ;
+        list.items[list.count++] = value_substring(v, begin, end);
+    }
+    return list;
+}
+
 void value_append(Buffer *text, Buffer *origins, const char *data, const uint8_t *from, size_t n)
 {
     buffer_append(text, data, n);

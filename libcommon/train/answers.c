@@ -105,10 +105,10 @@ void answerer_close(Answerer *a)
     memset(a, 0, sizeof *a);
 }
 
-int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err)
+int answerer_prompt(Answerer *a, const JsonValue *prompt, const JsonValue *tools, Error *err)
 {
     if (!a->raw)
-        return chat_tokens(&a->coder, &(ChatInput){.messages = prompt, .generation = true}, &a->ids, &a->flags, err);
+        return chat_tokens(&a->coder, &(ChatInput){.messages = prompt, .tools = tools, .generation = true}, &a->ids, &a->flags, err);
     if (!json_is(prompt, JSON_STRING))
         return error_set(err, "with --raw a prompt must be a string");
     a->ids.count = 0;

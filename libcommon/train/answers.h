@@ -50,8 +50,8 @@ typedef struct Answerer {
 int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
                   Error *err);
 void answerer_close(Answerer *a);
-/* Ids of a prompt (a string or messages); they stay until the next call. */
-int answerer_prompt(Answerer *a, const JsonValue *prompt, Error *err);
+/* Ids of a prompt (a string or messages) with descriptions of tools (may be NULL); they stay until the next call. */
+int answerer_prompt(Answerer *a, const JsonValue *prompt, const JsonValue *tools, Error *err);
 /* Text of an answer appended to out, up to a stop text, specials left out, bytes that are no UTF-8 replaced by U+FFFD. */
 int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err);
 /* How many bytes of an unfinished answer's text will stay: what can still become a stop text does not count, nor what follows one. */

@@ -24,6 +24,30 @@ for type in f32 bf16; do
     same "$type: answers written one by one are those written at once" "$T/b15" "$T/b1"
 done
 
+# Tools reach the template, as do calls and their results in a conversation.
+cp -rL "$M/final" "$T/tools"
+printf '%s' "{% for m in messages %}<|start_header_id|>{{ m.role }}<|end_header_id|>{% if loop.first %}{% for t in tools or [] %}{{ t.function.name ~ ' ' }}{% endfor %}{% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name ~ c.function.arguments | tojson }}{% endfor %}<|eot_id|>{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>{% endif %}" >"$T/tools/chat_template.jinja"
+W="generate -q --model $T/tools --temperature 0 --max-tokens 12"
+answer() { grep -o '"response":.*'; }
+echo '{"prompt":"line 7 says","tools":[{"type":"function","function":{"name":"hello"}},{"name":"x","function":{"name":"there"}}]}' | $W --stats "$T/s1" | answer >"$T/with"
+echo '{"prompt":"hello there line 7 says"}' | $W --stats "$T/s2" | answer >"$T/without"
+same "tools of a prompt are in its template" "$T/with" "$T/without"
+is "token for token" "$(count "$T/s1" prompt_tokens)" "$(count "$T/s2" prompt_tokens)"
+echo '{"prompt":[{"role":"user","content":"is 7 even?"},{"role":"assistant","content":"","tool_calls":[{"type":"function","function":{"name":"even","arguments":{"n":7}}}]},{"role":"tool","content":"no"}]}' | $W --stats "$T/s1" | answer >"$T/with"
+echo '{"prompt":[{"role":"user","content":"is 7 even?"},{"role":"assistant","content":"even{\"n\": 7}"},{"role":"tool","content":"no"}]}' | $W --stats "$T/s2" | answer >"$T/without"
+same "a call and its result too" "$T/with" "$T/without"
+is "token for token" "$(count "$T/s1" prompt_tokens)" "$(count "$T/s2" prompt_tokens)"
+malformed() { echo "$2" >"$T/bad.jsonl"; fails 1 "bad.jsonl:1: $3" "malformed: $1" $W "$T/bad.jsonl"; }
+malformed "tools that are no list" '{"prompt":"a","tools":{"name":"f"}}' "'tools' must be a list"
+malformed "a tool without a name" '{"prompt":"a","tools":[{"function":{"name":"f"}},{"type":"function","function":{}}]}' "tool 2 needs a 'function' with a 'name' that is a string"
+malformed "a tool that is a string" '{"prompt":"a","tools":["f"]}' "tool 1 needs a 'function'"
+malformed "calls that are no list" '{"prompt":[{"role":"assistant","content":"","tool_calls":"f"}]}' "message 1: 'tool_calls' must be a list"
+malformed "a call without a name" '{"prompt":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"function":{"arguments":{}}}]}]}' "message 2: call 1 needs a 'function' with a 'name'"
+malformed "arguments that are a list" '{"prompt":[{"role":"assistant","content":"","tool_calls":[{"function":{"name":"f","arguments":[1]}}]}]}' "message 1: the 'arguments' of call 1 must be an object"
+malformed "a role that nobody has" '{"prompt":[{"role":"bot","content":"a"}]}' "message 1 has the unknown role 'bot'"
+malformed "a content that is a number" '{"prompt":[{"role":"user","content":5}]}' "message 1 needs a 'role' and a 'content' that are strings"
+malformed "no prompt" '{"text":"a"}' "no field 'prompt'"
+
 # Stop texts.
 G="generate -q --model $M --raw --seed 7 --top-k 2 --max-tokens 40"
 $G --prompt "line 7 says" >"$T/whole" </dev/null

@@ -178,7 +178,9 @@ static void forgery(const char *name, Span jinja, const char *expected)
             char text[64];
             snprintf(text, sizeof text, "a%sb", specials[i]);
             trained.length = 0;
-            same += controls(r, text, &trained, &endings) == plain && endings == 2;
+            /* The last one is not special: a word, as in transformers, but where the template knows it the assistant's alone. */
+            int words = i + 1 < SPECIALS ? 0 : memmem(jinja.data, jinja.length, specials[i], strlen(specials[i])) ? 2 : 4;
+            same += controls(r, text, &trained, &endings) == plain + words && endings == 2;
         }
         ok(same == SPECIALS, "%s: no message's text becomes a control token", name);
         buffer_free(&trained);
