@@ -434,9 +434,8 @@ static int rank_main(void *context, Grid *grid)
         return grid->rank == 0 && look_ahead(p, grid->extent, grid->size, true, &err) < 0 ? grid_failed(grid, &err) : 0;
     int status = grid_watch(grid, p->grid.comm_timeout, p->common.output, &err);
     t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
-    if (!t.device || load_model(p, &t.model, grid, t.device, &err) < 0) {
-        status = grid_failed(grid, &err);
-    } else if (trainer_open(&t, &err) < 0) {
+    if (!t.device || comm_agree(&grid->world, load_model(p, &t.model, grid, t.device, &err), &err) < 0 ||
+        comm_agree(&grid->world, trainer_open(&t, &err), &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
         TrainTask task = {.context = &t, .grid = grid, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,

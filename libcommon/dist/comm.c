@@ -180,6 +180,7 @@ int comm_split(Comm *c, int colour, const char *name, Comm *out, Error *err)
 
 void comm_close(Comm *c)
 {
+    free(c->agreed);
     c->ops->close(c);
     comm_one(c);
 }
@@ -196,11 +197,19 @@ int comm_agree(Comm *c, int status, Error *err)
         mine.error = *err;
     all = memory_zalloc((size_t)c->size, sizeof *all);
     status = comm_gather_host(c, &mine, all, sizeof mine, err);
-    for (int r = 0; r < c->size && status == 0; r++)
-        if (all[r].status < 0) {
-            status = -1;
-            *err = all[r].error;
-        }
+    int failed = 0, first = -1;
+    for (int r = 0; r < c->size && status == 0; r++) {
+        failed += all[r].status < 0;
+        first = first < 0 && all[r].status < 0 ? r : first;
+    }
+    if (first >= 0) {
+        *err = all[first].error;
+        if (failed < c->size)
+            error_prefix(err, "rank %d", first);
+        c->agreed = c->agreed ? c->agreed : memory_alloc(1, sizeof *c->agreed);
+        *c->agreed = *err;
+        status = -1;
+    }
     free(all);
     return status;
 }

@@ -33,6 +33,7 @@ typedef struct Comm {
     CommCount count[COMM_KINDS]; /* since the start; whoever wants a step's takes differences */
     struct Comm *counted; /* the group of the grid that it is a part of, and in which its bytes are counted; NULL: in itself */
     struct Watch *watch; /* NULL: nobody watches */
+    Error *agreed;       /* the reason with which comm_agree failed last; NULL: it has not */
     const struct CommOps *ops;
     void *state;
 } Comm;
@@ -70,7 +71,8 @@ void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count);
 int comm_gather_host(Comm *c, const void *mine, void *all, size_t bytes, Error *err);
 int comm_sum_host(Comm *c, double *values, size_t n, Error *err);
 int comm_broadcast_host(Comm *c, void *data, size_t bytes, int root, Error *err);
-/* Each says how something went on its rank: -1 on all where it failed on any, with the reason of the first that it did. */
+/* Each says how something went on its rank: -1 on all where it failed on any, with the reason of the first that it did, which is named
+ * where others have not failed. */
 int comm_agree(Comm *c, int status, Error *err);
 
 /* The ranks that name the same colour, in this group's order. A collective; close what comes out with comm_close. */
@@ -101,7 +103,7 @@ typedef struct Grid {
  * that returns a status other than 0 and 75 takes the whole job with it. */
 int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid *grid), void *context, Error *err);
 /* For work to return: a failure of this rank. Prints the reason, but not after another rank has failed, and ends the job, at
- * once where ranks are processes. Returns the exit status. */
+ * once where ranks are processes. Of a reason in which all ranks of the world agreed the first tells, and all return. The exit status. */
 int grid_failed(Grid *g, const Error *err);
 
 /* Bytes of this kind that this rank has sent to others in a group so far (COMM_RECV: got), or in the world (GRID_GROUPS). */

@@ -130,6 +130,10 @@ const char *grid_host(const Grid *g, int rank)
 
 int grid_failed(Grid *g, const Error *err)
 {
+    if (g->world.agreed && strstr(err->text, g->world.agreed->text)) {
+        g->agreed = true;
+        return g->rank == 0 ? message_failed(err) : STATUS_FAILED;
+    }
     if (g->world.ops->failing(&g->world))
         message_failed(err);
     abandon(g);

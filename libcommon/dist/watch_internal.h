@@ -58,6 +58,7 @@ struct Watch {
     pthread_t thread;
     bool running;
     int wake[2];      /* a pipe: something to read ends the thread */
+    bool second_died;
     int second;       /* the rank that speaks where the first cannot: on another machine, where there is one */
     int *connection;  /* [size] of the first rank; others have theirs to it at 0, to the second and the second's to them; -1: none */
     Status *known;    /* [size] of the first rank: the last that was heard, and when */

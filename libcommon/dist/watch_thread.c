@@ -13,7 +13,7 @@
 #include "base/stop.h"
 #include "dist/internal.h"
 
-enum { SECOND_SECONDS = 15 }; /* that others leave the second rank to speak */
+enum { SECOND_SECONDS = 5 }; /* that others leave the second rank to speak */
 
 static Status status_of(Watch *w)
 {
@@ -228,7 +228,7 @@ static void listen_to_all(Watch *w, bool slept)
         judge(w);
 }
 
-/* Has the second rank ended the job? */
+/* Has the second rank ended the job, or died? */
 static void listen_to_second(Watch *w)
 {
     Status second = {.what = HERE};
@@ -241,7 +241,15 @@ static void listen_to_second(Watch *w)
     if (status < 0) {
         close(*connection);
         *connection = -1;
+        w->second_died = second.what == HERE;
     }
+}
+
+/* Does this rank speak for the first, without waiting for others to do so? */
+static bool next_to_speak(const Watch *w)
+{
+    int third = w->second == 1 ? 2 : 1;
+    return w->rank == w->second || (w->second_died && w->rank == third);
 }
 
 /* One round of another's. gone: when the first rank's connection ended, 0: it has not. */
@@ -263,11 +271,13 @@ static void tell_first(Watch *w, bool slept, double *gone)
             return;
         }
     }
-    /* The second rank speaks for the first; another where that one is gone too. */
-    if (*gone > 0 && (w->rank == w->second || clock_seconds() - *gone > SECOND_SECONDS))
+    /* The second rank speaks for the first, or the third for both: nobody tells those behind it that it has. */
+    if (*gone > 0 && next_to_speak(w))
         end_dead(w, 0, &own);
+    if (*gone > 0 && clock_seconds() - *gone > SECOND_SECONDS)
+        end_quietly(w);
     /* The first rank has had the time to say more. */
-    if (!slept && own.waiting > w->timeout + w->period * 3 + 0.2 + (w->rank == w->second ? 0 : SECOND_SECONDS)) {
+    if (!slept && own.waiting > w->timeout + w->period * 3 + 0.2 + (next_to_speak(w) ? 0 : SECOND_SECONDS)) {
         char more[64];
         snprintf(more, sizeof more, "; rank %d has waited %.1f s (--comm-timeout %g)", w->rank, own.waiting, w->timeout);
         end_job(w, 0, "does not answer", &own, true, more);

@@ -39,6 +39,13 @@ is "every rank leaves its last operations" "$(head -qn 1 "$T"/run/flight-[01].js
 fault STOP 0
 like "the second rank speaks for the first" "$(cat "$T/out")" "^pretrain: rank 0 \(host [^ ]+, process $process\) does not answer: step [0-9]+, .*; rank 1 has waited"
 
+# What all ranks know is said once; what one knows with its number.
+fails 1 "layers leave none for stage" "what all ranks refuse" $mpirun -n 3 $train --steps 10 --pp 3 -o "$T/refused"
+is "is said once" "$(grep -c '^pretrain: ' "$T/.err")" 1
+full() { $mpirun -n 3 sh -c 'trap "" XFSZ; [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" = 1 ] && ulimit -f 8; exec "$@"' full $train --steps 20 -o "$T/full"; }
+fails 1 "^pretrain: rank 1: .*/full/.tmp-final/.*: File too large" "a rank whose disk is full is named" full
+is "once, and once for each checkpoint that was missed" "$(grep -c '^pretrain: rank' "$T/.err") $(grep -c '^pretrain: warning: rank 1: .*; going on without' "$T/.err")" "1 2"
+
 # The restart loop, around a job that somebody kills.
 sh pipelines/restart $mpirun -n 3 $train --steps 1500 --comm-timeout 5 -o "$T/loop" >"$T/out" 2>&1 &
 loop=$!

@@ -41,6 +41,16 @@ ok "RANK and WORLD_SIZE are understood" env WORLD_SIZE=2 RANK=1 LMPIPE_MEET="$me
 wait $!
 is "on both sides" "$? $([ -e "$T/torchrun/done" ] && echo done)" "0 done"
 
+# Nobody ends ranks that no launcher has started but they themselves. The third speaks where the first and the second are gone.
+start 4 $train --device cpu --steps 1000000 --comm-timeout 20 -o "$T/two"
+trained "$T/two"
+gone=$(process 0)
+kill -KILL "$gone" "$(process 1)"
+ended 2>/dev/null
+is "two ranks killed at once, one of which is the first: the other two end" $failed 4
+like "with the first's name" "$(cat "$T/said")" "^pretrain: rank 0 \(host [^ ]+, process $gone\) has died: step [0-9]+, "
+is "said once" "$(grep -c '^pretrain:' "$T/said")" 1
+
 cuda=$BIN/../lib/liblmpipe-emulated.so nccl=$BIN/../lib/liblmpipe-nccl-emulated.so
 if [ -e "$cuda" ] && [ -e "$nccl" ]; then
     LMPIPE_CUDA=$cuda LMPIPE_NCCL=$nccl
