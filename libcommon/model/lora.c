@@ -98,6 +98,19 @@ static Tensor seen(Model *m, Slot *s, Tensor x, int entry)
     return masked;
 }
 
+/* to += scale·a·b or, where t, a·bᵀ. A bf16 sum is rounded as its summands are, so the product is made beside it, in the scratch that
+ * masked inputs take: those are not read any more. */
+static void add_product(Model *m, Slot *s, Tensor to, Tensor a, Tensor b, bool t, float scale)
+{
+    if (to.dtype == DTYPE_F32) {
+        m->device->ops->matmul(m->stream, to, a, false, b, t, scale, 1);
+        return;
+    }
+    Tensor product = tensor_make(m->device, to.dtype, s->lora_x.data, to.rows, to.cols);
+    m->device->ops->matmul(m->stream, product, a, false, b, t, scale, 0);
+    m->device->ops->add(m->stream, to, product, 1);
+}
+
 void lora_forward(Model *m, Slot *s, Tensor y, Tensor x, int first, int last)
 {
     ParameterTable *t = &m->params.table;
@@ -109,7 +122,7 @@ void lora_forward(Model *m, Slot *s, Tensor y, Tensor x, int first, int last)
             continue;
         Tensor u = tensor_make(m->device, m->dtype, s->lora_u.data, x.rows, t->items[a].extent[0]);
         ops->matmul(m->stream, u, seen(m, s, x, a), false, param_acquire(t, a, a), true, 1, 0);
-        ops->matmul(m->stream, tensor_columns(y, at, t->items[i].extent[0]), u, false, param_acquire(t, a + 1, a + 1), true, t->items[a].scale, 1);
+        add_product(m, s, tensor_columns(y, at, t->items[i].extent[0]), u, param_acquire(t, a + 1, a + 1), true, t->items[a].scale);
         param_release(t, a, a);
         param_release(t, a + 1, a + 1);
     }
@@ -134,7 +147,7 @@ void lora_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int first,
         ops->matmul(m->stream, du, out, false, wb, false, scale, 0);
         ops->matmul(m->stream, param_gradient(t, a, a), du, true, in, false, 1, 1);
         if (dx.data && in.data == x.data) {
-            ops->matmul(m->stream, dx, du, false, wa, false, 1, 1);
+            add_product(m, s, dx, du, wa, false, 1);
         } else if (dx.data) {
             ops->matmul(m->stream, in, du, false, wa, false, 1, 0);
             ops->dropout(m->stream, dx, in, s->random.keys, draw_of(m, s, a), (float)m->config.lora->dropout, true);

@@ -94,7 +94,7 @@ typedef struct Slot {
     Tensor dnarrow;              /* dstream as products read it; NULL data: as it is */
     float *last_r, *delta;
     Tensor lora_u, lora_du;      /* where the model has adapters: [rows, largest rank] */
-    Tensor lora_x;               /* the input of an adapter under dropout */
+    Tensor lora_x;               /* the input of an adapter under dropout, and in bf16 its product */
     Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse; /* [rows], most of it for what waits until all chunks are through */
     int32_t *chunk_best;         /* [rows] */

@@ -118,7 +118,7 @@ static void lay_adapters(Slot *s, const Model *m, int64_t rows, Mode mode, Cutte
     s->lora_u = cut_tensor(k, m->dtype, rows, lora_rank_max(l));
     if (mode == MODE_TRAIN)
         s->lora_du = cut_tensor(k, m->dtype, rows, lora_rank_max(l));
-    if (mode == MODE_TRAIN && l->dropout > 0)
+    if ((mode == MODE_TRAIN && l->dropout > 0) || m->dtype != DTYPE_F32)
         s->lora_x = cut_tensor(k, m->dtype, rows, widest);
 }
 

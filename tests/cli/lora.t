@@ -44,6 +44,22 @@ sft -q --model $D/model $train --save-every 0 --recompute layer -o "$T/e" $D/cha
 same "recomputed layers draw the same" "$T/a/final/adapter_model.safetensors" "$T/e/final/adapter_model.safetensors"
 sft -q --model $D/model $train --average-every 2 --decay-share 0.5 -o "$T/f" $D/chat.jsonl
 ok "averaged adapters are an adapter" generate -q --model "$T/f/average" --max-tokens 2 --prompt x
+# In bf16, with dropout and without, on the CPU and by the CUDA kernels: near f32.
+cuda=$BIN/../lib/liblmpipe-emulated.so
+for how in "--lora 3" "--lora 3 --lora-dropout 0.3"; do
+    R="sft -q --model $D/model --epochs 1 --batch-size 5 --lr 3e-4 --max-length 2048 --lora-targets all-linear --save-every 0 $how"
+    $R --device cpu -o "$T/f32" $D/chat.jsonl
+    for d in cpu cuda; do
+        if [ $d = cuda ] && ! [ -e "$cuda" ]; then
+            skip "$how in bf16 by the CUDA kernels" "the emulation is not built"
+            continue
+        fi
+        LMPIPE_CUDA=$cuda $R --dtype bf16 --device $d -o "$T/bf16" $D/chat.jsonl
+        for k in loss grad_norm; do near "$how in bf16 on $d: the last step's $k" "$(field '$' "$T/bf16/log.jsonl" $k)" "$(field '$' "$T/f32/log.jsonl" $k)" 1e-2; done
+        rm -rf "$T/bf16"
+    done
+    rm -rf "$T/f32"
+done
 
 # The other tools.
 pairs="-q --epochs 2 --batch-size 6 --lr 1e-2 --max-length 2048 --lora 4 --save-every 0"
