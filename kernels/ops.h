@@ -115,8 +115,9 @@ typedef struct Ops {
                             const float *dlse);
 
     /* y = x∘kept/(1 − p), or y += that: each element is kept with probability 1 − p (Srivastava et al. 2014). keys [T] and the seed
-     * draw: the same key, seed and column give the same element, wherever the row stands. */
-    void (*dropout)(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add);
+     * draw: the same key, seed and column give the same element, wherever the row stands. x's first column is column `first` of
+     * what is drawn. */
+    void (*dropout)(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add);
     /* x[t] += scale[t]·U(−1, 1), drawn in the same way. */
     void (*noise)(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed);
 

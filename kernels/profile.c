@@ -186,9 +186,9 @@ static void timed_logits_backward(Stream *s, Tensor logits, const int32_t *label
     TIMED(s, ROW_LOGITS_BACKWARD, DTYPE_F32, 4 * count_of(logits), 2 * bytes_of(logits), logits_backward(s, logits, labels, lse, dlogprob, dlse));
 }
 
-static void timed_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add)
+static void timed_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add)
 {
-    TIMED(s, ROW_DROPOUT, DTYPE_F32, 2 * count_of(y), bytes_of(x) + (add ? 2 : 1) * bytes_of(y), dropout(s, y, x, keys, seed, p, add));
+    TIMED(s, ROW_DROPOUT, DTYPE_F32, 2 * count_of(y), bytes_of(x) + (add ? 2 : 1) * bytes_of(y), dropout(s, y, x, first, keys, seed, p, add));
 }
 
 static void timed_noise(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed)

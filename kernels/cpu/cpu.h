@@ -162,7 +162,7 @@ void cpu_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
 void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean, float *entropy);
 void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
                          const float *dlse);
-void cpu_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add);
+void cpu_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add);
 void cpu_noise(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed);
 void cpu_sum_squares(Stream *s, double *sum, Tensor x);
 void cpu_adamw(Stream *s, float *p, const float *g, float *m, float *v, int64_t n, float lr, float beta1, float beta2, float eps,

@@ -41,7 +41,7 @@ CLONES static void row_mask(float *y, const float *x, const uint32_t *w, int64_t
     }
 }
 
-void cpu_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add)
+void cpu_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add)
 {
     cpu_check(y.rows == x.rows && y.cols == x.cols, "dropout", "shapes");
     uint32_t least = (uint32_t)((double)p * 4294967296.0);
@@ -52,11 +52,12 @@ void cpu_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t s
         float *to = cpu_target(y, t, 0, room + x.cols);
         if (add)
             cpu_load(to, y, t, 0, y.cols);
-        for (int64_t first = 0; first < x.cols; first += 4 * LANES) {
+        for (int64_t at = -(first % 4), end; at < x.cols; at = end) { /* blocks begin at multiples of 4 */
             uint32_t w[4 * LANES];
-            int64_t n = x.cols - first < 4 * LANES ? x.cols - first : 4 * LANES;
-            words(w, seed, keys[t], first);
-            row_mask(to + first, from + first, w, n, least, 1 / (1 - p), add);
+            int64_t begin = at < 0 ? 0 : at;
+            end = at + 4 * LANES;
+            words(w, seed, keys[t], first + at);
+            row_mask(to + begin, from + begin, w + (begin - at), (end < x.cols ? end : x.cols) - begin, least, 1 / (1 - p), add);
         }
         cpu_store(y, t, 0, y.cols, to);
     }

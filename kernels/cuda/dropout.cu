@@ -22,16 +22,17 @@ __device__ static void random_words(uint32_t c[4], uint64_t seed, uint64_t strea
 }
 
 template <typename Y, typename X>
-__global__ void dropout_blocks(Y *y, int64_t ldy, const X *x, int64_t ldx, int64_t cols, int64_t per_row, int64_t count, const uint64_t *keys,
+__global__ void dropout_blocks(Y *y, int64_t ldy, const X *x, int64_t ldx, int64_t cols, int64_t drawn, int64_t per_row, int64_t count, const uint64_t *keys,
                                uint64_t seed, uint32_t least, float scale, bool add)
 {
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    int64_t t = i / per_row, first = (i - t * per_row) * BLOCK;
+    /* Column 0 is column `drawn` of what is drawn, maybe within a block. */
+    int64_t t = i / per_row, block = i - t * per_row, first = block * BLOCK - drawn % BLOCK;
     uint32_t w[BLOCK];
-    random_words(w, seed, keys[t], (uint32_t)(first / BLOCK));
-    for (int j = 0; j < BLOCK && first + j < cols; j++) {
+    random_words(w, seed, keys[t], (uint32_t)(drawn / BLOCK + block));
+    for (int j = first < 0 ? (int)-first : 0; j < BLOCK && first + j < cols; j++) {
         float kept = w[j] >= least ? number(x[t * ldx + first + j]) * scale : 0.0f;
         Y *to = y + t * ldy + first + j;
         *to = rounded<Y>(add ? number(*to) + kept : kept);
@@ -53,17 +54,17 @@ __global__ void noise_blocks(T *x, int64_t ld, int64_t cols, int64_t per_row, in
     }
 }
 
-void cuda_dropout(Stream *s, Tensor y, Tensor x, const uint64_t *keys, uint64_t seed, float p, bool add)
+void cuda_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add)
 {
     cuda_check(y.rows == x.rows && y.cols == x.cols, "dropout", "shapes");
     if (x.rows == 0 || x.cols == 0)
         return;
-    int64_t per_row = (x.cols + BLOCK - 1) / BLOCK, count = per_row * x.rows;
+    int64_t per_row = (first % BLOCK + x.cols + BLOCK - 1) / BLOCK, count = per_row * x.rows;
     uint32_t least = (uint32_t)((double)p * 4294967296.0);
     BY_TYPE(y.dtype, "dropout", Y, BY_TYPE(x.dtype, "dropout", X, {
                 auto kernel = dropout_blocks<Y, X>;
                 LAUNCH(kernel, blocks_of(count, THREADS), dim3(THREADS), 0, cuda_stream(s)->stream, (Y *)y.data, y.ld, (const X *)x.data, x.ld,
-                       x.cols, per_row, count, keys, seed, least, 1 / (1 - p), add);
+                       x.cols, first, per_row, count, keys, seed, least, 1 / (1 - p), add);
             }));
     cuda_launched(s, "dropout");
 }

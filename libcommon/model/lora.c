@@ -88,13 +88,19 @@ static uint64_t draw_of(const Model *m, const Slot *s, int entry)
     return slot_draw(s, XXH64(name, strlen(name), 0));
 }
 
+/* Of an adapter's inputs this rank may have some columns alone. */
+static int64_t first_column(const Model *m, int a)
+{
+    return m->params.table.items[a].begin[1];
+}
+
 /* x as the adapter at `entry` sees it: with dropout a masked copy in the slot's scratch. */
 static Tensor seen(Model *m, Slot *s, Tensor x, int entry)
 {
     if (!s->random.draw || m->config.lora->dropout <= 0)
         return x;
     Tensor masked = tensor_make(m->device, x.dtype, s->lora_x.data, x.rows, x.cols);
-    m->device->ops->dropout(m->stream, masked, x, s->random.keys, draw_of(m, s, entry), (float)m->config.lora->dropout, false);
+    m->device->ops->dropout(m->stream, masked, x, first_column(m, entry), s->random.keys, draw_of(m, s, entry), (float)m->config.lora->dropout, false);
     return masked;
 }
 
@@ -150,7 +156,7 @@ void lora_backward(Model *m, Slot *s, Tensor dx, Tensor dy, Tensor x, int first,
             add_product(m, s, dx, du, wa, false, 1);
         } else if (dx.data) {
             ops->matmul(m->stream, in, du, false, wa, false, 1, 0);
-            ops->dropout(m->stream, dx, in, s->random.keys, draw_of(m, s, a), (float)m->config.lora->dropout, true);
+            ops->dropout(m->stream, dx, in, first_column(m, a), s->random.keys, draw_of(m, s, a), (float)m->config.lora->dropout, true);
         }
         param_release(t, a, a);
         param_release(t, a + 1, a + 1);

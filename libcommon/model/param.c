@@ -310,9 +310,10 @@ void param_changed(ParameterTable *t)
 
 void param_refresh(ParameterTable *t)
 {
-    if (t->working && t->stale && !(t->sharding && sharding_all(t)))
-        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)t->total),
-                             tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->total));
+    /* What is sharded gets its copy when it comes. */
+    size_t n = t->sharding && sharding_all(t) ? t->frozen : t->total;
+    if (t->working && t->stale && n > 0)
+        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)n), tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)n));
     t->stale = false;
 }
 

@@ -20,8 +20,6 @@ static int options_check(const PostTrain *p)
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)
         return message_usage("--merge goes with --lora");
-    if (p->lora.rank && p->options_of_grid.extent[GRID_TP] > 1)
-        return message_usage("--lora goes with the other dimensions, not with --tp");
     if (train_finished(p->common.output)) {
         message("%s: this run has finished", p->common.output);
         return 0;

@@ -92,12 +92,64 @@ one dpo-reference dpo --model $M --reference tests/data/posttrain/reference $Q "
 grid --tp 2 --dp 2
 grid --cp 2 --pp 2 --shard 0
 grid --dp 2 --shard 3
-one lora sft --model $M --lora 4 --lora-dropout 0.2 --neftune 5 $Q "$T/chat.jsonl"
-grid --dp 3
-grid --cp 2
-grid --pp 2 --dp 2
+# Adapters: dropout and noise draw for a record and a column of the whole, whoever has them.
+# apart FOLDER FOLDER: the largest relative difference of a tensor, ‖a−b‖/‖b‖
+apart() {
+    perl -MJSON::PP -e '
+        sub tensors {
+            open my $f, "<:raw", "$_[0]/adapter_model.safetensors" or die; local $/; my $all = <$f>;
+            my $n = unpack "Q<", $all; my $head = decode_json(substr $all, 8, $n); my %t;
+            for (grep { $_ ne "__metadata__" } keys %$head) {
+                my ($begin, $end) = @{$head->{$_}{data_offsets}};
+                $t{$_} = [unpack "f<*", substr $all, 8 + $n + $begin, $end - $begin];
+            }
+            return \%t;
+        }
+        my ($x, $y) = map { tensors($_) } @ARGV; my $most = keys %$x == keys %$y && keys %$x ? 0 : 1;
+        for my $k (keys %$x) {
+            my ($d, $s) = (0, 0); my ($p, $q) = ($x->{$k}, $y->{$k});
+            $most = 1, next if !$q || @$p != @$q;
+            $d += ($p->[$_] - $q->[$_]) ** 2, $s += $q->[$_] ** 2 for 0 .. $#$p;
+            $d = $s > 0 ? sqrt($d / $s) : $d > 0; $most = $d if $d > $most;
+        }
+        print $most;' "$1" "$2"
+}
+adapters() { # adapters NAME COMMAND...
+    one "$@"
+    for g in "--tp 2" "--tp 4" "--cp 2" "--pp 2" "--dp 2 --shard 2" "--dp 2 --shard 3" "--tp 2 --pp 2 --dp 2" "--tp 2 --cp 2 --pp 2 --dp 2"; do
+        grid $g
+        d=$(apart "$T/grid/final" "$T/$name/final")
+        awk -v d="$d" 'BEGIN { exit !(d != "" && d <= 1e-3) }' && cmp -s "$T/$name/final/adapter_config.json" "$T/grid/final/adapter_config.json"
+        result $? "$name $g: and its adapter (largest relative difference of a tensor $d)"
+    done
+}
+L="--lora 4 --lora-targets all-linear --lora-dropout 0.2 --lr 3e-4"
+adapters lora-sft sft --model $M --val "$T/chat.jsonl" $Q $L --neftune 5 "$T/chat.jsonl"
+move --tp 2 --dp 2
+adapters lora-dpo dpo --model $M --val "$T/pairs.jsonl" $Q $L "$T/pairs.jsonl"
+adapters lora-rmtrain rmtrain --model $M --val "$T/ranks.jsonl" $Q $L "$T/ranks.jsonl"
+one lora-odd sft --model "$T/odd" $Q $L "$T/chat.jsonl"
+grid --tp 2
+grid --tp 3 --pp 2 --virtual-stages 3 --ends-fewer 1
+one lora-bf16 sft --model $M $Q $L --dtype bf16 "$T/chat.jsonl"
 grid --dp 2 --shard 3
-fails 2 "not with --tp" "adapters on tensor-parallel ranks are refused" sft --model $M --lora 4 $Q --tp 2 -o "$T/loratp" "$T/chat.jsonl"
+one lora-merge sft --model $M $Q $L --merge "$T/chat.jsonl"
+grid --dp 2 --shard 3
+move --tp 2 --pp 2
+ok "and merges" generate -q --device cpu --model "$T/move" --max-tokens 2 --prompt x
+cuda=$BIN/../lib/liblmpipe-emulated.so nccl=$BIN/../lib/liblmpipe-nccl-emulated.so
+if [ -e "$cuda" ] && [ -e "$nccl" ]; then
+    one lora-cuda sft --model $M -q --device cpu --epochs 1 --batch-size 20 --max-length 96 --rows 192 $L "$T/chat.jsonl"
+    LMPIPE_CUDA=$cuda LMPIPE_NCCL=$nccl
+    export LMPIPE_CUDA LMPIPE_NCCL
+    grid --device cuda --tp 2 --pp 2
+    one dpo-cuda dpo --model $M -q --epochs 1 --batch-size 20 --max-length 96 --rows 192 --lr 3e-5 --device cpu "$T/pairs.jsonl"
+    command="dpo --model $M -q --epochs 1 --batch-size 20 --max-length 96 --rows 192 --lr 3e-5 --device cuda $T/pairs.jsonl"
+    grid --cp 2 --pp 2
+    unset LMPIPE_CUDA LMPIPE_NCCL
+else
+    skip "--device cuda" "the emulation is not built"
+fi
 # The best model is kept and taken at the end; what one grid saved another goes on with.
 one patience sft --model $M --val "$T/chat.jsonl" $Q --patience 2 --average-every 2 "$T/chat.jsonl"
 grid --dp 2

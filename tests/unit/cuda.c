@@ -282,7 +282,7 @@ static void test_dropout(const char *on)
         gpu->copy(stream, there, keys, sizeof keys, COPY_TO_DEVICE);
         gpu->copy(stream, scale_there, scale, sizeof scale, COPY_TO_DEVICE);
         for (int add = 0; add < 2; add++)
-            cpu->ops->dropout(host, y.here, x.here, keys, 3, 0.3f, add), gpu->ops->dropout(stream, y.there, x.there, there, 3, 0.3f, add);
+            cpu->ops->dropout(host, y.here, x.here, 5 * form, keys, 3, 0.3f, add), gpu->ops->dropout(stream, y.there, x.there, 5 * form, there, 3, 0.3f, add);
         cpu->ops->noise(host, z.here, keys, scale, 4), gpu->ops->noise(stream, z.there, there, scale_there, 4);
         worst = worse(difference(y) / tolerance(t), worst);
         worst = worse(difference(z) / tolerance(t), worst);

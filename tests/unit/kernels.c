@@ -457,8 +457,11 @@ static void test_dropout(void)
     Stream *stream = streams[1];
     const Ops *ops = device->ops;
     Tensor tx = tensor_make(device, DTYPE_F32, x, ROWS, LD), ty = tensor_make(device, DTYPE_F32, y, ROWS, LD), tz = tensor_make(device, DTYPE_F32, z, ROWS, LD);
-    ops->dropout(stream, tensor_columns(ty, 0, COLS), tensor_columns(tx, 0, COLS), keys, 99, 0.25f, false);
-    ops->dropout(stream, tensor_columns(tz, 0, COLS), tensor_columns(tx, 0, COLS), keys, 99, 0.25f, true);
+    ops->dropout(stream, tensor_columns(ty, 0, COLS), tensor_columns(tx, 0, COLS), 0, keys, 99, 0.25f, false);
+    /* In parts that end within a block of random numbers. */
+    static const int64_t parts[] = {0, 6, 7, 80, COLS};
+    for (int i = 0; i < 4; i++)
+        ops->dropout(stream, tensor_columns(tz, parts[i], parts[i + 1] - parts[i]), tensor_columns(tx, parts[i], parts[i + 1] - parts[i]), parts[i], keys, 99, 0.25f, true);
     for (int t = 0; t < ROWS; t++)
         for (int j = 0; j < LD; j++) {
             uint32_t w[4];
