@@ -156,6 +156,7 @@ int main(int argc, char **argv)
         return message_usage("--given takes records with answers: no --prompt and no --text");
     bool terminal = set.operand_count == 0 && isatty(STDIN_FILENO) && !self.prompt && !self.given;
     AnswerOptions answer = self.answer;
+    answer.conversation = terminal;
     if (terminal || self.given)
         answer.samples = 1;
     if (terminal || self.given || self.prompt) /* no room for prompts that never come */

@@ -8,6 +8,7 @@
 #include "base/message.h"
 #include "base/progress.h"
 #include "base/thread.h"
+#include "calibration.h"
 #include "data/document.h"
 #include "io/stats.h"
 #include "train/posttrain.h"
@@ -16,7 +17,7 @@
 
 static PostTrain self = POSTTRAIN_DEFAULT;
 static struct {
-    bool score;
+    bool score, calibration;
     double center;
     Scorer scorer;
     Writer *out;
@@ -34,6 +35,7 @@ static const Option options[] = {
     POSTTRAIN_OPTIONS(&self),
     POSTTRAIN_VAL_OPTIONS(&self),
     {"score", 0, OPTION_FLAG, &rm.score, 0, "add scores to candidates or chats instead of training", 0, 0, 0},
+    {"calibration", 0, OPTION_FLAG, &rm.calibration, 0, "tell how often it is right by how sure it is, instead", 0, 0, 0},
     POSTTRAIN_LORA_OPTIONS(&self),
     OPTION_MORE_HEADING("the loss:"),
     {"layout", 0, OPTION_CHOICE, &self.layout, "HOW", "of a ranking's answers: apart, or in one row behind their prompt (default apart)", "apart|row", 0, 0},
@@ -296,6 +298,25 @@ static int score(const char *const *files, Error *err)
     return status;
 }
 
+static int calibrate(const char *const *files, Error *err)
+{
+    double begin = clock_seconds();
+    Device *d = device_open(self.common.device, (int)self.common.threads, err);
+    const ExampleOptions how = {.kind = EXAMPLES_RANKING, .max_length = self.max_length};
+    int status = d ? scorer_open(&rm.scorer, self.model_path, self.adapter, self.max_length, dtype_of_option(self.common.dtype), d, err) : -1;
+    if (status == 0) {
+        rm.out = writer_open(self.common.output, err);
+        status = rm.out ? calibration(&rm.scorer, &how, &self.common, files, rm.out, err) : -1;
+        if (status < 0 && rm.out)
+            writer_abandon(rm.out);
+        else if (status == 0)
+            status = writer_close(rm.out, err);
+        scorer_close(&rm.scorer);
+    }
+    device_close(d);
+    return status == 0 ? stats_write(self.common.stats, NULL, 0, begin, err) : -1;
+}
+
 /* transformers reads the score at the last token that is not padding, so padding must have a token. */
 static int need_padding(PostTrain *p, Error *err)
 {
@@ -309,7 +330,7 @@ static int need_padding(PostTrain *p, Error *err)
 int main(int argc, char **argv)
 {
     thread_spin_briefly(argv);
-    OptionSet set = {.tool = "rmtrain", .synopsis = "rmtrain --model DIR [OPTION]… -o DIR [FILE]…\nrmtrain --score --model DIR [-o FILE] [FILE]…",
+    OptionSet set = {.tool = "rmtrain", .synopsis = "rmtrain --model DIR [OPTION]… -o DIR [FILE]…\nrmtrain --score|--calibration --model DIR [-o FILE] [FILE]…",
                      .summary = "Train a reward model on preferences or rankings; --score applies one.", .options = options};
     self.train.weight_decay = 0;
     self.train.lr = 1e-4;
@@ -318,10 +339,12 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     Error err;
-    if (rm.score) {
+    if (rm.score || rm.calibration) {
         if (!self.model_path)
             return message_usage("--model DIR is needed");
-        status = score(set.operands, &err) < 0 ? message_failed(&err) : 0;
+        if (rm.score && rm.calibration)
+            return message_usage("--score or --calibration, not both");
+        status = (rm.score ? score : calibrate)(set.operands, &err) < 0 ? message_failed(&err) : 0;
         option_free(&set);
         return status;
     }

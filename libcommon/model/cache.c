@@ -137,6 +137,14 @@ void sequence_free(KvCache *c, Sequence *s)
     *s = (Sequence){0};
 }
 
+void sequence_cut(KvCache *c, Sequence *s, int64_t length)
+{
+    for (; s->page_count > cache_pages(length); s->page_count--, c->held--)
+        if (--c->references[s->pages[s->page_count - 1]] == 0)
+            c->free_pages[c->free_count++] = s->pages[s->page_count - 1];
+    s->length = length;
+}
+
 void cache_store(KvCache *c, int64_t layer, Tensor k, Tensor v)
 {
     Model *m = c->model;

@@ -36,6 +36,8 @@ int64_t cache_pages(int64_t tokens);
 /* A copy of `from` (which may be empty) that shares its full pages. */
 int sequence_fork(KvCache *c, Sequence *to, const Sequence *from, Error *err);
 void sequence_free(KvCache *c, Sequence *s);
+/* Forgets what is behind the first `length` tokens, as many as it holds at most. It shares no page with another. */
+void sequence_cut(KvCache *c, Sequence *s, int64_t length);
 
 /* Runs prompts through the model and keeps their keys and values in empty sequences; logits[i] gets the logits behind the
  * last token of prompt i ([count, vocabulary], host; NULL: not wanted). The slot is MODE_SCORE with room for the longest prompt. */

@@ -6,7 +6,10 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/thread.h"
+#include "model/head.h"
 #include "model/packed.h"
+
+enum { EXTEND_ROWS = 64 }; /* tokens of a conversation that go through the model at once */
 
 /* A prompt and its answers. */
 typedef struct Request {
@@ -61,7 +64,8 @@ int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max
     int64_t one = cache_pages(max_prompt) + cache_pages(g->max_length) + 1, pages = batch * one;
     if (o->cache_bytes > 0)
         pages = least(pages, (int64_t)((size_t)o->cache_bytes / page));
-    if (packed_open(m, err) < 0 || cache_open(&g->cache, m, (pages > one ? pages : one) * PAGE_TOKENS, g->max_length, batch, err) < 0 ||
+    int64_t most = o->keeps && batch < EXTEND_ROWS ? EXTEND_ROWS : batch;
+    if (packed_open(m, err) < 0 || cache_open(&g->cache, m, (pages > one ? pages : one) * PAGE_TOKENS, g->max_length, most, err) < 0 ||
         slot_new(&g->slot, m, rows, MODE_SCORE, err) < 0) {
         generator_close(g);
         return -1;
@@ -100,6 +104,8 @@ void generator_close(Generator *g)
             g->emit(g->context, r->tag, NULL, NULL);
         request_free(g, r);
     }
+    sequence_free(&g->cache, &g->kept);
+    free(g->kept_tokens);
     cache_close(&g->cache);
     slot_free(&g->slot);
     for (int t = 0; g->samplers && t < g->threads; t++)
@@ -138,8 +144,15 @@ static bool line_extend(Generator *g, Line *l, int32_t token)
 static void line_end(Generator *g, Line *l)
 {
     Request *r = l->request;
-    sequence_free(&g->cache, &l->sequence);
-    free(l->seen);
+    if (g->options.keeps) {
+        sequence_free(&g->cache, &g->kept);
+        free(g->kept_tokens);
+        g->kept = l->sequence;
+        g->kept_tokens = l->seen;
+    } else {
+        sequence_free(&g->cache, &l->sequence);
+        free(l->seen);
+    }
     g->reserved -= answer_pages(g, r->length);
     g->counts.answers++;
     g->counts.answer_tokens += l->answer->count;
@@ -153,10 +166,33 @@ typedef struct Deal {
     int64_t samples;
 } Deal;
 
+/* The prompt behind what the conversation has kept of it; its last token always goes through, for its logits. */
+static int prefill_rest(Generator *g, const Request *r, Sequence *root, float *logits, Error *err)
+{
+    int64_t same = 0, most = least(g->kept.length, r->length - 1), n = 0;
+    while (same < most && g->kept_tokens[same] == r->prompt[same])
+        same++;
+    *root = g->kept;
+    g->kept = (Sequence){0};
+    sequence_cut(&g->cache, root, same);
+    if (same == 0)
+        return cache_prefill(&g->cache, &g->slot, &(const int32_t *){r->prompt}, &r->length, 1, root, logits, err);
+    g->counts.kept_tokens += same;
+    int32_t labels[EXTEND_ROWS];
+    memset(labels, -1, sizeof labels);
+    for (int64_t at = same; at < r->length; at += n) {
+        n = least(r->length - at, EXTEND_ROWS);
+        if (cache_extend(&g->cache, &g->slot, &(const int32_t *){r->prompt + at}, &n, root, 1, labels, err) < 0)
+            return -1;
+    }
+    head_logits(g->model, &g->slot, &(int64_t){n - 1}, 1, logits);
+    return 0;
+}
+
 /* New prompts go through the model together, or where that could change their bits one by one. */
 static int prefill(Generator *g, Request *const *list, int64_t count, Error *err)
 {
-    int64_t v = g->model->config.vocab_size, at_once = g->model->packed ? count : 1;
+    int64_t v = g->model->config.vocab_size, at_once = g->model->packed && !g->options.keeps ? count : 1;
     const int32_t **prompts = memory_alloc((size_t)count, sizeof *prompts);
     int64_t *lengths = memory_alloc((size_t)count, sizeof *lengths);
     Sequence *roots = memory_zalloc((size_t)count, sizeof *roots);
@@ -167,7 +203,7 @@ static int prefill(Generator *g, Request *const *list, int64_t count, Error *err
         lengths[i] = list[i]->length;
     }
     for (int64_t i = 0; i < count && status == 0; i += at_once)
-        status = cache_prefill(&g->cache, &g->slot, prompts + i, lengths + i, at_once, roots + i, logits + i * v, err);
+        status = g->options.keeps ? prefill_rest(g, list[i], roots + i, logits + i * v, err) : cache_prefill(&g->cache, &g->slot, prompts + i, lengths + i, at_once, roots + i, logits + i * v, err);
     for (int64_t i = 0; i < count; i++) {
         Request *r = list[i];
         r->prefilled = true;

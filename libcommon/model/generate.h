@@ -23,10 +23,13 @@ typedef struct GenerateOptions {
     int stop_count;
     bool (*ends)(void *context, const Answer *a); /* asked after each token: is the answer over? NULL: stop ids alone */
     void *ends_context;
+    bool keeps; /* a conversation: one prompt after the other, one sample each; what a prompt has in common with the last one and its answer stays in
+                   the cache and is not run again */
 } GenerateOptions;
 
 typedef struct GenerateCounts {
     int64_t prompts, prompt_tokens, answers, answer_tokens;
+    int64_t kept_tokens; /* of the prompts, that were in the cache already */
     int64_t passes; /* decoding passes over the model; answer_tokens / passes is how many answers were written at once */
 } GenerateCounts;
 
@@ -54,6 +57,8 @@ typedef struct Generator {
     struct Line *lines; /* [batch] answers being written */
     int64_t active;
     int64_t reserved;   /* pages that those can come to hold */
+    Sequence kept;      /* of a conversation: its keys and values, and their tokens */
+    int32_t *kept_tokens;
 } Generator;
 
 int generator_open(Generator *g, Model *m, const GenerateOptions *o, int64_t max_prompt, Error *err);

@@ -68,7 +68,7 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
     bool llama = o->order && strcmp(o->order, "llama.cpp") == 0;
     GenerateOptions g = {.sample = {.temperature = o->temperature, .top_k = o->top_k, .top_p = o->top_p, .min_p = o->min_p,
                                     .repetition_penalty = o->repetition_penalty, .order = llama ? SAMPLE_LLAMA_CPP : SAMPLE_TRANSFORMERS, .seed = seed},
-                         .max_tokens = o->max_tokens, .samples = o->samples, .batch = o->batch, .cache_bytes = o->memory};
+                         .max_tokens = o->max_tokens, .samples = o->samples, .batch = o->batch, .cache_bytes = o->memory, .keeps = o->conversation};
     a->stops = o->stops;
     for (size_t i = 0; i < a->stops.count; i++)
         a->longest_stop = strlen(a->stops.values[i]) > a->longest_stop ? strlen(a->stops.values[i]) : a->longest_stop;
@@ -153,7 +153,7 @@ void answerer_stats(const Answerer *a, StatsItem items[ANSWER_STATS])
     const GenerateCounts *n = &a->generator.counts;
     const KvCache *c = &a->generator.cache;
     const StatsItem all[ANSWER_STATS] = {
-        {"prompts", (double)n->prompts}, {"prompt_tokens", (double)n->prompt_tokens}, {"answers", (double)n->answers},
+        {"prompts", (double)n->prompts}, {"prompt_tokens", (double)n->prompt_tokens}, {"kept_tokens", (double)n->kept_tokens}, {"answers", (double)n->answers},
         {"answer_tokens", (double)n->answer_tokens}, {"passes", (double)n->passes}, {"page_tokens", PAGE_TOKENS},
         {"pages_most", (double)c->most_used}, {"pages_most_unshared", (double)c->most_held}, {"pages_shared", (double)c->shared}};
     memcpy(items, all, sizeof all);

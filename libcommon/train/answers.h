@@ -13,6 +13,7 @@ typedef struct AnswerOptions {
     const char *order; /* of the filters: "transformers" (NULL too) or "llama.cpp" */
     OptionList stops;  /* texts that end an answer */
     const char *adapter;
+    bool conversation; /* prompts that grow: GenerateOptions.keeps */
 } AnswerOptions;
 
 #define ANSWER_DEFAULT {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = 256, .samples = 1, .batch = 32, .max_prompt = 2048, \
@@ -59,7 +60,7 @@ size_t answerer_settled(const Answerer *a, Span text);
 bool answerer_ended(void *answerer, const Answer *answer); /* for GenerateOptions.ends: does a stop text end in the newest token? */
 size_t answerer_end(const Answerer *a, Span text); /* where the first stop text begins, else the text's length */
 /* What was written, as items of --stats. */
-enum { ANSWER_STATS = 9 };
+enum { ANSWER_STATS = 10 };
 void answerer_stats(const Answerer *a, StatsItem items[ANSWER_STATS]);
 
 #endif

@@ -37,6 +37,15 @@ void scorer_close(Scorer *s)
     free(s->scores);
 }
 
+void scorer_add_ids(Scorer *s, const int32_t *ids, size_t count)
+{
+    s->offsets = memory_grow(s->offsets, &s->capacity, s->count + 2, sizeof *s->offsets);
+    s->offsets[s->count] = (int64_t)s->tokens.count;
+    for (size_t i = 0; i < count; i++)
+        ids_add(&s->tokens, ids[i]);
+    s->offsets[++s->count] = (int64_t)s->tokens.count;
+}
+
 int scorer_add(Scorer *s, const ChatInput *in, Error *err)
 {
     if (chat_tokens(&s->coder, in, &s->ids, &s->flags, err) < 0)
@@ -47,11 +56,7 @@ int scorer_add(Scorer *s, const ChatInput *in, Error *err)
         s->ids.count = (size_t)s->max_length;
         s->truncated++;
     }
-    s->offsets = memory_grow(s->offsets, &s->capacity, s->count + 2, sizeof *s->offsets);
-    s->offsets[s->count] = (int64_t)s->tokens.count;
-    for (size_t i = 0; i < s->ids.count; i++)
-        ids_add(&s->tokens, s->ids.data[i]);
-    s->offsets[++s->count] = (int64_t)s->tokens.count;
+    scorer_add_ids(s, s->ids.data, s->ids.count);
     return 0;
 }
 

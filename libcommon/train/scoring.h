@@ -23,6 +23,8 @@ int scorer_open(Scorer *s, const char *path, const char *adapter, int64_t max_le
 void scorer_close(Scorer *s);
 /* Puts a text in line: an answer to messages, or with answer NULL a whole chat. */
 int scorer_add(Scorer *s, const ChatInput *in, Error *err);
+/* A text as tokens, no more than max_length. */
+void scorer_add_ids(Scorer *s, const int32_t *ids, size_t count);
 bool scorer_full(const Scorer *s); /* a pass or more is waiting */
 /* Scores what waits; the reward is read at a text's last token. */
 int scorer_run(Scorer *s, Error *err);

@@ -141,6 +141,16 @@ is "the best of ties is the first, empty, doubled and cut answers are left out" 
 is "pairs need two scores" "$(rejsample -q --pairs "$T/hand.jsonl" | grep -o '"scores":.*')" '"scores":[3,1]}'
 is "--min-margin" "$(rejsample -q --pairs --min-margin 2.5 "$T/hand.jsonl" | wc -l | tr -d ' ')" 0
 
+# Calibration: the table of a ranking's pairs, from the scores that --score gives.
+for i in $(seq 40); do echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"no, never $i\",\"yes\",\"no\",\"I am $i\"]}"; done >"$T/four.jsonl"
+rmtrain --score --model "$T/rm" "$T/four.jsonl" | sed 's/.*"scores":\[//; s/\].*//' >"$T/four.scores"
+awk -F, 'function add(b, p, r) {n[b]++; s[b] += p; w[b] += r}
+    {for (i = 1; i <= NF; i++) for (j = i + 1; j <= NF; j++) {d = $i - $j; p = 1 / (1 + exp(d < 0 ? d : -d)); b = int((p - 0.5) * 20); add(b > 9 ? 9 : b, p, d > 0); add(10, p, d > 0)}}
+    END {for (b = 0; b <= 10; b++) if (n[b]) printf "%.2f %d %.4f %.4f\n", b < 10 ? 0.5 + b / 20 : 0.5, n[b], s[b] / n[b], w[b] / n[b]}' "$T/four.scores" >"$T/want"
+rmtrain --calibration --model "$T/rm" -o "$T/table" "$T/four.jsonl" 2>"$T/.err"
+is "--calibration: pairs, predicted and observed shares are those of the scores" "$(sed 1d "$T/table" | awk '{print $1, $3, $4, $5}')" "$(cat "$T/want")"
+like "and what they come to is told" "$(cat "$T/.err")" "240 pairs of 40 records: accuracy 0[.][0-9]*, calibration error 0"
+
 # Scores in batches are those of single records.
 rmtrain --score --model "$T/rm" --max-length 256 "$T/pairs.jsonl" 2>"$T/.err"
 for i in 1 7 12; do sed -n ${i}p "$T/k6" | rmtrain --score --model "$T/rm" --max-length 256; done >"$T/single"

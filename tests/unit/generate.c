@@ -163,6 +163,45 @@ static void test_places(Model *m)
     answers_free(first);
 }
 
+/* Turns of a conversation: each prompt is the last one, its answer and some words more; one time half of it is taken back. */
+static void test_conversation(Model *m, const char *type)
+{
+    enum { TURNS = 6, MOST = 600 };
+    GenerateOptions o = {.sample = {.temperature = 1, .top_k = 20, .seed = 3}, .max_tokens = 40, .samples = 1, .batch = 1};
+    Generator g[2];
+    Error err = {{0}};
+    int status = generator_open(&g[0], m, &o, MOST, &err);
+    o.keeps = true;
+    if (!ok(status == 0 && generator_open(&g[1], m, &o, MOST, &err) == 0, "%s: a conversation opens %s", type, err.text))
+        return;
+    int32_t prompt[MOST];
+    int64_t length = 0, kept = 0, expected = 0, was = 0, equal = 0;
+    for (int turn = 0; turn < TURNS; turn++) {
+        Answer answers[2] = {{0}};
+        if (turn == 4)
+            length /= 2;
+        expected += turn == 4 ? length : was;
+        for (int i = 0; i < 5 + 17 * (turn % 3 == 1 ? 5 : turn % 3); i++)
+            prompt[length++] = prompts[turn][i + 3 * turn];
+        const int32_t *one = prompt;
+        for (int k = 0; k < 2; k++)
+            status |= generator_run(&g[k], &one, &length, 1, (uint64_t)turn, &answers[k], NULL, NULL, &err);
+        equal += answers[0].count == answers[1].count && memcmp(answers[0].tokens, answers[1].tokens, (size_t)answers[0].count * sizeof *prompt) == 0;
+        memcpy(prompt + length, answers[0].tokens, (size_t)answers[0].count * sizeof *prompt);
+        length += answers[0].count;
+        was = length - 1; /* the last token of an answer has not been through */
+        kept = g[1].counts.kept_tokens;
+        free(answers[0].tokens);
+        free(answers[1].tokens);
+    }
+    ok(status == 0 && equal == TURNS, "%s: %lld of %d turns have the answers of a conversation read anew %s", type, (long long)equal, TURNS, err.text);
+    ok(kept == expected && expected > 100, "%s: %lld tokens were kept, %lld in common", type, (long long)kept, (long long)expected);
+    sequence_free(&g[1].cache, &g[1].kept);
+    ok(g[1].cache.held == 0 && g[1].cache.free_count == g[1].cache.pages, "%s: no page is lost", type);
+    generator_close(&g[0]);
+    generator_close(&g[1]);
+}
+
 int main(void)
 {
     Error err = {{0}};
@@ -173,6 +212,7 @@ int main(void)
         ok(packed_open(&m, &err) == 0, "its weights are packed %s", err.text);
         test_bits(&m, "f32");
         test_places(&m);
+        test_conversation(&m, "f32");
         packed_close(&m);
         if (ok(model_compute_in(&m, DTYPE_BF16, &err) == 0 && packed_open(&m, &err) == 0, "bf16 %s", err.text))
             test_bits(&m, "bf16");
