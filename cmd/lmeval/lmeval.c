@@ -55,14 +55,26 @@ static const Option options[] = {
     OPTION_COMMON_END(&self.common),
 };
 
-void result_print(const Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n)
+void result_print(Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n)
 {
     result_print_filtered(e, task, metric, "none", value, stderror, n);
 }
 
-void result_print_filtered(const Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n)
+void results_cut(Eval *e)
+{
+    for (size_t i = 0; i < e->result_count; i++) {
+        free(e->results[i].task);
+        free(e->results[i].metric);
+        free(e->results[i].filter);
+    }
+    e->result_count = 0;
+}
+
+void result_print_filtered(Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n)
 {
     bool filtered = strcmp(filter, "none") != 0;
+    e->results = memory_grow(e->results, &e->result_capacity, e->result_count + 1, sizeof *e->results);
+    e->results[e->result_count++] = (Result){memory_string(task), memory_string(metric), memory_string(filter), value, stderror, n};
     if (!e->json) {
         char *label = memory_format("%s%s%s", metric, filtered ? "," : "", filtered ? filter : "");
         printf("%-28s %-16s %10.4f", task, label, value);
@@ -177,6 +189,8 @@ int main(int argc, char **argv)
     status = open_model(&self, &coder, &err) < 0 || run(&self, &err) < 0 ? message_failed(&err) : 0;
     slot_free(&self.slot);
     cache_close(&self.cache);
+    results_cut(&self);
+    free(self.results);
     if (coder.tokenizer)
         chat_coder_close(&coder);
     encoder_free(self.encoder);

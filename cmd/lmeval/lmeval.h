@@ -9,6 +9,13 @@
 #include "text/tokenizer.h"
 #include "train/examples.h"
 
+/* A number that was printed. */
+typedef struct Result {
+    char *task, *metric, *filter;
+    double value, stderror;
+    int64_t n;
+} Result;
+
 typedef struct Eval {
     Common common;
     Device *device;
@@ -25,6 +32,8 @@ typedef struct Eval {
     int64_t max_tokens, needle_samples, needle_depths, limit;
     int64_t num_fewshot, fewshot_seed, bootstraps; /* num_fewshot -1: as the task says */
     bool json;
+    Result *results;       /* of the definition that is being run, for groups */
+    size_t result_count, result_capacity;
     int64_t tokens;        /* of all requests, for --stats */
     Writer *samples;       /* --log-samples, else NULL */
     OptionList data;
@@ -35,10 +44,13 @@ typedef struct Eval {
 } Eval;
 
 /* One number of one task; stderr NaN where there is none. */
-void result_print(const Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n);
+void result_print(Eval *e, const char *task, const char *metric, double value, double stderror, int64_t n);
 
 /* The same with the name of a filter ("none": without one). */
-void result_print_filtered(const Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n);
+void result_print_filtered(Eval *e, const char *task, const char *metric, const char *filter, double value, double stderror, int64_t n);
+
+/* Forgets the results. */
+void results_cut(Eval *e);
 
 /* A text whose tokens from number `context` on are scored, given those before. */
 typedef struct EvalRequest {

@@ -205,10 +205,9 @@ static int check_kinds(const Match *m, const char *path, Error *err)
 static int measure(Eval *e, const char *path, bool safety, Error *err)
 {
     Match m = {.e = e, .safety = safety, .name = task_name(path), .room = 32};
-    AnswerOptions o = {.temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_tokens = e->max_tokens, .samples = 1, .batch = m.room, .max_prompt = e->sample_length,
-                       .adapter = e->adapter};
+    AnswerOptions o = {.temperature = 0, .top_p = 1, .repetition_penalty = 1, .max_tokens = e->max_tokens, .samples = 1, .batch = m.room, .max_prompt = e->sample_length};
     const char *files[] = {path, NULL};
-    int status = answerer_open(&m.answerer, e->model_path, &o, !e->coder, 0, dtype_of_option(e->common.dtype), e->device, err);
+    int status = answerer_open_on(&m.answerer, &e->model, e->model_path, &o, !e->coder, 0, err);
     if (status == 0 && e->answers)
         status = (m.out = writer_open(e->answers, err)) ? 0 : -1;
     m.waiting = memory_zalloc((size_t)m.room, sizeof *m.waiting);

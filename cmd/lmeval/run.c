@@ -553,7 +553,7 @@ static int print_results(TaskRun *r, Error *err)
     return 0;
 }
 
-static int run(Eval *e, Task *t, Error *err)
+int task_run(Eval *e, Task *t, Error *err)
 {
     TaskRun r = {.e = e, .t = t};
     int status = run_docs(&r, err);
@@ -569,22 +569,12 @@ static int run(Eval *e, Task *t, Error *err)
     return status;
 }
 
-int eval_task(Eval *e, const char *path, Error *err)
-{
-    Task t;
-    int status = task_open(&t, path, e, err);
-    if (status == 0)
-        status = run(e, &t, err);
-    task_close(&t);
-    return status;
-}
-
 int eval_choices(Eval *e, const char *path, Error *err)
 {
     Task t;
     int status = task_open_choices(&t, path, e, err);
     if (status == 0)
-        status = run(e, &t, err);
+        status = task_run(e, &t, err);
     task_close(&t);
     return status;
 }

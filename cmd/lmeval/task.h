@@ -114,6 +114,8 @@ int task_open(Task *t, const char *path, const Eval *e, Error *err);
 /* A task of our own format: a file with context, choices and answer. */
 int task_open_choices(Task *t, const char *path, const Eval *e, Error *err);
 void task_close(Task *t);
+/* All documents, and the numbers printed. */
+int task_run(Eval *e, Task *t, Error *err);
 
 int split_read(Split *s, const char *file, Error *err);
 void split_free(Split *s);

@@ -42,22 +42,17 @@ bool answerer_ended(void *context, const Answer *answer)
     return answerer_end(a, (Span){a->tail.data, a->tail.length}) < a->tail.length;
 }
 
-int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
-                  Error *err)
+static int answerer_begin(Answerer *a, Model *model, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Error *err)
 {
-    memset(a, 0, sizeof *a);
+    const char *folder = model->tokenizer_folder ? model->tokenizer_folder : path;
+    int status = 0;
+    a->model = model;
     a->raw = raw;
-    int status = folder_load(&a->model, path, &(FolderLoad){.adapter = o->adapter}, d, err);
-    const char *folder = status == 0 && a->model.tokenizer_folder ? a->model.tokenizer_folder : path;
-    if (status == 0 && a->model.config.num_labels)
-        status = error_set(err, "%s: a reward model does not write", path);
-    if (status == 0)
-        status = model_compute_in(&a->model, dtype, err);
-    if (status == 0 && raw) {
+    if (raw) {
         a->tokenizer = tokenizer_open(folder, err);
         status = a->tokenizer ? 0 : -1;
         a->encoder = a->tokenizer ? encoder_new(a->tokenizer) : NULL;
-    } else if (status == 0) {
+    } else {
         status = chat_coder_open(&a->coder, folder, err);
         a->tokenizer = a->coder.tokenizer;
     }
@@ -77,15 +72,36 @@ int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool ra
         g.ends_context = a;
     }
     stop_add(&g, tokenizer_eos(a->tokenizer));
-    for (int i = 0; i < a->model.config.eos_count; i++)
-        stop_add(&g, a->model.config.eos_token_id[i]);
+    for (int i = 0; i < a->model->config.eos_count; i++)
+        stop_add(&g, a->model->config.eos_token_id[i]);
     if (!raw)
         stop_add(&g, a->coder.end_of_turn);
-    if (generator_open(&a->generator, &a->model, &g, o->max_prompt, err) < 0) {
+    if (generator_open(&a->generator, a->model, &g, o->max_prompt, err) < 0) {
         answerer_close(a);
         return -1;
     }
     return 0;
+}
+
+int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
+                  Error *err)
+{
+    memset(a, 0, sizeof *a);
+    int status = folder_load(&a->own, path, &(FolderLoad){.adapter = o->adapter}, d, err);
+    if (status == 0 && a->own.config.num_labels)
+        status = error_set(err, "%s: a reward model does not write", path);
+    if (status == 0)
+        status = model_compute_in(&a->own, dtype, err);
+    if (status == 0)
+        return answerer_begin(a, &a->own, path, o, raw, seed, err);
+    answerer_close(a);
+    return -1;
+}
+
+int answerer_open_on(Answerer *a, Model *model, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Error *err)
+{
+    memset(a, 0, sizeof *a);
+    return answerer_begin(a, model, path, o, raw, seed, err);
 }
 
 void answerer_close(Answerer *a)
@@ -98,7 +114,7 @@ void answerer_close(Answerer *a)
     } else if (a->coder.tokenizer) {
         chat_coder_close(&a->coder);
     }
-    model_close(&a->model);
+    model_close(&a->own);
     ids_free(&a->ids);
     buffer_free(&a->flags);
     buffer_free(&a->tail);

@@ -36,7 +36,7 @@ typedef struct AnswerOptions {
 
 /* A model that answers. raw: prompts stand as they are, without a chat template. */
 typedef struct Answerer {
-    Model model;
+    Model *model, own; /* own: where it was loaded here */
     Tokenizer *tokenizer;
     ChatCoder coder; /* not raw */
     Encoder *encoder;
@@ -50,6 +50,8 @@ typedef struct Answerer {
 
 int answerer_open(Answerer *a, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Dtype dtype, Device *d,
                   Error *err);
+/* The same with a model that is loaded already, for language, and stays the caller's; path is its folder. */
+int answerer_open_on(Answerer *a, Model *model, const char *path, const AnswerOptions *o, bool raw, uint64_t seed, Error *err);
 void answerer_close(Answerer *a);
 /* Ids of a prompt (a string or messages) with descriptions of tools (may be NULL); they stay until the next call. */
 int answerer_prompt(Answerer *a, const JsonValue *prompt, const JsonValue *tools, Error *err);

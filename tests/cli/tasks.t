@@ -74,6 +74,22 @@ ok "choices that share their context score as they do alone" perl -MJSON::PP -e 
     exit 1 if @{$x[0]} != 48 || @{$x[1]} != 48;
     abs($x[0][$_] - $x[1][$_]) < 2e-5 or exit 1 for 0 .. 47' "$T/together" "$T/one-by-one"
 
+# A group's numbers are its tasks', weighted by their documents or not.
+$E --task "$D/tasks/_group.yaml" --json --bootstrap 0 --data fill:test="$D/tasks/fill.jsonl" >"$T/group"
+like "a group's and its groups' numbers" "$(perl -MJSON::PP -e 'my %v; while (<>) { my $o = decode_json($_); $v{$o->{task}}{$o->{metric}} = [@$o{qw(value n)}] }
+    my ($c, $l, $f) = map { $v{$_}{acc} } qw(choices letters fill); my $sum = 0; $sum += $_->[0] * $_->[1] for $c, $l, $f;
+    print abs($v{texts_and_letters}{acc}[0] - ($l->[0] + $f->[0]) / 2) < 1e-12 ? "even " : "uneven ", abs($v{several_kinds}{acc}[0] - $sum / 38) < 1e-12 ? "weighted " : "not ", $v{several_kinds}{acc_norm}[1]' "$T/group")" "^even weighted 24$"
+mkdir "$T/g"
+printf '%s\n' 'group: g' 'task: [one, nothing]' >"$T/g/g.yaml"
+printf '%s\n' 'task: one' 'tag: t' 'doc_to_text: !function utils.text' >"$T/g/one.yaml"
+fails 1 "one.yaml:3: 'doc_to_text' has the tag !function" "a group's task in which Python runs" $E --task "$T/g/g.yaml"
+printf '%s\n' 'group: g' 'task: [nothing]' >"$T/g/g.yaml"
+fails 1 "g.yaml: 'task' names 'nothing', which no definition beside it or below has" "a group of a task that is not there" $E --task "$T/g/g.yaml"
+printf '%s\n' 'group: g' 'task: [g]' >"$T/g/g.yaml"
+fails 1 "groups hold each other without end" "a group that holds itself" $E --task "$T/g/g.yaml"
+printf '%s\n' 'group: g' 'task: [{task: one, num_fewshot: 3}]' >"$T/g/g.yaml"
+fails 1 "'num_fewshot' in a group is not known here" "what a group says otherwise of a task" $E --task "$T/g/g.yaml"
+
 # What is not done here is refused by name and line.
 task() { printf '%s\n' 'task: t' "dataset_path: json" "dataset_kwargs: {data_files: {test: $D/tasks/fill.jsonl}}" 'output_type: multiple_choice' 'test_split: test' \
     'doc_to_text: "{{before}}"' 'doc_to_choice: ["a", "b"]' 'doc_to_target: answer' "$@" >"$T/t.yaml"; }

@@ -152,5 +152,21 @@ if WRITE:
         with open(file, "w") as f:
             f.writelines("\t".join(row) + "\n" for row in rows)
     sys.exit()
+# A group of groups, tasks and their weights.
+from lm_eval.tasks import TaskManager
+group = "several_kinds"
+result = evaluator.simple_evaluate(model=lm, tasks=[group], task_manager=TaskManager(include_path=TASKS, include_defaults=False), bootstrap_iters=100)
+theirs = {**result["groups"], **{k: v for k, v in result["results"].items() if k in ("texts_and_letters", group)}}
+run = subprocess.run([f"{BIN}/lmeval", "-q", "--model", MODEL, "--task", "_group.yaml", "--json", "--bootstrap", "100"], capture_output=True, text=True, check=True)
+ours = {(o["task"], f"{o['metric']},{o.get('filter', 'none')}"): o for o in map(json.loads, run.stdout.splitlines())}
+for name, metrics in theirs.items():
+    for key, value in metrics.items():
+        metric, _, kind = key.partition(",")
+        if kind and not metric.endswith("_stderr"):
+            o, error = ours.get((name, key)), metrics.get(f"{metric}_stderr,{kind}")
+            same = o and abs(o["value"] - value) < 1e-6 and abs(o["stderr"] - error) < 1e-6
+            compared += 1
+            failed += not same
+            print(f"{'ok' if same else 'NOT OK'} - group {name} {key}: ours {o and (o['value'], o['stderr'])}, theirs {value} ± {error}")
 print(f"{compared} compared, {failed} failed")
 sys.exit(failed > 0 or compared == 0)
