@@ -7,6 +7,22 @@
 #include "text/unicode.h"
 #include "text/utf8.h"
 
+int filter_patterns(const JsonValue *v, PythonRe ***out, size_t *count, Error *err)
+{
+    if (v && v->type != JSON_ARRAY && v->type != JSON_NULL)
+        return error_set(err, "'regexes_to_ignore' must be a list");
+    *out = memory_zalloc((v ? v->count : 0) + 1, sizeof **out);
+    for (size_t i = 0; v && v->type == JSON_ARRAY && i < v->count; i++) {
+        if (v->items[i].type != JSON_STRING)
+            return error_set(err, "'regexes_to_ignore' must hold texts");
+        (*out)[i] = python_re_compile(v->items[i].string, err);
+        if (!(*out)[i])
+            return -1;
+        (*count)++;
+    }
+    return 0;
+}
+
 static int read_regex(Filter *f, const JsonValue *v, Error *err)
 {
     static const char standard[] = "#### (\\-?[0-9\\.\\,]+)";
@@ -16,7 +32,12 @@ static int read_regex(Filter *f, const JsonValue *v, Error *err)
     f->pattern = python_re_compile(pattern ? pattern->string : (Span){standard, sizeof standard - 1}, err);
     f->group = group ? group->integer : 0;
     f->fallback = fallback ? fallback->string : (Span){"[invalid]", 9};
-    return f->pattern ? 0 : -1;
+    const JsonValue *letters = json_get(v, "ignore_case"), *marks = json_get(v, "ignore_punctuation");
+    if ((letters && letters->type != JSON_BOOL) || (marks && marks->type != JSON_BOOL))
+        return error_set(err, "'ignore_case' and 'ignore_punctuation' are true or false");
+    f->ignore_case = letters && letters->boolean;
+    f->ignore_punctuation = marks && marks->boolean;
+    return f->pattern ? filter_patterns(json_get(v, "regexes_to_ignore"), &f->ignored, &f->ignored_count, err) : -1;
 }
 
 static int allow(const JsonValue *v, const char *const *keys, Error *err)
@@ -36,8 +57,9 @@ int filter_read(Filter *f, const JsonValue *v, Error *err)
     static const struct {
         const char *name;
         FilterKind kind;
-        const char *keys[4];
+        const char *keys[7];
     } known[] = {{"regex", FILTER_REGEX, {"regex_pattern", "group_select", "fallback", NULL}}, {"remove_whitespace", FILTER_STRIP, {NULL}}, {"lowercase", FILTER_LOWER, {NULL}},
+                 {"multi_choice_regex", FILTER_CHOICE, {"regex_pattern", "group_select", "fallback", "ignore_case", "ignore_punctuation", "regexes_to_ignore", NULL}},
                  {"uppercase", FILTER_UPPER, {NULL}}, {"map", FILTER_MAP, {"mapping_dict", "default_value", NULL}}, {"take_first", FILTER_NONE, {NULL}},
                  {"take_first_k", FILTER_NONE, {"k", NULL}}, {"majority_vote", FILTER_NONE, {NULL}}};
     const JsonValue *function = json_get(v, "function");
@@ -54,12 +76,12 @@ int filter_read(Filter *f, const JsonValue *v, Error *err)
             return error_set(err, "'take_first_k' of more than the one answer that is written");
         if (f->map && f->map->type != JSON_OBJECT)
             return error_set(err, "'mapping_dict' is no mapping");
-        return f->kind == FILTER_REGEX ? read_regex(f, v, err) : 0;
+        return f->kind == FILTER_REGEX || f->kind == FILTER_CHOICE ? read_regex(f, v, err) : 0;
     }
     return error_set(err, "the filter '%s' is not known here", function->string.data);
 }
 
-static Span stripped(Span s)
+Span filter_strip(Span s)
 {
     size_t n;
     while (s.length > 0 && unicode_is_blank(utf8_decode(s.data, &n))) {
@@ -77,8 +99,8 @@ static Span stripped(Span s)
     return s;
 }
 
-/* The chosen match; of several groups the first that holds something. */
-static int apply_regex(const Filter *f, Span text, Span *out, Error *err)
+/* The chosen match; of several groups the first that holds something. `empty` stands for a match whose groups hold nothing. */
+static int chosen_match(const Filter *f, Span text, Span empty, Span *out, Error *err)
 {
     size_t groups = python_re_groups(f->pattern), count = 0, capacity = 0;
     Span *found = NULL;
@@ -89,7 +111,7 @@ static int apply_regex(const Filter *f, Span text, Span *out, Error *err)
         for (size_t g = 2; g <= groups && s.length == 0; g++)
             s = python_re_group(f->pattern, text, g);
         if (groups > 1 && s.length == 0)
-            s = f->fallback;
+            s = empty;
         found = memory_grow(found, &capacity, count + 1, sizeof *found);
         found[count++] = s;
     }
@@ -97,14 +119,27 @@ static int apply_regex(const Filter *f, Span text, Span *out, Error *err)
     int status = more;
     if (status == 0 && count > 0 && (at < 0 || at >= (int64_t)count))
         status = error_set(err, "'group_select' wants match %lld of %zu", (long long)f->group, count);
-    *out = f->fallback;
     if (status == 0 && count > 0)
-        *out = found[at].length ? stripped(found[at]) : (Span){"", 0};
+        *out = found[at].length ? filter_strip(found[at]) : (Span){"", 0};
     free(found);
-    return status;
+    return status < 0 ? -1 : count > 0;
 }
 
-static int lower(Span s, Arena *arena, bool upper, Span *out, Error *err)
+static int apply_regex(const Filter *f, Span text, Span *out, Error *err)
+{
+    int found = chosen_match(f, text, f->fallback, out, err);
+    if (found == 0)
+        *out = f->fallback;
+    return found < 0 ? -1 : 0;
+}
+
+int filter_find(const Filter *f, Span text, Span *out, Error *err)
+{
+    *out = (Span){"", 0};
+    return chosen_match(f, text, (Span){"", 0}, out, err) < 0 ? -1 : 0;
+}
+
+int filter_case(Span s, Arena *arena, bool upper, Span *out, Error *err)
 {
     Buffer b = {0};
     for (size_t i = 0, n; i < s.length; i += n) {
@@ -128,7 +163,7 @@ static int lower(Span s, Arena *arena, bool upper, Span *out, Error *err)
     return 0;
 }
 
-int filters_apply(const Pipeline *p, Span answer, Arena *arena, Span *out, Error *err)
+int filters_apply(const Pipeline *p, Span answer, const Span *choices, size_t choice_count, Arena *arena, Span *out, Error *err)
 {
     *out = answer;
     int status = 0;
@@ -136,10 +171,12 @@ int filters_apply(const Pipeline *p, Span answer, Arena *arena, Span *out, Error
         const Filter *f = &p->filters[i];
         if (f->kind == FILTER_REGEX) {
             status = apply_regex(f, *out, out, err);
+        } else if (f->kind == FILTER_CHOICE) {
+            status = filter_choose(f, *out, choices, choice_count, arena, out, err);
         } else if (f->kind == FILTER_STRIP) {
-            *out = stripped(*out);
+            *out = filter_strip(*out);
         } else if (f->kind == FILTER_LOWER || f->kind == FILTER_UPPER) {
-            status = lower(*out, arena, f->kind == FILTER_UPPER, out, err);
+            status = filter_case(*out, arena, f->kind == FILTER_UPPER, out, err);
         } else if (f->kind == FILTER_MAP) {
             const JsonValue *to = f->map ? json_get(f->map, arena_copy(arena, out->data, out->length)) : NULL;
             static const JsonValue none = {.type = JSON_NULL};
@@ -162,7 +199,7 @@ static int prepare(const Metric *m, Span text, Arena *arena, Span *out, Error *e
         if (status < 0)
             return -1;
     }
-    if (m->ignore_case && lower(*out, arena, false, out, err) < 0)
+    if (m->ignore_case && filter_case(*out, arena, false, out, err) < 0)
         return -1;
     char *kept = arena_copy(arena, out->length ? out->data : "", out->length);
     size_t n = 0;

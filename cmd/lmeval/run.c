@@ -29,6 +29,8 @@ typedef struct Question {
     int64_t length;
     Span *wanted; /* any of them is right */
     size_t wanted_count;
+    Span *choices; /* the document's column of that name, where a filter asks for it */
+    size_t choice_count;
 } Question;
 
 typedef struct TaskRun {
@@ -354,6 +356,21 @@ static int take_wanted(TaskRun *r, const Doc *d, Question *q, Error *err)
     return 0;
 }
 
+static void take_column(TaskRun *r, const Doc *d, Question *q)
+{
+    const JsonValue *v = NULL;
+    for (size_t i = 0; i < r->t->pipeline_count; i++)
+        for (size_t k = 0; k < r->t->pipelines[i].count; k++)
+            if (r->t->pipelines[i].filters[k].kind == FILTER_CHOICE)
+                v = json_get(d->root, "choices");
+    if (!json_is(v, JSON_ARRAY))
+        return;
+    q->choices = arena_alloc(&r->kept, v->count + 1, sizeof *q->choices);
+    for (size_t i = 0; i < v->count && v->items[i].type == JSON_STRING; i++)
+        q->choices[q->choice_count++] = (Span){arena_copy(&r->kept, v->items[i].string.data, v->items[i].string.length), v->items[i].string.length};
+    q->choice_count = q->choice_count == v->count ? v->count : 0;
+}
+
 static int take_question(TaskRun *r, const Doc *d, const Context *context, size_t at, Error *err)
 {
     Question q = {.at = at};
@@ -363,6 +380,7 @@ static int take_question(TaskRun *r, const Doc *d, const Context *context, size_
         return error_set(err, "an answer of %" PRId64 " tokens leaves no room for a prompt (--max-length %" PRId64 ")", r->t->max_tokens, r->e->max_length);
     if (take_wanted(r, d, &q, err) < 0 || context_encode(r->e, context, &r->ids, err) < 0)
         return -1;
+    take_column(r, d, &q);
     int32_t prefix;
     if (r->ids.count == 0 && eval_prefix(r->e, &prefix, err) < 0)
         return -1;
@@ -391,7 +409,7 @@ static int judge(TaskRun *r, const Question *q, Span answer, Error *err)
     for (size_t i = 0; i < t->pipeline_count && status == 0; i++) {
         Pipeline *p = &t->pipelines[i];
         Span filtered;
-        status = filters_apply(p, answer, &r->arena, &filtered, err);
+        status = filters_apply(p, answer, q->choices, q->choice_count, &r->arena, &filtered, err);
         for (size_t k = 0; k < t->metric_count && status == 0; k++) {
             bool right = false, equal;
             for (size_t w = 0; w < q->wanted_count && status == 0; w++) {

@@ -231,16 +231,7 @@ static int read_metric(Definition *d, Metric *m, const JsonValue *v)
                  !(strcmp(key, "hf_evaluate") == 0 && flag && !value->boolean))
             return error_set(d->err, "'%s' of the metric '%s' is not known here", key, name->string.data);
     }
-    if (ignored && ignored->type != JSON_ARRAY && ignored->type != JSON_NULL)
-        return error_set(d->err, "'regexes_to_ignore' must be a list");
-    m->ignored = memory_zalloc((ignored ? ignored->count : 0) + 1, sizeof *m->ignored);
-    for (size_t i = 0; ignored && i < ignored->count; i++) {
-        m->ignored[i] = ignored->items[i].type == JSON_STRING ? python_re_compile(ignored->items[i].string, d->err) : NULL;
-        if (!m->ignored[i])
-            return ignored->items[i].type == JSON_STRING ? -1 : error_set(d->err, "'regexes_to_ignore' must hold texts");
-        m->ignored_count++;
-    }
-    return 0;
+    return filter_patterns(ignored, &m->ignored, &m->ignored_count, d->err);
 }
 
 /* The metrics that the harness counts where the definition names none (api/registry.py, DEFAULT_METRIC_REGISTRY). */
@@ -504,8 +495,12 @@ void task_close(Task *t)
         jinja_free(fields[i]->template);
     for (size_t i = 0; i < t->pipeline_count && t->pipelines; i++) {
         Pipeline *p = &t->pipelines[i];
-        for (size_t k = 0; k < p->count; k++)
+        for (size_t k = 0; k < p->count; k++) {
             python_re_free(p->filters[k].pattern);
+            for (size_t n = 0; n < p->filters[k].ignored_count; n++)
+                python_re_free(p->filters[k].ignored[n]);
+            free(p->filters[k].ignored);
+        }
         for (size_t k = 0; k < t->metric_count && p->metrics; k++) {
             for (size_t n = 0; n < p->metrics[k].ignored_count; n++)
                 python_re_free(p->metrics[k].ignored[n]);

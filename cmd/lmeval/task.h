@@ -62,7 +62,7 @@ typedef struct Metric {
     size_t count, capacity, weight_capacity;
 } Metric;
 
-typedef enum FilterKind { FILTER_REGEX, FILTER_STRIP, FILTER_LOWER, FILTER_UPPER, FILTER_MAP, FILTER_NONE } FilterKind;
+typedef enum FilterKind { FILTER_REGEX, FILTER_STRIP, FILTER_LOWER, FILTER_UPPER, FILTER_MAP, FILTER_CHOICE, FILTER_NONE } FilterKind;
 
 typedef struct Filter {
     FilterKind kind;
@@ -70,6 +70,9 @@ typedef struct Filter {
     int64_t group;      /* which match; negative: from the end */
     Span fallback;
     const JsonValue *map, *otherwise;
+    PythonRe **ignored; /* multi_choice_regex: what is deleted before choices are looked for */
+    size_t ignored_count;
+    bool ignore_case, ignore_punctuation;
 } Filter;
 
 typedef struct Pipeline {
@@ -156,7 +159,15 @@ int context_encode(Eval *e, const Context *c, Ids *ids, Error *err);
 int pair_encode(Eval *e, const Context *c, Span continuation, Ids *ids, int64_t *context_count, Error *err);
 
 int filter_read(Filter *f, const JsonValue *v, Error *err);
-int filters_apply(const Pipeline *p, Span answer, Arena *arena, Span *out, Error *err);
+/* choices: those of the document, for multi_choice_regex. */
+int filters_apply(const Pipeline *p, Span answer, const Span *choices, size_t choice_count, Arena *arena, Span *out, Error *err);
+/* The match that the pattern and group_select choose, without blanks at its ends; empty: none. */
+int filter_find(const Filter *f, Span text, Span *out, Error *err);
+int filter_choose(const Filter *f, Span answer, const Span *choices, size_t choice_count, Arena *arena, Span *out, Error *err);
+Span filter_strip(Span s);
+int filter_case(Span s, Arena *arena, bool upper, Span *out, Error *err);
+/* A list of patterns, as of regexes_to_ignore. */
+int filter_patterns(const JsonValue *v, PythonRe ***out, size_t *count, Error *err);
 /* exact_match of an answer and what was wanted. */
 int metric_match(const Metric *m, Span answer, Span wanted, bool *equal, Error *err);
 

@@ -64,6 +64,9 @@ TASKS = {
     "truthfulqa_mc1": lambda i: {"question": phrase(5) + "?", "mc1_targets": {"choices": choices(3 + i % 3)["text"], "labels": [1] + [0] * (2 + i % 3)}},
     "mmlu_abstract_algebra": letters(4),
     "mmlu_abstract_algebra_generative": letters(4),
+    # Choices that stand in what the model says: their texts are looked for in it.
+    "mmlu_flan_cot_zeroshot_abstract_algebra": lambda i: {**letters(4)(i), "choices": [["the", "an", "t", "e."], ["of", "the of", "s", "A"], ["zq", "qz", "x:", "(B)"]][i % 3]},
+    "mmlu_flan_n_shot_generative_abstract_algebra": lambda i: {**letters(4)(i), "choices": [["I", "nt ", "o", "E"], ["line", "f", "is", "i"], ["zq", "qz", "x:", "(B)"]][i % 3]},
     "triviaqa": lambda i: {"question": phrase(4), "answer": {"aliases": [phrase(1), phrase(2)], "value": phrase(1)}},
     "nq_open": lambda i: {"question": phrase(4), "answer": [phrase(1), phrase(2)][: 1 + i % 2]},
     "webqs": None,
@@ -122,10 +125,11 @@ for name, rows in TASKS.items():
         print(f"# {name}: this harness has no such definition")
         continue
     config, data, options = load(paths[name]), {}, []
+    tested = config.get("test_split") or config.get("validation_split")
     for split in sorted({config.get(k) for k in ("training_split", "validation_split", "test_split", "fewshot_split")} - {None}):
         data[split] = f"{FOLDER}/{name}-{split}.jsonl"
         with open(data[split], "w") as f:
-            f.writelines(json.dumps(rows(i) if rows else {"text": phrase(3)}) + "\n" for i in range(3 if config.get("output_type", "generate_until") == "generate_until" else 12))
+            f.writelines(json.dumps(rows(i) if rows else {"text": phrase(3)}) + "\n" for i in range(3 if split == tested and config.get("output_type", "generate_until") == "generate_until" else 12))
         options += ["--data", f"{split}={data[split]}"]
     run = subprocess.run([f"{BIN}/lmeval", "-q", "--model", MODEL, "--task", paths[name], "--max-length", "1024", "--json", "--bootstrap", "1000", *options], capture_output=True, text=True)
     if rows is None:
