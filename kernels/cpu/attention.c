@@ -1,31 +1,32 @@
 /* Attention by tiles with an online softmax (FlashAttention: Dao et al. 2022, 2023): the T×T matrix never stands in memory.
  *
  * A tile of queries is up to ROWS rows and a tile of keys is KEYS. Blocks of keys that no query of a tile may see are skipped, which
- * is what makes documents cheap. The products are the matrix product's micro-kernels. Tiles of f32 are read where they lie if the
- * head size is a multiple of a vector; others are copied to scratch as f32 with the head size padded to LANES, and then the query
- * heads that share a key head are stacked as rows of one tile. */
+ * is what makes documents cheap. The products are the matrix product's micro-kernels, which see words (matmul.c): an f32, or where
+ * the CPU multiplies bf16 a pair of bf16; then probabilities and their gradients are rounded to bf16 before they are multiplied, as
+ * FlashAttention does. Elsewhere bf16 is widened. Tiles that need no change are read where they lie; others are copied to scratch,
+ * and then the query heads that share a key head are stacked as rows of one tile. */
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
 #include <omp.h>
 #include <string.h>
+#include "base/cpu.h"
 
 enum { LANES = 16, KEYS = 64, ROWS = 64 };
 
-/* A tile in memory: rows of f32, ld apart, good for `padded` columns. */
-typedef struct Rows {
-    const float *data;
-    int64_t ld;
-} Rows;
+/* A operand of a product in words: element (i, l) lies at data[i·row + l·step], one of which is 1. As B: row l at data + l·step. */
+typedef struct Words {
+    const uint32_t *data;
+    int64_t row, step;
+} Words;
 
-/* C[m×n] = alpha·A·B + beta·C, n a multiple of LANES; A's element (i, l) lies at a[i·row + l·step], one of which is 1. */
-static void product(const MatmulKernel *kernel, float *c, int64_t ldc, const float *a, int64_t row, int64_t step, Rows b, int m, int n, int k,
-                    float alpha, float beta)
+/* C[m×n] = alpha·A·B + beta·C, n a multiple of LANES, k in words. */
+static void product(const MatmulKernel *kernel, float *c, int64_t ldc, Words a, Words b, int m, int n, int k, float alpha, float beta)
 {
-    MatmulTile t = {.a = (const uint32_t *)a, .row = row, .step = step, .ldb = b.ld, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta};
+    MatmulTile t = {.a = a.data, .row = a.row, .step = a.step, .ldb = b.step, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta};
     for (int j = 0, left = n / kernel->lanes; left > 0;) {
         int vectors = left == 4 ? 2 : left < 3 ? left : 3;
-        t.b = (const uint32_t *)b.data + j;
+        t.b = b.data + j;
         t.c = c + j;
         kernel->run(&t, m, vectors);
         left -= vectors;
@@ -37,19 +38,35 @@ static void product(const MatmulKernel *kernel, float *c, int64_t ldc, const flo
 typedef struct Shape {
     const MatmulKernel *kernel;
     int d, padded, ratio; /* head size, padded to LANES; query heads a key head */
-    bool ready;           /* rows of a head can be read and written where they lie */
+    bool pairs;           /* words are pairs of bf16 */
+    bool ready;           /* f32 rows of a head can be read and written where they lie */
     int group;            /* query heads that are stacked in a tile */
     int queries;          /* query positions in a tile: group · queries <= ROWS */
 } Shape;
 
-static Shape shape_of(const Attention *a, Dtype type)
+/* Rows of bf16 that can be read as words where they lie. */
+static bool has_words(Tensor x)
+{
+    return x.ld % 2 == 0 && (uintptr_t)x.data % sizeof(uint32_t) == 0;
+}
+
+static Shape shape_of(const Attention *a, Tensor q, Tensor k, Tensor v)
 {
     Shape s = {.kernel = cpu_matmul_kernel(), .d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .ratio = a->heads / a->kv_heads};
-    s.ready = type == DTYPE_F32 && s.d == s.padded;
+    s.pairs = q.dtype == DTYPE_BF16 && cpu_level() >= CPU_AVX512_BF16 && s.d % 2 == 0 && has_words(q) && has_words(k) && has_words(v);
+    if (s.pairs)
+        s.kernel = &matmul_kernel_avx512bf16;
+    s.ready = q.dtype == DTYPE_F32 && s.d == s.padded;
     s.group = s.ready ? 1 : s.ratio;
     s.queries = ROWS / s.group > 0 ? ROWS / s.group : 1;
     cpu_check(a->heads % a->kv_heads == 0 && s.group <= ROWS && s.padded <= 256, "attention", "heads");
     return s;
+}
+
+/* Words that hold n numbers along k. */
+static int words_of(Shape s, int n)
+{
+    return s.pairs ? (n + 1) / 2 : n;
 }
 
 /* A tile of bf16 whose rows need no padding, a vector at a time: heads are short, and a call a row would cost more than the row. */
@@ -60,39 +77,83 @@ CLONES static void tile_widen(float *out, const uint16_t *in, int64_t ldi, int r
             cpu_widen(out + i, in + i, LANES);
 }
 
-/* Rows are (query, head in group): row (t − q0)·group + h is x[t, head first+h]. */
-static Rows load_queries(float *room, Tensor x, Shape s, int64_t q0, int n, int first)
+/* Pairs of rows: word i of row r is (x[2r, i], x[2r + 1, i]); x's rows are words `ld` apart, of d numbers. Columns from d on: 0. */
+CLONES static void tile_pairs(uint32_t *out, int64_t ldo, Words x, int rows, int d)
 {
-    if (s.ready)
-        return (Rows){f32(x) + q0 * x.ld + first * s.d, x.ld};
-    if (x.dtype == DTYPE_BF16 && s.d == s.padded) {
-        tile_widen(room, (const uint16_t *)x.data + q0 * x.ld + first * s.d, x.ld, n, s.group * s.d);
-        return (Rows){room, s.padded};
+    for (int r = 0; r < rows; r += 2, out += ldo) {
+        const uint16_t *even = (const uint16_t *)(x.data + r * x.row), *odd = (const uint16_t *)(x.data + (r + 1) * x.row);
+        if (r + 1 < rows)
+            for (int i = 0; i < d; i++)
+                out[i] = even[i] | (uint32_t)odd[i] << 16;
+        else
+            for (int i = 0; i < d; i++)
+                out[i] = even[i];
+        for (int i = d; i < ldo; i++)
+            out[i] = 0;
     }
-    float *out = room;
-    for (int t = 0; t < n; t++)
-        for (int h = 0; h < s.group; h++, out += s.padded) {
-            cpu_load(out, x, q0 + t, (first + h) * s.d, s.d);
-            memset(out + s.d, 0, (size_t)(s.padded - s.d) * sizeof *out);
-        }
-    return (Rows){room, s.padded};
 }
 
-static Rows load_keys(float *room, Tensor x, Shape s, int64_t j0, int n, int head)
-{
-    s.group = 1;
-    return load_queries(room, x, s, j0, n, head);
-}
+/* n tokens' rows of `group` heads: row (t − t0)·group + h is x[t, head first+h]. `across`: as A, its words along the head size. */
+typedef struct Tile {
+    Words across;
+    int rows;
+} Tile;
 
-/* [d, TURNED] of n rows, zeros behind the last. */
 enum { TURNED = KEYS };
 _Static_assert(KEYS == ROWS, "tiles of queries and of keys are turned alike");
-static Rows turn_rows(float *room, Rows x, Shape s, int n)
+
+static Tile tile_load(uint32_t *room, Tensor x, Shape s, int64_t t0, int n, int group, int first)
 {
-    if (n < TURNED)
-        memset(room, 0, (size_t)(s.d * TURNED) * sizeof *room);
-    s.kernel->transpose((uint32_t *)room, TURNED, (const uint32_t *)x.data, x.ld, n, s.d);
-    return (Rows){room, TURNED};
+    Tile tile = {{room, s.padded, 1}, n * group};
+    const uint16_t *half = (const uint16_t *)x.data + t0 * x.ld + first * s.d;
+    if (s.ready) {
+        tile.across = (Words){(const uint32_t *)x.data + t0 * x.ld + first * s.d, x.ld, 1};
+    } else if (s.pairs && group == 1) {
+        tile.across = (Words){(const uint32_t *)half, x.ld / 2, 1};
+    } else if (s.pairs) {
+        tile.across.row = s.d / 2;
+        for (int t = 0; t < n; t++)
+            memcpy(room + t * group * (s.d / 2), half + t * x.ld, (size_t)(group * s.d) * sizeof *half);
+    } else if (x.dtype == DTYPE_BF16 && s.d == s.padded) {
+        tile_widen((float *)room, half, x.ld, n, group * s.d);
+    } else {
+        float *out = (float *)room;
+        for (int t = 0; t < n; t++)
+            for (int h = 0; h < group; h++, out += s.padded) {
+                cpu_load(out, x, t0 + t, (first + h) * s.d, s.d);
+                memset(out + s.d, 0, (size_t)(s.padded - s.d) * sizeof *out);
+            }
+    }
+    return tile;
+}
+
+/* As B, its words along the rows: [words of rows, padded]. */
+static Words tile_down(uint32_t *room, Tile x, Shape s)
+{
+    if (!s.pairs)
+        return (Words){x.across.data, 1, x.across.row};
+    tile_pairs(room, s.padded, x.across, x.rows, s.d);
+    return (Words){room, 1, s.padded};
+}
+
+/* As B, its words along the head size: [words of d, TURNED], zeros behind the last row. */
+static Words tile_turned(uint32_t *room, Tile x, Shape s)
+{
+    int words = words_of(s, s.d);
+    if (x.rows < TURNED)
+        memset(room, 0, (size_t)(words * TURNED) * sizeof *room);
+    cpu_matmul_kernel()->transpose(room, TURNED, x.across.data, x.across.row, x.rows, words);
+    return (Words){room, 1, TURNED};
+}
+
+/* Two numbers as a pair of bf16, rounded to nearest even. */
+static inline uint32_t pair_of(float even, float odd)
+{
+    union {
+        float f;
+        uint32_t u;
+    } a = {.f = even}, b = {.f = odd};
+    return (a.u + 0x7fff + (a.u >> 16 & 1)) >> 16 | ((b.u + 0x7fff + (b.u >> 16 & 1)) & 0xffff0000);
 }
 
 static int clamp_key(int64_t j, int64_t j0)
@@ -116,9 +177,11 @@ static void seen_keys(Softmax *x, const Attention *a, Shape s, int64_t q0, int r
     }
 }
 
-/* Scores [keys][ROWS] become e^(score − most); returns whether any row's maximum has grown. */
-CLONES static bool softmax_tile(float *scores, Softmax *x, int rows, int keys, bool whole)
+/* Scores [keys][ROWS] become e^(score − most), words along the keys in `out`: pairs, or where that is `scores` f32. Returns whether
+ * any row's maximum has grown. */
+CLONES static bool softmax_tile(uint32_t *out, float *scores, Softmax *x, int rows, int keys, bool whole)
 {
+    const bool pairs = out != (uint32_t *)scores;
     bool grown = false;
     for (int r = 0; r < rows; r += LANES) {
         float most[LANES], sum[LANES] = {0}, *s = scores + r;
@@ -140,11 +203,25 @@ CLONES static bool softmax_tile(float *scores, Softmax *x, int rows, int keys, b
             most[l] = most[l] == -INFINITY ? 0 : most[l];
             x->shrink[r + l] = cpu_exp(old - most[l]);
         }
-        for (int j = 0; j < keys; j++)
+        for (int j = 0; j < keys && !pairs; j++)
 #pragma omp simd
             for (int l = 0; l < LANES; l++) {
                 float e = cpu_exp(s[j * ROWS + l] - most[l]);
                 s[j * ROWS + l] = e;
+                sum[l] += e;
+            }
+        for (int j = 0; j + 1 < keys && pairs; j += 2)
+#pragma omp simd
+            for (int l = 0; l < LANES; l++) {
+                float even = cpu_exp(s[j * ROWS + l] - most[l]), odd = cpu_exp(s[(j + 1) * ROWS + l] - most[l]);
+                out[j / 2 * ROWS + r + l] = pair_of(even, odd);
+                sum[l] += even + odd;
+            }
+        if (pairs && keys % 2)
+#pragma omp simd
+            for (int l = 0; l < LANES; l++) {
+                float e = cpu_exp(s[(keys - 1) * ROWS + l] - most[l]);
+                out[keys / 2 * ROWS + r + l] = pair_of(e, 0);
                 sum[l] += e;
             }
         for (int l = 0; l < LANES; l++)
@@ -164,10 +241,11 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
                          int64_t q0, int n, int first_head)
 {
     int kv_head = first_head / s.ratio, rows = n * s.group, w = s.padded, lanes_rows = (rows + LANES - 1) / LANES * LANES;
-    float *room_q = scratch, *scores = room_q + ROWS * w, *tile_o = scores + ROWS * KEYS;
-    float *room_k = tile_o + ROWS * w, *room_v = room_k + KEYS * w, *turned = room_v + KEYS * w;
+    float *scores = scratch, *tile_o = scores + ROWS * KEYS;
+    uint32_t *turned = (uint32_t *)(tile_o + ROWS * w), *room = turned + ROWS * w, *room_v = room + ROWS * w, *down = room_v + KEYS * w;
+    uint32_t *p = s.pairs ? down + KEYS * w : (uint32_t *)scores;
     Softmax x;
-    Rows tile_q = load_queries(room_q, q, s, q0, n, first_head), q_turned = turn_rows(turned, tile_q, s, rows);
+    Words q_turned = tile_turned(turned, tile_load(room, q, s, q0, n, s.group, first_head), s);
     memset(tile_o, 0, (size_t)(rows * w) * sizeof *tile_o);
     for (int r = 0; r < ROWS; r++) {
         x.most[r] = -INFINITY;
@@ -177,13 +255,13 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
     for (int64_t j0 = first; j0 < last; j0 += KEYS) {
         int keys = last - j0 < KEYS ? (int)(last - j0) : KEYS;
         bool whole = a->begin[q0 + n - 1] <= j0 && a->end[q0] >= j0 + keys && rows == lanes_rows;
-        Rows tile_k = load_keys(room_k, k, s, j0, keys, kv_head);
-        product(s.kernel, scores, ROWS, tile_k.data, tile_k.ld, 1, q_turned, keys, lanes_rows, s.d, a->scale, 0);
+        product(s.kernel, scores, ROWS, tile_load(room, k, s, j0, keys, 1, kv_head).across, q_turned, keys, lanes_rows, words_of(s, s.d), a->scale, 0);
         if (!whole)
             seen_keys(&x, a, s, q0, rows, j0);
-        if (softmax_tile(scores, &x, lanes_rows, keys, whole) && j0 > first)
+        if (softmax_tile(p, scores, &x, lanes_rows, keys, whole) && j0 > first)
             rows_scale(tile_o, rows, w, x.shrink);
-        product(s.kernel, tile_o, w, scores, 1, ROWS, load_keys(room_v, v, s, j0, keys, kv_head), rows, w, keys, 1, 1);
+        product(s.kernel, tile_o, w, (Words){p, 1, ROWS}, tile_down(down, tile_load(room_v, v, s, j0, keys, 1, kv_head), s), rows, w,
+                words_of(s, keys), 1, 1);
     }
     for (int r = 0; r < rows; r++) {
         int64_t t = q0 + r / s.group;
@@ -210,7 +288,7 @@ static bool starts(const Attention *a, int64_t t)
 
 void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
 {
-    Shape s = shape_of(a, q.dtype);
+    Shape s = shape_of(a, q, k, v);
     check_shapes(q, k, v, a, s, "attention_forward");
     CpuState *state = cpu_state(st);
     int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries, stacks = a->heads / s.group, units = a->sequences * stacks * tiles;
@@ -234,14 +312,22 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
     }
 }
 
-/* p: scores become probabilities; ds: dout·vᵀ becomes p∘(ds − delta). lse and delta of row r are at [r % group][r / group]. */
-CLONES static void gradient_tile(float *p, float *ds, const float *lse, const float *delta, int64_t stride, const int32_t *begin,
-                                 const int32_t *end, int group, int rows, int64_t j0)
+/* What a tile's gradients are taken from and become. p: scores become probabilities; ds: dout·vᵀ becomes p∘(ds − delta). Of pairs,
+ * words along the rows [ROWS / 2, KEYS] of both, and along the keys [ROWS, KEYS / 2] of ds. */
+typedef struct Gradients {
+    float *p, *ds;
+    uint32_t *p_down, *ds_down;
+    uint16_t *ds_across;
+} Gradients;
+
+/* lse and delta of row r are at [r % group][r / group]. */
+CLONES static void gradient_tile(Gradients g, const float *lse, const float *delta, int64_t stride, const int32_t *begin, const int32_t *end,
+                                 int group, int rows, int64_t j0)
 {
     for (int r = 0; r < rows; r++) {
         int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0);
         int64_t at = r % group * stride + r / group;
-        float *row = p + r * KEYS, *d = ds + r * KEYS, minus = delta[at], sum = lse[at];
+        float *row = g.p + r * KEYS, *d = g.ds + r * KEYS, minus = delta[at], sum = lse[at];
         for (int j = 0; j < lo; j++)
             row[j] = -INFINITY;
         for (int j = hi; j < KEYS; j++)
@@ -251,6 +337,26 @@ CLONES static void gradient_tile(float *p, float *ds, const float *lse, const fl
             float e = cpu_exp(row[j] - sum);
             row[j] = e;
             d[j] = e * (d[j] - minus);
+        }
+    }
+}
+
+CLONES static void gradient_pairs(Gradients g, int rows)
+{
+    if (rows % 2) {
+        memset(g.p + rows * KEYS, 0, KEYS * sizeof *g.p);
+        memset(g.ds + rows * KEYS, 0, KEYS * sizeof *g.ds);
+    }
+    for (int r = 0; r < rows; r += 2) {
+        const float *p = g.p + r * KEYS, *ds = g.ds + r * KEYS;
+        uint32_t *p_down = g.p_down + r / 2 * KEYS, *ds_down = g.ds_down + r / 2 * KEYS;
+        uint16_t *even = g.ds_across + r * KEYS, *odd = even + KEYS;
+        for (int j = 0; j < KEYS; j++) {
+            uint32_t pair = pair_of(ds[j], ds[KEYS + j]);
+            p_down[j] = pair_of(p[j], p[KEYS + j]);
+            ds_down[j] = pair;
+            even[j] = (uint16_t)pair;
+            odd[j] = (uint16_t)(pair >> 16);
         }
     }
 }
@@ -274,18 +380,27 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
 {
     const MatmulKernel *kernel = s.kernel;
     int64_t base = sequence * a->sequence_rows, key_rows = attention_key_rows(a), first_key = sequence * key_rows;
-    int w = s.padded;
-    float *room_q = scratch, *room_do = room_q + ROWS * w, *tile_dq = room_do + ROWS * w;
-    float *p = tile_dq + ROWS * w, *ds = p + ROWS * KEYS, *room_k = ds + ROWS * KEYS, *room_v = room_k + KEYS * w;
-    float *kt = room_v + KEYS * w, *vt = kt + KEYS * w, *tile_dk = vt + KEYS * w, *tile_dv = tile_dk + KEYS * w, *grown = tile_dv + KEYS * w;
+    int w = s.padded, d_words = words_of(s, s.d);
+    /* A row more than a tile's: an odd number of rows is made even. */
+    Gradients g = {.p = scratch, .ds = g.p + (ROWS + 1) * KEYS};
+    float *tile_dq = g.ds + (ROWS + 1) * KEYS, *tile_dk = tile_dq + ROWS * w, *tile_dv = tile_dk + KEYS * w;
+    uint32_t *room_k = (uint32_t *)(tile_dv + KEYS * w), *room_v = room_k + KEYS * w, *kt = room_v + KEYS * w, *vt = kt + KEYS * w;
+    uint32_t *room_q = vt + KEYS * w, *room_do = room_q + ROWS * w, *down_k = room_do + ROWS * w, *down_q = down_k + KEYS * w, *down_do = down_q + ROWS * w;
+    g.p_down = down_do + ROWS * w;
+    g.ds_down = g.p_down + (ROWS / 2 + 1) * KEYS;
+    g.ds_across = (uint16_t *)(g.ds_down + (ROWS / 2 + 1) * KEYS);
+    float *grown = (float *)(g.ds_across + (ROWS + 1) * KEYS);
     int64_t heads_rows = a->sequence_rows * s.group;
     bool grows = !s.ready && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
     if (grows)
         memset(grown, 0, (size_t)(heads_rows * w) * sizeof *grown);
+    Words p_down = {s.pairs ? g.p_down : (uint32_t *)g.p, 1, KEYS}, ds_down = {s.pairs ? g.ds_down : (uint32_t *)g.ds, 1, KEYS};
+    Words ds_across = {s.pairs ? (uint32_t *)g.ds_across : (uint32_t *)g.ds, s.pairs ? KEYS / 2 : KEYS, 1};
     for (int64_t j0 = first_key; j0 < first_key + key_rows; j0 += KEYS) {
         int keys = first_key + key_rows - j0 < KEYS ? (int)(first_key + key_rows - j0) : KEYS;
-        Rows tile_k = load_keys(room_k, k, s, j0, keys, kv_head);
-        Rows k_turned = turn_rows(kt, tile_k, s, keys), v_turned = turn_rows(vt, load_keys(room_v, v, s, j0, keys, kv_head), s, keys);
+        Tile tile_k = tile_load(room_k, k, s, j0, keys, 1, kv_head);
+        Words k_turned = tile_turned(kt, tile_k, s), k_down = tile_down(down_k, tile_k, s);
+        Words v_turned = tile_turned(vt, tile_load(room_v, v, s, j0, keys, 1, kv_head), s);
         memset(tile_dk, 0, (size_t)(2 * KEYS * w) * sizeof *tile_dk);
         int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries;
         for (int64_t u = 0; u < tiles * (s.ratio / s.group); u++) {
@@ -295,18 +410,20 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
             if (a->end[q0 + n - 1] <= j0 || a->begin[q0] >= j0 + keys)
                 continue;
             int rows = n * s.group;
-            Rows tile_q = load_queries(room_q, q, s, q0, n, first_head), tile_do = load_queries(room_do, dout, s, q0, n, first_head);
-            product(kernel, p, KEYS, tile_q.data, tile_q.ld, 1, k_turned, rows, KEYS, s.d, a->scale, 0);
-            product(kernel, ds, KEYS, tile_do.data, tile_do.ld, 1, v_turned, rows, KEYS, s.d, 1, 0);
-            gradient_tile(p, ds, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, s.group, rows, j0);
-            product(kernel, tile_dv, w, p, 1, KEYS, tile_do, KEYS, w, rows, 1, 1);
-            product(kernel, tile_dk, w, ds, 1, KEYS, tile_q, KEYS, w, rows, a->scale, 1);
+            Tile tile_q = tile_load(room_q, q, s, q0, n, s.group, first_head), tile_do = tile_load(room_do, dout, s, q0, n, s.group, first_head);
+            product(kernel, g.p, KEYS, tile_q.across, k_turned, rows, KEYS, d_words, a->scale, 0);
+            product(kernel, g.ds, KEYS, tile_do.across, v_turned, rows, KEYS, d_words, 1, 0);
+            gradient_tile(g, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, s.group, rows, j0);
+            if (s.pairs)
+                gradient_pairs(g, rows);
+            product(kernel, tile_dv, w, p_down, tile_down(down_do, tile_do, s), KEYS, w, words_of(s, rows), 1, 1);
+            product(kernel, tile_dk, w, ds_down, tile_down(down_q, tile_q, s), KEYS, w, words_of(s, rows), a->scale, 1);
             if (s.ready) {
-                product(kernel, f32(dq) + q0 * dq.ld + first_head * s.d, dq.ld, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 1);
+                product(kernel, f32(dq) + q0 * dq.ld + first_head * s.d, dq.ld, ds_across, k_down, rows, w, keys, a->scale, 1);
             } else if (grows) {
-                product(kernel, grown + (q0 - base) * s.group * w, w, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 1);
+                product(kernel, grown + (q0 - base) * s.group * w, w, ds_across, k_down, rows, w, words_of(s, keys), a->scale, 1);
             } else {
-                product(kernel, tile_dq, w, ds, KEYS, 1, tile_k, rows, w, keys, a->scale, 0);
+                product(kernel, tile_dq, w, ds_across, k_down, rows, w, words_of(s, keys), a->scale, 0);
                 add_queries(dq, s, q0, rows, first_head, tile_dq, grown);
             }
         }
@@ -331,7 +448,8 @@ CLONES static float row_dot(const float *a, const float *b, int n)
 void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse, float *delta,
                             Tensor q, Tensor k, Tensor v, const Attention *a)
 {
-    Shape s = shape_of(a, q.dtype);
+    Shape s = shape_of(a, q, k, v);
+    s.pairs &= has_words(dout);
     check_shapes(q, k, v, a, s, "attention_backward");
     check_shapes(dq, dk, dv, a, s, "attention_backward");
     CpuState *state = cpu_state(st);
