@@ -161,6 +161,15 @@ static int clamp_key(int64_t j, int64_t j0)
     return j <= j0 ? 0 : j - j0 >= KEYS ? KEYS : (int)(j - j0);
 }
 
+/* A tile's rows are worked on in halves: of the keys on the diagonal the first sees half. Here end the keys of the block at j0 that
+ * some row of half h sees; end: of the tile's first query. */
+enum { HALF = ROWS / 2 };
+static int half_end(const int32_t *end, Shape s, int rows, int h, int64_t j0)
+{
+    int last = (h + 1) * HALF < rows ? (h + 1) * HALF - 1 : rows - 1;
+    return h * HALF < rows ? clamp_key(end[last / s.group], j0) : 0;
+}
+
 /* The forward tile is turned: scores stand as [key][row], so that maxima and sums over keys go down the lanes and nothing is ever
  * added up across a vector. State of a tile's rows: */
 typedef struct Softmax {
@@ -177,56 +186,60 @@ static void seen_keys(Softmax *x, const Attention *a, Shape s, int64_t q0, int r
     }
 }
 
-/* Scores [keys][ROWS] become e^(score − most), words along the keys in `out`: pairs, or where that is `scores` f32. Returns whether
- * any row's maximum has grown. */
-CLONES static bool softmax_tile(uint32_t *out, float *scores, Softmax *x, int rows, int keys, bool whole)
+/* Scores [keys][ROWS] of the half's rows r … r+HALF-1 become e^(score − most), words along the keys in `out`: pairs, or where that is
+ * `scores` f32. Returns whether any row's maximum has grown. */
+CLONES static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r, int keys, bool whole)
 {
     const bool pairs = out != (uint32_t *)scores;
-    bool grown = false;
-    for (int r = 0; r < rows; r += LANES) {
-        float most[LANES], sum[LANES] = {0}, *s = scores + r;
-        for (int l = 0; l < LANES; l++)
-            most[l] = x->most[r + l];
-        for (int j = 0; j < keys && !whole; j++)
+    float most[HALF], sum[HALF] = {0}, *s = scores + r;
+    const int32_t *lo = x->lo + r, *hi = x->hi + r;
+    out += r;
+    for (int l = 0; l < HALF; l++)
+        most[l] = x->most[r + l];
+    for (int j = 0; j < keys && !whole; j++)
 #pragma omp simd
-            for (int l = 0; l < LANES; l++)
-                s[j * ROWS + l] = ((j >= x->lo[r + l]) & (j < x->hi[r + l])) ? s[j * ROWS + l] : -INFINITY;
-        for (int j = 0; j < keys; j++)
-#pragma omp simd
-            for (int l = 0; l < LANES; l++)
-                most[l] = s[j * ROWS + l] > most[l] ? s[j * ROWS + l] : most[l];
-        for (int l = 0; l < LANES; l++) {
-            grown |= most[l] > x->most[r + l];
-            /* A row that has seen nothing yet has no maximum: any will do, all its terms are 0. */
-            float old = x->most[r + l];
-            x->most[r + l] = most[l];
-            most[l] = most[l] == -INFINITY ? 0 : most[l];
-            x->shrink[r + l] = cpu_exp(old - most[l]);
+        for (int l = 0; l < HALF; l++) {
+            float unseen = ((j < lo[l]) | (j >= hi[l])) ? -INFINITY : 0.0f;
+            s[j * ROWS + l] += unseen; /* a sum, since compilers make a choice of what is stored into branches */
         }
-        for (int j = 0; j < keys && !pairs; j++)
+    for (int j = 0; j < keys; j++)
 #pragma omp simd
-            for (int l = 0; l < LANES; l++) {
-                float e = cpu_exp(s[j * ROWS + l] - most[l]);
-                s[j * ROWS + l] = e;
-                sum[l] += e;
-            }
-        for (int j = 0; j + 1 < keys && pairs; j += 2)
-#pragma omp simd
-            for (int l = 0; l < LANES; l++) {
-                float even = cpu_exp(s[j * ROWS + l] - most[l]), odd = cpu_exp(s[(j + 1) * ROWS + l] - most[l]);
-                out[j / 2 * ROWS + r + l] = pair_of(even, odd);
-                sum[l] += even + odd;
-            }
-        if (pairs && keys % 2)
-#pragma omp simd
-            for (int l = 0; l < LANES; l++) {
-                float e = cpu_exp(s[(keys - 1) * ROWS + l] - most[l]);
-                out[keys / 2 * ROWS + r + l] = pair_of(e, 0);
-                sum[l] += e;
-            }
-        for (int l = 0; l < LANES; l++)
-            x->sum[r + l] = x->sum[r + l] * x->shrink[r + l] + sum[l];
+        for (int l = 0; l < HALF; l++)
+            most[l] = s[j * ROWS + l] > most[l] ? s[j * ROWS + l] : most[l];
+    int grown = 0;
+#pragma omp simd reduction(| : grown)
+    for (int l = 0; l < HALF; l++) {
+        /* A row that has seen nothing yet has no maximum: any will do, all its terms are 0. */
+        float old = x->most[r + l], now = most[l];
+        grown |= now > old;
+        x->most[r + l] = now;
+        now = now == -INFINITY ? 0 : now;
+        x->shrink[r + l] = cpu_exp(old - now);
+        most[l] = now;
     }
+    for (int j = 0; j < keys && !pairs; j++)
+#pragma omp simd
+        for (int l = 0; l < HALF; l++) {
+            float e = cpu_exp(s[j * ROWS + l] - most[l]);
+            s[j * ROWS + l] = e;
+            sum[l] += e;
+        }
+    for (int j = 0; j + 1 < keys && pairs; j += 2)
+#pragma omp simd
+        for (int l = 0; l < HALF; l++) {
+            float even = cpu_exp(s[j * ROWS + l] - most[l]), odd = cpu_exp(s[(j + 1) * ROWS + l] - most[l]);
+            out[j / 2 * ROWS + l] = pair_of(even, odd);
+            sum[l] += even + odd;
+        }
+    if (pairs && keys % 2)
+#pragma omp simd
+        for (int l = 0; l < HALF; l++) {
+            float e = cpu_exp(s[(keys - 1) * ROWS + l] - most[l]);
+            out[keys / 2 * ROWS + l] = pair_of(e, 0);
+            sum[l] += e;
+        }
+    for (int l = 0; l < HALF; l++)
+        x->sum[r + l] = x->sum[r + l] * x->shrink[r + l] + sum[l];
     return grown;
 }
 
@@ -254,14 +267,20 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
     int64_t first = a->begin[q0], last = a->end[q0 + n - 1];
     for (int64_t j0 = first; j0 < last; j0 += KEYS) {
         int keys = last - j0 < KEYS ? (int)(last - j0) : KEYS;
-        bool whole = a->begin[q0 + n - 1] <= j0 && a->end[q0] >= j0 + keys && rows == lanes_rows;
-        product(s.kernel, scores, ROWS, tile_load(room, k, s, j0, keys, 1, kv_head).across, q_turned, keys, lanes_rows, words_of(s, s.d), a->scale, 0);
+        bool whole = a->begin[q0 + n - 1] <= j0 && a->end[q0] >= j0 + keys && rows % HALF == 0;
+        Words tile_k = tile_load(room, k, s, j0, keys, 1, kv_head).across;
+        Words tile_v = tile_down(down, tile_load(room_v, v, s, j0, keys, 1, kv_head), s);
         if (!whole)
             seen_keys(&x, a, s, q0, rows, j0);
-        if (softmax_tile(p, scores, &x, lanes_rows, keys, whole) && j0 > first)
-            rows_scale(tile_o, rows, w, x.shrink);
-        product(s.kernel, tile_o, w, (Words){p, 1, ROWS}, tile_down(down, tile_load(room_v, v, s, j0, keys, 1, kv_head), s), rows, w,
-                words_of(s, keys), 1, 1);
+        for (int r = 0; r < rows; r += HALF) {
+            int end = half_end(a->end + q0, s, rows, r / HALF, j0), lanes = lanes_rows - r < HALF ? lanes_rows - r : HALF;
+            if (end == 0)
+                continue;
+            product(s.kernel, scores + r, ROWS, tile_k, (Words){q_turned.data + r, 1, ROWS}, end, lanes, words_of(s, s.d), a->scale, 0);
+            if (softmax_half(p, scores, &x, r, end, whole) && j0 > first)
+                rows_scale(tile_o + r * w, rows - r < HALF ? rows - r : HALF, w, x.shrink + r);
+            product(s.kernel, tile_o + r * w, w, (Words){p + r, 1, ROWS}, tile_v, rows - r < HALF ? rows - r : HALF, w, words_of(s, end), 1, 1);
+        }
     }
     for (int r = 0; r < rows; r++) {
         int64_t t = q0 + r / s.group;
@@ -320,38 +339,36 @@ typedef struct Gradients {
     uint16_t *ds_across;
 } Gradients;
 
-/* lse and delta of row r are at [r % group][r / group]. */
-CLONES static void gradient_tile(Gradients g, const float *lse, const float *delta, int64_t stride, const int32_t *begin, const int32_t *end,
-                                 int group, int rows, int64_t j0)
+/* Of m rows from r, `width` keys. lse and delta of row r are at [r % group][r / group]. */
+CLONES static void gradient_half(const Gradients *g, Shape s, int r0, int m, int width, const float *lse, const float *delta, int64_t stride,
+                                 const int32_t *begin, const int32_t *end, int64_t j0)
 {
-    for (int r = 0; r < rows; r++) {
-        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0);
-        int64_t at = r % group * stride + r / group;
-        float *row = g.p + r * KEYS, *d = g.ds + r * KEYS, minus = delta[at], sum = lse[at];
+    for (int r = r0; r < r0 + m; r++) {
+        int lo = clamp_key(begin[r / s.group], j0), hi = clamp_key(end[r / s.group], j0);
+        int64_t at = r % s.group * stride + r / s.group;
+        float *row = g->p + r * KEYS, *d = g->ds + r * KEYS, minus = delta[at], sum = lse[at];
         for (int j = 0; j < lo; j++)
             row[j] = -INFINITY;
-        for (int j = hi; j < KEYS; j++)
+        for (int j = hi; j < width; j++)
             row[j] = -INFINITY;
 #pragma omp simd
-        for (int j = 0; j < KEYS; j++) {
+        for (int j = 0; j < width; j++) {
             float e = cpu_exp(row[j] - sum);
             row[j] = e;
             d[j] = e * (d[j] - minus);
         }
     }
-}
-
-CLONES static void gradient_pairs(Gradients g, int rows)
-{
-    if (rows % 2) {
-        memset(g.p + rows * KEYS, 0, KEYS * sizeof *g.p);
-        memset(g.ds + rows * KEYS, 0, KEYS * sizeof *g.ds);
+    if (!s.pairs)
+        return;
+    if (m % 2) {
+        memset(g->p + (r0 + m) * KEYS, 0, KEYS * sizeof *g->p);
+        memset(g->ds + (r0 + m) * KEYS, 0, KEYS * sizeof *g->ds);
     }
-    for (int r = 0; r < rows; r += 2) {
-        const float *p = g.p + r * KEYS, *ds = g.ds + r * KEYS;
-        uint32_t *p_down = g.p_down + r / 2 * KEYS, *ds_down = g.ds_down + r / 2 * KEYS;
-        uint16_t *even = g.ds_across + r * KEYS, *odd = even + KEYS;
-        for (int j = 0; j < KEYS; j++) {
+    for (int r = r0; r < r0 + m; r += 2) {
+        const float *p = g->p + r * KEYS, *ds = g->ds + r * KEYS;
+        uint32_t *p_down = g->p_down + r / 2 * KEYS, *ds_down = g->ds_down + r / 2 * KEYS;
+        uint16_t *even = g->ds_across + r * KEYS, *odd = even + KEYS;
+        for (int j = 0; j < width; j++) {
             uint32_t pair = pair_of(ds[j], ds[KEYS + j]);
             p_down[j] = pair_of(p[j], p[KEYS + j]);
             ds_down[j] = pair;
@@ -359,6 +376,12 @@ CLONES static void gradient_pairs(Gradients g, int rows)
             odd[j] = (uint16_t)(pair >> 16);
         }
     }
+}
+
+/* The rows from r on. */
+static Words words_down(Words a, int r)
+{
+    return (Words){a.data + r * a.row, a.row, a.step};
 }
 
 /* Adds the f32 tile to the rows of dq. */
@@ -411,21 +434,33 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
                 continue;
             int rows = n * s.group;
             Tile tile_q = tile_load(room_q, q, s, q0, n, s.group, first_head), tile_do = tile_load(room_do, dout, s, q0, n, s.group, first_head);
-            product(kernel, g.p, KEYS, tile_q.across, k_turned, rows, KEYS, d_words, a->scale, 0);
-            product(kernel, g.ds, KEYS, tile_do.across, v_turned, rows, KEYS, d_words, 1, 0);
-            gradient_tile(g, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, s.group, rows, j0);
-            if (s.pairs)
-                gradient_pairs(g, rows);
-            product(kernel, tile_dv, w, p_down, tile_down(down_do, tile_do, s), KEYS, w, words_of(s, rows), 1, 1);
-            product(kernel, tile_dk, w, ds_down, tile_down(down_q, tile_q, s), KEYS, w, words_of(s, rows), a->scale, 1);
+            Words q_down = tile_down(down_q, tile_q, s), do_down = tile_down(down_do, tile_do, s);
+            float *to = tile_dq;
+            int64_t ldo = w;
             if (s.ready) {
-                product(kernel, f32(dq) + q0 * dq.ld + first_head * s.d, dq.ld, ds_across, k_down, rows, w, keys, a->scale, 1);
+                to = f32(dq) + q0 * dq.ld + first_head * s.d;
+                ldo = dq.ld;
             } else if (grows) {
-                product(kernel, grown + (q0 - base) * s.group * w, w, ds_across, k_down, rows, w, words_of(s, keys), a->scale, 1);
+                to = grown + (q0 - base) * s.group * w;
             } else {
-                product(kernel, tile_dq, w, ds_across, k_down, rows, w, words_of(s, keys), a->scale, 0);
-                add_queries(dq, s, q0, rows, first_head, tile_dq, grown);
+                memset(tile_dq, 0, (size_t)(rows * w) * sizeof *tile_dq);
             }
+            for (int r = 0; r < rows; r += HALF) {
+                int end = half_end(a->end + q0, s, rows, r / HALF, j0), m = rows - r < HALF ? rows - r : HALF, width = end > HALF ? KEYS : HALF;
+                if (end == 0)
+                    continue;
+                product(kernel, g.p + r * KEYS, KEYS, words_down(tile_q.across, r), k_turned, m, width, d_words, a->scale, 0);
+                product(kernel, g.ds + r * KEYS, KEYS, words_down(tile_do.across, r), v_turned, m, width, d_words, 1, 0);
+                gradient_half(&g, s, r, m, width, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, j0);
+                int down = words_of(s, r), words = words_of(s, m), some = words_of(s, end < keys ? end : keys);
+                product(kernel, tile_dv, w, (Words){p_down.data + down * KEYS, 1, KEYS}, (Words){do_down.data + down * do_down.step, 1, do_down.step}, width, w,
+                        words, 1, 1);
+                product(kernel, tile_dk, w, (Words){ds_down.data + down * KEYS, 1, KEYS}, (Words){q_down.data + down * q_down.step, 1, q_down.step}, width, w,
+                        words, a->scale, 1);
+                product(kernel, to + r * ldo, ldo, words_down(ds_across, r), k_down, m, w, some, a->scale, 1);
+            }
+            if (to == tile_dq)
+                add_queries(dq, s, q0, rows, first_head, tile_dq, grown);
         }
         for (int j = 0; j < keys; j++) {
             cpu_store(dk, j0 + j, kv_head * s.d, s.d, tile_dk + j * w);
