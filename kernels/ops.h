@@ -16,7 +16,7 @@
  *   rope                        x either
  *   attention                   q, k, v, out and their gradients all the same of either; decode: q and out too, the cache its own
  *   swiglu                      all the same of either
- *   logits, sum_squares, adamw  F32 alone
+ *   logits, sum_squares, adamw  F32 alone, but logits_gradient's dz of either
  *   dropout, noise              either, each tensor its own
  * So in bf16 training the residual stream, its gradient, the weights' master copies and gradients and all norms are F32; the
  * inputs of products (activations and working copies of matrices) are BF16. */
@@ -113,6 +113,10 @@ typedef struct Ops {
     /* In place: z becomes dz = dlogprob·(1_label − p) + dlse·p, p = exp(z − lse). Rows whose label < 0 take dlse alone. */
     void (*logits_backward)(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
                             const float *dlse);
+
+    /* Both in one where dlogprob is known before and lse has no gradient: dz [C,V], of either type, may be the logits themselves,
+     * which are lost. */
+    void (*logits_gradient)(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse);
 
     /* y = x∘kept/(1 − p), or y += that: each element is kept with probability 1 − p (Srivastava et al. 2014). keys [T] and the seed
      * draw: the same key, seed and column give the same element, wherever the row stands. x's first column is column `first` of

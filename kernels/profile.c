@@ -9,14 +9,14 @@
 typedef enum Row {
     ROW_PRODUCT, ROW_PRODUCT_INPUT, ROW_PRODUCT_WEIGHT, ROW_ATTENTION, ROW_ATTENTION_BACKWARD, ROW_ATTENTION_DECODE, ROW_RMSNORM,
     ROW_RMSNORM_BACKWARD, ROW_ROPE, ROW_SWIGLU, ROW_SWIGLU_BACKWARD, ROW_BIAS, ROW_BIAS_BACKWARD, ROW_EMBEDDING,
-    ROW_EMBEDDING_BACKWARD, ROW_LOGITS, ROW_LOGITS_BACKWARD, ROW_COPY, ROW_FILL, ROW_ADD, ROW_SCALE, ROW_DROPOUT, ROW_NOISE, ROW_SUM_SQUARES, ROW_ADAMW,
+    ROW_EMBEDDING_BACKWARD, ROW_LOGITS, ROW_LOGITS_BACKWARD, ROW_LOGITS_GRADIENT, ROW_COPY, ROW_FILL, ROW_ADD, ROW_SCALE, ROW_DROPOUT, ROW_NOISE, ROW_SUM_SQUARES, ROW_ADAMW,
     ROW_COUNT
 } Row;
 
 static const char *const names[ROW_COUNT] = {
     "product, forward", "product, of inputs", "product, of weights", "attention", "attention, backward", "attention, decoding", "rmsnorm",
     "rmsnorm, backward", "rope", "swiglu", "swiglu, backward", "bias", "bias, backward", "embedding", "embedding, backward", "logits",
-    "logits, backward", "copy", "fill", "add", "scale", "dropout", "noise", "sum of squares", "adamw"};
+    "logits, backward", "logits, both", "copy", "fill", "add", "scale", "dropout", "noise", "sum of squares", "adamw"};
 
 typedef struct Line {
     int64_t calls;
@@ -186,6 +186,12 @@ static void timed_logits_backward(Stream *s, Tensor logits, const int32_t *label
     TIMED(s, ROW_LOGITS_BACKWARD, DTYPE_F32, 4 * count_of(logits), 2 * bytes_of(logits), logits_backward(s, logits, labels, lse, dlogprob, dlse));
 }
 
+static void timed_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse)
+{
+    TIMED(s, ROW_LOGITS_GRADIENT, DTYPE_F32, 5 * count_of(logits), bytes_of(logits) + bytes_of(dz),
+          logits_gradient(s, dz, logits, labels, dlogprob, logprob, lse));
+}
+
 static void timed_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add)
 {
     TIMED(s, ROW_DROPOUT, DTYPE_F32, 2 * count_of(y), bytes_of(x) + (add ? 2 : 1) * bytes_of(y), dropout(s, y, x, first, keys, seed, p, add));
@@ -208,14 +214,14 @@ static void timed_adamw(Stream *s, float *p, const float *g, float *m, float *v,
 }
 
 /* A profile is of training, which packs no weights. */
-_Static_assert(sizeof(Ops) == 27 * sizeof(void (*)(void)), "a new operation needs its timed form here");
+_Static_assert(sizeof(Ops) == 28 * sizeof(void (*)(void)), "a new operation needs its timed form here");
 static const Ops timed = {
     .fill = timed_fill, .copy = timed_copy, .scatter = timed_scatter, .add = timed_add, .scale = timed_scale, .matmul = timed_matmul, .bias_forward = timed_bias_forward,
     .bias_backward = timed_bias_backward, .embedding_forward = timed_embedding_forward, .embedding_backward = timed_embedding_backward,
     .rmsnorm_forward = timed_rmsnorm_forward, .rmsnorm_backward = timed_rmsnorm_backward, .rope = timed_rope,
     .attention_forward = timed_attention_forward, .attention_backward = timed_attention_backward, .attention_decode = timed_attention_decode,
     .swiglu_forward = timed_swiglu_forward, .swiglu_backward = timed_swiglu_backward, .logits_forward = timed_logits_forward,
-    .logits_backward = timed_logits_backward, .dropout = timed_dropout, .noise = timed_noise, .sum_squares = timed_sum_squares, .adamw = timed_adamw,
+    .logits_backward = timed_logits_backward, .logits_gradient = timed_logits_gradient, .dropout = timed_dropout, .noise = timed_noise, .sum_squares = timed_sum_squares, .adamw = timed_adamw,
 };
 
 /* The best of five runs after one to warm up. */

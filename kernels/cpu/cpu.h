@@ -58,27 +58,35 @@ static inline float cpu_exp(float x)
 }
 
 /* f32 to bf16 and back, as base/dtype.h converts; these vectorise. */
+static inline uint16_t cpu_half(float number)
+{
+    union {
+        float f;
+        uint32_t u;
+    } x = {.f = number};
+    uint32_t rounded = (x.u + 0x7fff + (x.u >> 16 & 1)) >> 16, nan = x.u >> 16 | 0x40;
+    return (uint16_t)((x.u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
+}
+
+static inline float cpu_whole(uint16_t half)
+{
+    union {
+        uint32_t u;
+        float f;
+    } x = {.u = (uint32_t)half << 16};
+    return x.f;
+}
+
 static inline void cpu_narrow(uint16_t *to, const float *from, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        union {
-            float f;
-            uint32_t u;
-        } x = {.f = from[i]};
-        uint32_t rounded = (x.u + 0x7fff + (x.u >> 16 & 1)) >> 16, nan = x.u >> 16 | 0x40;
-        to[i] = (uint16_t)((x.u & 0x7fffffff) > 0x7f800000 ? nan : rounded);
-    }
+    for (int64_t i = 0; i < n; i++)
+        to[i] = cpu_half(from[i]);
 }
 
 static inline void cpu_widen(float *to, const uint16_t *from, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++) {
-        union {
-            uint32_t u;
-            float f;
-        } x = {.u = (uint32_t)from[i] << 16};
-        to[i] = x.f;
-    }
+    for (int64_t i = 0; i < n; i++)
+        to[i] = cpu_whole(from[i]);
 }
 
 /* The same for each instruction set (kernels/cpu/elementwise.c). */
@@ -162,6 +170,7 @@ void cpu_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
 void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean, float *entropy);
 void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
                          const float *dlse);
+void cpu_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse);
 void cpu_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add);
 void cpu_noise(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed);
 void cpu_sum_squares(Stream *s, double *sum, Tensor x);

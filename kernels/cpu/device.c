@@ -123,6 +123,7 @@ static const Ops cpu_ops = {
     .swiglu_backward = cpu_swiglu_backward,
     .logits_forward = cpu_logits_forward,
     .logits_backward = cpu_logits_backward,
+    .logits_gradient = cpu_logits_gradient,
     .dropout = cpu_dropout,
     .noise = cpu_noise,
     .sum_squares = cpu_sum_squares,

@@ -79,3 +79,45 @@ void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const 
             z[labels[t]] += d;
     }
 }
+
+/* z becomes e^(z − most); returns their sum. */
+CLONES static float row_exp(float *z, int64_t n, float most)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) {
+        float e = cpu_exp(z[i] - most);
+        z[i] = e;
+        sum += e;
+    }
+    return sum;
+}
+
+CLONES static void row_scaled(void *dz, Dtype type, const float *z, int64_t n, float factor)
+{
+    if (type == DTYPE_F32)
+        for (int64_t i = 0; i < n; i++)
+            ((float *)dz)[i] = factor * z[i];
+    else
+        for (int64_t i = 0; i < n; i++)
+            ((uint16_t *)dz)[i] = cpu_half(factor * z[i]);
+}
+
+/* One exponential a logit, and a row stays near while it is passed three times. */
+void cpu_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse)
+{
+    int64_t n = logits.cols;
+    cpu_check(dz.rows == logits.rows && dz.cols == n, "logits_gradient", "shapes");
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
+    for (int64_t t = 0; t < logits.rows; t++) {
+        float *z = f32(logits) + t * logits.ld, most = row_max(z, n);
+        cpu_check(labels[t] < n, "logits_gradient", "labels");
+        bool labelled = labels[t] >= 0;
+        float own = labelled ? z[labels[t]] : 0, d = labelled ? dlogprob[t] : 0, sum = row_exp(z, n, most), factor = -d / sum;
+        lse[t] = most + logf(sum);
+        logprob[t] = labelled ? own - lse[t] : 0;
+        if (labelled)
+            z[labels[t]] -= sum; /* factor · −sum is d */
+        row_scaled((char *)dz.data + (size_t)(t * dz.ld) * dtype_size(dz.dtype), dz.dtype, z, n, factor);
+    }
+}

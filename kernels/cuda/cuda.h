@@ -255,6 +255,7 @@ void cuda_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu);
 void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean,
                          float *entropy);
 void cuda_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse);
+void cuda_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse);
 void cuda_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add);
 void cuda_noise(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed);
 void cuda_sum_squares(Stream *s, double *sum, Tensor x);

@@ -149,6 +149,7 @@ static Ops operations_of()
     o.swiglu_backward = cuda_swiglu_backward;
     o.logits_forward = cuda_logits_forward;
     o.logits_backward = cuda_logits_backward;
+    o.logits_gradient = cuda_logits_gradient;
     o.dropout = cuda_dropout;
     o.noise = cuda_noise;
     o.sum_squares = cuda_sum_squares;

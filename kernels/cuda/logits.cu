@@ -102,9 +102,9 @@ __global__ void __launch_bounds__(THREADS) logits_rows(const float *logits, int6
         entropy[t] = logf(s.exps) - s.weighted / s.exps;
 }
 
-template <int N>
-__global__ void logits_packs_backward(float *logits, int64_t ld, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse,
-                                      int64_t rows, int64_t cols)
+template <typename T, int N>
+__global__ void logits_packs_backward(T *dz, int64_t lddz, const float *logits, int64_t ld, const int32_t *labels, const float *lse, const float *dlogprob,
+                                      const float *dlse, int64_t rows, int64_t cols)
 {
     int64_t i = column_of(N);
     if (i >= cols)
@@ -112,12 +112,11 @@ __global__ void logits_packs_backward(float *logits, int64_t ld, const int32_t *
     FOR_ROWS(row, rows) {
         int32_t label = labels[row];
         float d = label < 0 ? 0.0f : dlogprob[row], factor = (dlse ? dlse[row] : 0.0f) - d, all = lse[row], v[N];
-        float *z = logits + row * ld + i;
-        load(v, z);
+        load(v, logits + row * ld + i);
 #pragma unroll
         for (int j = 0; j < N; j++)
             v[j] = factor * expf(v[j] - all) + (i + j == label ? d : 0.0f);
-        store(z, v);
+        store(dz + row * lddz + i, v);
     }
 }
 
@@ -134,15 +133,29 @@ void cuda_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float 
     cuda_launched(s, "logits_forward");
 }
 
-void cuda_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
+static void backward(Stream *s, const char *operation, Tensor dz, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob,
+                     const float *dlse)
 {
-    cuda_check(logits.dtype == DTYPE_F32, "logits_backward", "types");
+    cuda_check(logits.dtype == DTYPE_F32 && dz.rows == logits.rows && dz.cols == logits.cols, operation, "types or shapes");
     if (logits.rows == 0)
         return;
-    BY_VECTOR(vector_width(DTYPE_F32, logits.cols, &logits, 1), float, N, {
-        auto kernel = logits_packs_backward<N>;
-        Cover c = cover(logits.rows, logits.cols / N);
-        LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, f32(logits), logits.ld, labels, lse, dlogprob, dlse, logits.rows, logits.cols);
-    });
-    cuda_launched(s, "logits_backward");
+    Tensor both[] = {dz, logits};
+    BY_TYPE(dz.dtype, operation, T, BY_VECTOR(vector_width(DTYPE_F32, logits.cols, both, 2), float, N, {
+                auto kernel = logits_packs_backward<T, N>;
+                Cover c = cover(logits.rows, logits.cols / N);
+                LAUNCH(kernel, c.grid, c.block, 0, cuda_stream(s)->stream, (T *)dz.data, dz.ld, f32(logits), logits.ld, labels, lse, dlogprob, dlse,
+                       logits.rows, logits.cols);
+            }));
+    cuda_launched(s, operation);
+}
+
+void cuda_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
+{
+    backward(s, "logits_backward", logits, logits, labels, lse, dlogprob, dlse);
+}
+
+void cuda_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse)
+{
+    cuda_logits_forward(s, logits, labels, logprob, lse, NULL, NULL, NULL);
+    backward(s, "logits_gradient", dz, logits, labels, lse, dlogprob, NULL);
 }

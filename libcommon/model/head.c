@@ -48,15 +48,10 @@ static Tensor chunk_logits(Model *m, Slot *s, Tensor hidden, int64_t first, int6
     return z;
 }
 
-/* The chunk's logits have become their gradient: on to the hidden states and the output layer. */
-static void chunk_backward(Model *m, Slot *s, const Rows *r, Tensor dz, int64_t first)
+/* The logits' gradient, as products read it: on to the hidden states and the output layer. */
+static void chunk_backward(Model *m, const Rows *r, Tensor dz, int64_t first)
 {
     const Ops *ops = m->device->ops;
-    if (s->chunk_narrow.data) {
-        Tensor narrow = tensor_rows(s->chunk_narrow, 0, dz.rows);
-        ops->copy(m->stream, narrow, dz);
-        dz = narrow;
-    }
     ops->matmul(m->stream, tensor_rows(r->dhidden, first, dz.rows), dz, false, output_weight(m), false, 1, 0);
     Tensor dw = param_gradient(&m->params.table, m->params.output, m->params.output);
     if (dw.data)
@@ -102,8 +97,14 @@ static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t
         download(m, out->entropy, entropy, bytes);
 }
 
-/* The logits become their gradient. Arrays on the host, the chunk's; dlse may be NULL. */
-static void chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const float *lse, const float *dlogprob,
+/* Where the gradient of the logits z goes that products read: z itself, or a narrow tensor. */
+static Tensor chunk_gradient(Slot *s, Tensor z)
+{
+    return s->chunk_narrow.data ? tensor_rows(s->chunk_narrow, 0, z.rows) : z;
+}
+
+/* The logits' gradient. Arrays on the host, the chunk's; dlse may be NULL. */
+static Tensor chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const float *lse, const float *dlogprob,
                                 const float *dlse)
 {
     size_t bytes = (size_t)z.rows * sizeof(float);
@@ -117,6 +118,10 @@ static void chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, cons
     if (dlse)
         upload(m, s->chunk_dlse, dlse, bytes);
     m->device->ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, dlse ? s->chunk_dlse : NULL);
+    Tensor dz = chunk_gradient(s, z);
+    if (dz.data != z.data)
+        m->device->ops->copy(m->stream, dz, z);
+    return dz;
 }
 
 /* best and entropy are there where sums->measure is set. */
@@ -153,11 +158,12 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
         for (int64_t i = 0; i < n; i++)
             a[i] = labels[first + i] < 0 ? 0 : (float)(-(double)weights[first + i] * scale);
         upload(m, s->chunk_dlogprob + first, a, (size_t)n * sizeof *a);
-        Tensor z = chunk_logits(m, s, rows.hidden, first, n);
-        ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob + first, s->chunk_lse + first, sums->measure ? s->chunk_best + first : NULL,
-                            NULL, sums->measure ? s->chunk_dlse + first : NULL);
-        ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse + first, s->chunk_dlogprob + first, NULL);
-        chunk_backward(m, s, &rows, z, first);
+        Tensor z = chunk_logits(m, s, rows.hidden, first, n), dz = chunk_gradient(s, z);
+        if (sums->measure)
+            ops->logits_forward(m->stream, z, s->labels + first, s->chunk_logprob + first, s->chunk_lse + first, s->chunk_best + first, NULL,
+                                s->chunk_dlse + first);
+        ops->logits_gradient(m->stream, dz, z, s->labels + first, s->chunk_dlogprob + first, s->chunk_logprob + first, s->chunk_lse + first);
+        chunk_backward(m, &rows, dz, first);
     }
     for (int64_t first = 0, n; first < s->used; first += n) {
         n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
@@ -198,8 +204,7 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
             dlse[i] = (float)(2 * z_loss * w * scale * (double)lse[i]);
         }
         add_sums(sums, labels + first, weights + first, &read, n);
-        chunk_differentiate(m, s, z, first, labels + first, lse, dlogprob, dlse);
-        chunk_backward(m, s, &rows, z, first);
+        chunk_backward(m, &rows, chunk_differentiate(m, s, z, first, labels + first, lse, dlogprob, dlse), first);
     }
     rows_close(m, s);
 }
@@ -238,8 +243,7 @@ void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, c
             continue;
         }
         Tensor z = chunk_logits(m, s, rows.hidden, first, n);
-        chunk_differentiate(m, s, z, first, labels + first, lse + first, dlogprob + first, dlse ? dlse + first : NULL);
-        chunk_backward(m, s, &rows, z, first);
+        chunk_backward(m, &rows, chunk_differentiate(m, s, z, first, labels + first, lse + first, dlogprob + first, dlse ? dlse + first : NULL), first);
     }
     rows_close(m, s);
 }

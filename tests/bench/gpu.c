@@ -228,6 +228,8 @@ static void rest(void)
         bytes_row("logits_forward", DTYPE_F32, (double)(rows * v) * 4, seconds);
         TIME(seconds, o->logits_backward(stream, x[0], labels, a + rows, a + 2 * rows, NULL));
         bytes_row("logits_backward", DTYPE_F32, (double)(rows * v) * 8, seconds);
+        TIME(seconds, o->logits_gradient(stream, x[0], x[0], labels, a + 2 * rows, a, a + rows));
+        bytes_row("logits_gradient", DTYPE_F32, (double)(rows * v) * 12, seconds);
         tensors_free(x, 2);
         device->release(device, labels);
     }

@@ -225,7 +225,7 @@ static void test_swiglu(const char *on)
 static void test_logits(const char *on)
 {
     static const int shapes[][2] = {{1, 5}, {7, 320}, {9, 1003}, {5, 4104}, {200, 32000}};
-    double forward = 0, backward = 0;
+    double forward = 0, backward = 0, both = 0;
     bool best_right = true;
     for (size_t c = 0; c < sizeof shapes / sizeof *shapes - !large; c++)
         for (int form = 0; form < 2; form++) {
@@ -258,11 +258,17 @@ static void test_logits(const char *on)
             cpu->ops->logits_backward(host, z.here, labels.here, lse.here.data, dl.here.data, form ? ds.here.data : NULL);
             gpu->ops->logits_backward(stream, z.there, labels.there, lse.there.data, dl.there.data, form ? ds.there.data : NULL);
             backward = worse(difference(z), backward);
-            twin_free(z), twin_free(logprob), twin_free(lse), twin_free(mean), twin_free(entropy), twin_free(dl), twin_free(ds);
+            Twin dz = twin_typed(types[form], rows, n, n + 8);
+            twin_send(z);
+            cpu->ops->logits_gradient(host, dz.here, z.here, labels.here, dl.here.data, logprob.here.data, lse.here.data);
+            gpu->ops->logits_gradient(stream, dz.there, z.there, labels.there, dl.there.data, logprob.there.data, lse.there.data);
+            both = worse(worse(difference(logprob), difference(lse)), worse(difference(dz) / tolerance(types[form]), both));
+            twin_free(dz), twin_free(z), twin_free(logprob), twin_free(lse), twin_free(mean), twin_free(entropy), twin_free(dl), twin_free(ds);
             integers_free(labels), integers_free(best);
             free(got);
         }
     ok(forward < tolerance(DTYPE_F32) && backward < tolerance(DTYPE_F32), "%s: logits, forward and backward: worst relative differences %.2g, %.2g", on, forward, backward);
+    ok(both < 1, "%s: both at once, into either type: worst difference %.2g of what is allowed", on, both);
     ok(best_right, "%s: the best of each row is the lowest of the largest", on);
 }
 

@@ -125,6 +125,21 @@ static Tensor widened(Tensor x)
     return y;
 }
 
+/* How far a bf16 result is from the f32 one. */
+static double apart(Tensor half, Tensor want)
+{
+    Tensor x = widened(half);
+    double d = 0, n = 1e-30;
+    for (int64_t i = 0; i < x.rows; i++)
+        for (int64_t j = 0; j < x.cols; j++) {
+            double e = (double)at(x, i, j) - at(want, i, j);
+            d += e * e;
+            n += (double)at(want, i, j) * at(want, i, j);
+        }
+    free(x.data);
+    return sqrt(d / n);
+}
+
 /* bf16 products against the f32 ones of the same rounded numbers: the sums differ by their order, a bf16 C by its rounding. Inside
  * wider matrices, so that rows begin at odd places. */
 static void test_matmul_bf16(void)
@@ -318,8 +333,24 @@ static void test_rows(void)
         for (int i = 0; i < N; i++)
             good &= at(x, t, best[t]) >= at(x, t, i);
     }
+    Tensor copy = random_tensor(T, N);
+    ops->copy(streams[0], copy, x);
     ops->logits_backward(streams[0], x, labels, lse, dl, ds);
     ok(good && distance(x, want) < 2e-6, "log-probabilities and their gradient");
+    float logprob2[T], lse2[T];
+    ops->copy(streams[0], x, copy);
+    ops->logits_backward(streams[0], x, labels, lse, dl, NULL);
+    ops->copy(streams[0], sub, copy);
+    Tensor half = halved(copy, false);
+    ops->logits_gradient(streams[0], half, sub, labels, dl, logprob2, lse2);
+    for (int i = 0; i < T * N; i++)
+        want[i] = ((float *)x.data)[i];
+    good &= apart(half, x) < 3e-3;
+    ops->logits_gradient(streams[0], copy, copy, labels, dl, logprob2, lse2);
+    for (int t = 0; t < T; t++)
+        good &= fabsf(logprob2[t] - logprob[t]) < 1e-5f && fabsf(lse2[t] - lse[t]) < 1e-5f;
+    ok(good && distance(copy, want) < 2e-6, "both at once, into either type");
+    free(copy.data), free(half.data);
     free(x.data), free(sub.data), free(w.data), free(y.data), free(h.data), free(dy.data), free(dh.data), free(dw.data), free(gu.data), free(dgu.data);
 }
 
@@ -343,21 +374,6 @@ static void test_rounding(void)
     }
     ok(equal, "and widened again");
     free(x.data), free(y.data), free(z.data);
-}
-
-/* How far a bf16 result is from the f32 one. */
-static double apart(Tensor half, Tensor want)
-{
-    Tensor x = widened(half);
-    double d = 0, n = 1e-30;
-    for (int64_t i = 0; i < x.rows; i++)
-        for (int64_t j = 0; j < x.cols; j++) {
-            double e = (double)at(x, i, j) - at(want, i, j);
-            d += e * e;
-            n += (double)at(want, i, j) * at(want, i, j);
-        }
-    free(x.data);
-    return sqrt(d / n);
 }
 
 /* Every operation that takes bf16 against itself in f32, from the same numbers: what is left is one rounding of the result. */

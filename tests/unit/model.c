@@ -91,7 +91,8 @@ static void test_policies(const char *family, bool drawn, Model *m, const Batch 
     /* Weights as they are drawn for families_check.py are larger than trained ones, so that every path counts, and so are roundings. */
     ok(off < (drawn ? 5e-2 : 2e-3) && error < (drawn ? 0.5 : 5e-2), "%s: bf16 changes the loss by %.2g and the gradient by %.2g of itself", family, off,
        error);
-    test_cache(family, m, tokens, logits, 2e-2);
+    /* A pass rounds attention's probabilities to bf16 where the CPU multiplies bf16, decoding does not. */
+    test_cache(family, m, tokens, logits, 5e-2);
     free(half);
 }
 
