@@ -19,7 +19,7 @@ typedef struct CpuState {
     float **scratch;    /* [threads] CPU_SCRATCH_FLOATS */
 } CpuState;
 
-enum { CPU_PANEL_B_WORDS = 8 << 20, CPU_PANEL_A_WORDS = 1 << 20, CPU_SCRATCH_FLOATS = 4 << 20 };
+enum { CPU_PANEL_B_WORDS = 8 << 20, CPU_PANEL_A_WORDS = 2 << 20, CPU_SCRATCH_FLOATS = 4 << 20 };
 
 static inline CpuState *cpu_state(Stream *s)
 {

@@ -1,7 +1,9 @@
 /* C = alpha·op(A)·op(B) + beta·C after Goto and van de Geijn (2008): B is packed in panels of up to three vectors of columns, and a
  * micro-kernel multiplies a few rows of A with a panel while their part of C stays in registers. Both are read where they lie if
- * their rows (or A's columns) are near one another and need no change. Blocks of rows (and of panels, where rows are few) are dealt to
- * the threads as they come; k is never split between threads, so every element is summed in the same order whatever their number.
+ * their rows (or A's columns) are near one another and need no change. Where rows are many each thread takes a stretch of them, with
+ * panels of its own: what another core has written last comes slowly, and nobody waits. Otherwise panels are shared, and blocks of rows
+ * (and of panels, where rows are few) are dealt to the threads as they come. k is never split between threads, so every element is
+ * summed in the same order whatever their number.
  *
  * The micro-kernels see 32-bit words: an f32, or where the CPU multiplies bf16 a pair of bf16 that follow each other along k.
  * Where it does not, bf16 is widened to f32 as it is packed. */
@@ -13,7 +15,7 @@
 
 enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, NEAR_WORDS = 256 /* rows of a kilobyte */ };
 /* Words of B's panels along k, of B's block, of A's block: a panel in the first cache, the others in the second and third. */
-enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10 };
+enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10, OWN_ROWS = 48 /* a thread, and panels are its own */ };
 
 #define TARGET
 #define LANES 4
@@ -64,10 +66,18 @@ typedef struct Product {
     float alpha, beta;
 } Product;
 
-CLONES static void pair_rows(uint32_t *out, const uint16_t *even, const uint16_t *odd, int64_t n)
+/* out[w·ld + i] = (x[2w·ldx + i], x[(2w + 1)·ldx + i]), a vector at a time. */
+CLONES static void pack_pairs(uint32_t *out, int64_t ld, const uint16_t *x, int64_t ldx, int64_t m, int64_t words)
 {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = even[i] | (uint32_t)odd[i] << 16;
+    enum { VECTOR = 16 };
+    for (int64_t w = 0; w < words; w++, out += ld, x += 2 * ldx) {
+        int64_t i = 0;
+        for (; i + VECTOR <= m; i += VECTOR)
+            for (int l = 0; l < VECTOR; l++)
+                out[i + l] = x[i + l] | (uint32_t)x[ldx + i + l] << 16;
+        for (; i < m; i++)
+            out[i] = x[i] | (uint32_t)x[ldx + i] << 16;
+    }
 }
 
 CLONES static void widen_row(uint32_t *out, const uint16_t *x, int64_t n)
@@ -94,8 +104,7 @@ static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t fi
     const uint32_t *word = x.data;
     if (p->pairs && x.row == 1) {
         int64_t whole = p->k / 2 - begin < n ? p->k / 2 - begin : n;
-        for (int64_t w = 0; w < whole; w++)
-            pair_rows(out + w * ld, half + 2 * (begin + w) * x.column + first, half + (2 * (begin + w) + 1) * x.column + first, m);
+        pack_pairs(out, ld, half + 2 * begin * x.column + first, x.column, m, whole);
         if (whole < n)
             for (int64_t i = 0; i < m; i++)
                 out[whole * ld + i] = half[(p->k - 1) * x.column + first + i];
@@ -265,41 +274,88 @@ static void small_rows(Stream *s, Tensor c, Tensor a, Tensor b, float alpha, flo
         dot_rows(f32(c) + j, c.ld, f32(a), a.ld, f32(b) + j * b.ld, c.rows, a.cols, alpha, beta);
 }
 
+/* Units are `rows` of A (fewer behind) against one of `groups` of panels. */
+typedef struct Units {
+    int64_t rows, groups, count;
+} Units;
+
+static Units units_of(const Product *p, int64_t rows, int threads)
+{
+    int64_t blocks = (p->m + rows - 1) / rows, groups = threads == 1 || blocks >= 2 * threads ? 1 : least(p->panels, 4 * threads);
+    return (Units){rows, groups, blocks * groups};
+}
+
+/* Words [begin, end) of k. */
+static void unit_run(const Product *p, Units units, int64_t u, uint32_t *panel_a, const uint32_t *panel_b, int64_t column, int64_t columns,
+                     int64_t begin, int64_t end)
+{
+    int64_t row = u / units.groups * units.rows, group = u % units.groups;
+    for (int64_t k = begin; k < end; k += p->block_depth)
+        block_rows(p, panel_a, panel_b, row, least(p->m - row, units.rows), group * p->panels / units.groups, (group + 1) * p->panels / units.groups,
+                   column, columns, k, least(end - k, p->block_depth));
+}
+
+/* One thread's product, or with `team` that of all threads of the region it is called in. */
+static void product_part(Product *p, uint32_t *panel_a, uint32_t *panel_b, int threads, bool team)
+{
+    int lanes = p->kernel->lanes;
+    int64_t rows = least(p->block_rows, round_up(team ? (p->m + 4 * threads - 1) / (4 * threads) : p->m, p->kernel->mr));
+    if (p->packed) /* which is read once for a block of rows */
+        rows = least(p->block_rows, round_up(p->m, p->kernel->mr));
+    for (int64_t column = 0; column < p->n; column += p->block_columns) {
+        int64_t columns = least(p->n - column, p->block_columns);
+        p->vectors = (columns + lanes - 1) / lanes;
+        p->panels = (p->vectors + 2) / 3;
+        Units units = units_of(p, rows, threads);
+        /* Where B lies ready there is nothing to wait for: a block of rows goes through all of k at once. */
+        bool ready = p->b_direct || p->packed;
+        int64_t stretch = ready ? p->depth : p->block_depth;
+        for (int64_t begin = 0; begin < p->depth; begin += stretch) {
+            int64_t end = least(p->depth, begin + stretch);
+            if (!team) {
+                for (int64_t j = 0; j < p->panels && !ready; j++)
+                    pack_panel(p, panel_b, j, column, columns, begin, end - begin);
+                for (int64_t u = 0; u < units.count; u++)
+                    unit_run(p, units, u, panel_a, panel_b, column, columns, begin, end);
+                continue;
+            }
+            if (!ready) {
+#pragma omp for schedule(static)
+                for (int64_t j = 0; j < p->panels; j++)
+                    pack_panel(p, panel_b, j, column, columns, begin, end - begin);
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t u = 0; u < units.count; u++)
+                unit_run(p, units, u, panel_a, panel_b, column, columns, begin, end);
+        }
+    }
+}
+
+/* The rows that are one thread's. */
+static void take_rows(Product *p, int thread, int threads)
+{
+    int64_t begin, end;
+    cpu_share(p->m, p->kernel->mr, thread, threads, &begin, &end);
+    p->m = end - begin;
+    p->c.data = (char *)p->c.data + (size_t)(begin * p->c.ld) * dtype_size(p->c.dtype);
+    p->a.data = (const char *)p->a.data + (size_t)(begin * p->a.row) * dtype_size(p->a.dtype);
+}
+
 static void product_run(Stream *s, const Product *whole)
 {
     CpuState *state = cpu_state(s);
-    int threads = whole->m * whole->n * whole->k < 1 << 16 ? 1 : cpu_threads(s), lanes = whole->kernel->lanes;
-    int64_t rows = least(whole->block_rows, round_up((whole->m + 4 * threads - 1) / (4 * threads), whole->kernel->mr));
-    if (whole->packed) /* which is read once for a block of rows */
-        rows = least(whole->block_rows, round_up(whole->m, whole->kernel->mr));
-    int64_t blocks = (whole->m + rows - 1) / rows;
+    int threads = whole->m * whole->n * whole->k < 1 << 16 ? 1 : cpu_threads(s);
+    bool own = whole->m >= (int64_t)OWN_ROWS * threads && (whole->block_rows + whole->block_columns) * whole->block_depth <= CPU_PANEL_A_WORDS;
 #pragma omp parallel num_threads(threads)
     {
-        Product one = *whole, *p = &one;
-        uint32_t *panel_a = state->panel_a[omp_get_thread_num()];
-        for (int64_t column = 0; column < p->n; column += p->block_columns) {
-            int64_t columns = least(p->n - column, p->block_columns);
-            p->vectors = (columns + lanes - 1) / lanes;
-            p->panels = (p->vectors + 2) / 3;
-            int64_t groups = blocks >= 2 * threads ? 1 : least(p->panels, 4 * threads);
-            /* Where B lies ready there is nothing to wait for: a block of rows goes through all of k at once. */
-            bool ready = p->b_direct || p->packed;
-            int64_t stretch = ready ? p->depth : p->block_depth;
-            for (int64_t begin = 0; begin < p->depth; begin += stretch) {
-                int64_t end = least(p->depth, begin + stretch);
-                if (!ready) {
-#pragma omp for schedule(static)
-                    for (int64_t j = 0; j < p->panels; j++)
-                        pack_panel(p, state->panel_b, j, column, columns, begin, end - begin);
-                }
-#pragma omp for schedule(dynamic)
-                for (int64_t u = 0; u < blocks * groups; u++) {
-                    int64_t row = u / groups * rows, group = u % groups;
-                    for (int64_t k = begin; k < end; k += p->block_depth)
-                        block_rows(p, panel_a, state->panel_b, row, least(p->m - row, rows), group * p->panels / groups,
-                                   (group + 1) * p->panels / groups, column, columns, k, least(end - k, p->block_depth));
-                }
-            }
+        Product one = *whole;
+        int thread = omp_get_thread_num();
+        uint32_t *panel_a = state->panel_a[thread];
+        if (own) {
+            take_rows(&one, thread, threads);
+            product_part(&one, panel_a, panel_a + one.block_rows * one.block_depth, 1, false);
+        } else {
+            product_part(&one, panel_a, state->panel_b, threads, true);
         }
     }
 }
