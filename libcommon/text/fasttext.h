@@ -1,5 +1,5 @@
-/* Linear text classifiers in fastText's .bin format (src/fasttext.cc, dictionary.cc): reading of dense softmax, one-vs-all and
- * negative-sampling models with word n-grams and subwords, and training of softmax models. */
+/* Linear text classifiers in fastText's formats (src/fasttext.cc, dictionary.cc, productquantizer.cc): reading of .bin and .ftz
+ * models with any loss, word n-grams and subwords, dense, quantised or pruned, and training of dense softmax models. */
 #ifndef TEXT_FASTTEXT_H
 #define TEXT_FASTTEXT_H
 

@@ -1,4 +1,4 @@
-/* What reading (fasttext.c) and training (fasttext_train.c) of classifiers share; callers use fasttext.h. */
+/* What files (fasttext_file.c), answers (fasttext.c) and training (fasttext_train.c) of classifiers share; callers use fasttext.h. */
 #ifndef TEXT_FASTTEXT_INTERNAL_H
 #define TEXT_FASTTEXT_INTERNAL_H
 
@@ -6,7 +6,7 @@
 #include "text/fasttext.h"
 
 /* The format's numbers. */
-enum { FASTTEXT_SUPERVISED = 3, LOSS_NS = 2, LOSS_SOFTMAX = 3, LOSS_OVA = 4 };
+enum { FASTTEXT_SUPERVISED = 3, LOSS_HS = 1, LOSS_NS = 2, LOSS_SOFTMAX = 3, LOSS_OVA = 4 };
 
 typedef struct FastTextEntry {
     char *word;
@@ -24,6 +24,8 @@ struct FastText {
     int32_t *slots; /* hash of a word -> entry + 1 */
     size_t mask;
     float *input, *output; /* [words + bucket, dim], [labels, dim] */
+    int32_t *pruned;       /* NULL, or of each of bucket n-grams its row behind the words, -1: none */
+    int32_t (*tree)[2];    /* of LOSS_HS: the children of each of labels - 1 inner nodes, which are numbered behind the labels */
 };
 
 static inline bool fasttext_is_break(char c)
