@@ -125,6 +125,9 @@ bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTo
 bench-generate: all ## answers as ratios against transformers' generate (PYTHON=, MODELS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/generate
 
+bench-score: all ## scores as ratios against transformers' (PYTHON=, MODELS=)
+	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/score
+
 bench-parallel: all ## what each dimension of a grid costs, two ranks of a thread against one of two (ROUNDS=, RANKS=mpi, ONLY=)
 	$(Q)B=$(B) ROUNDS=$(ROUNDS) RANKS=$(RANKS) ONLY=$(ONLY) sh tests/bench/parallel
 
@@ -265,5 +268,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-generate bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

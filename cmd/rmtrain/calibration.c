@@ -61,7 +61,7 @@ int calibration(Scorer *s, const ExampleOptions *o, const Common *common, const 
     for (size_t first = 0, next; first < e.groups && status == 0; first = next) {
         for (next = first; next < e.groups && !scorer_full(s); next++)
             for (size_t i = e.group_first[next]; i < e.group_first[next + 1]; i++)
-                scorer_add_ids(s, e.items[i].tokens, (size_t)e.items[i].count);
+                scorer_add_ids(s, e.items[i].tokens, (size_t)e.items[i].count, (size_t)e.items[i].answer);
         status = scorer_run(s, err);
         for (size_t i = 0; i < s->count && status == 0; i++)
             scores[e.group_first[first] + i] = s->scores[i];

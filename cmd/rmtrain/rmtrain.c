@@ -274,6 +274,7 @@ static int score(const char *const *files, Error *err)
         device_close(d);
         return -1;
     }
+    double ready = clock_seconds();
     Common plain = self.common;
     plain.threads = 1;
     DocumentReader r = {.common = &plain, .files = files, .fields = fields, .text_optional = true, .emit = score_record};
@@ -290,9 +291,9 @@ static int score(const char *const *files, Error *err)
         writer_abandon(rm.out);
     else
         status = writer_close(rm.out, err);
-    const StatsItem items[] = {{"records", (double)r.documents}, {"skipped", (double)r.skipped}};
+    const StatsItem items[] = {{"records", (double)r.documents}, {"skipped", (double)r.skipped}, {"tokens", (double)rm.scorer.scored}, {"loading_seconds", ready - begin}};
     if (status == 0)
-        status = stats_write(self.common.stats, items, 2, begin, err);
+        status = stats_write(self.common.stats, items, 4, begin, err);
     scorer_close(&rm.scorer);
     device_close(d);
     return status;

@@ -1,6 +1,7 @@
 #include "train/examples.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/message.h"
@@ -206,6 +207,8 @@ static int check_answers(Reading *r, const JsonValue *const *answers, size_t cou
 {
     bool same = false;
     for (size_t i = 0; i < count; i++) {
+        if (!json_is(answers[i], JSON_STRING) && !json_is(answers[i], JSON_ARRAY) && answers[i]->type != JSON_NULL)
+            return error_set(err, "answer %zu must be a string or a list with one message", i + 1);
         if (is_empty(answers[i]))
             return error_set(err, "answer %zu is empty", i + 1);
         for (size_t k = 0; k < i && !same; k++) {
@@ -238,6 +241,8 @@ static int check_ranks(const JsonValue *ranks, size_t count, Error *err)
 static int read_answers(Reading *r, const JsonValue *record, const JsonValue *const *answers, size_t count, const JsonValue *ranks, double margin, Error *err)
 {
     const JsonValue *prompt = wanted(record, "prompt", err);
+    if (prompt && json_is(prompt, JSON_ARRAY) && prompt->count == 0)
+        return error_set(err, "'prompt' holds no message");
     if (!prompt || check_answers(r, answers, count, ranks, err) < 0)
         return -1;
     for (size_t i = 0; i < count; i++) {
@@ -281,6 +286,8 @@ static int read_record(Reading *r, const JsonValue *record, Error *err)
         return error_set(err, "no fields 'chosen' and 'rejected'");
     if (margin && margin->type != JSON_NULL && !json_is(margin, JSON_NUMBER))
         return error_set(err, "'margin' is not a number");
+    if (json_is(margin, JSON_NUMBER) && !(fabs(margin->number) <= 1e6))
+        return error_set(err, "'margin' must lie within -1e6 and 1e6");
     return read_answers(r, record, pair, 2, NULL, json_is(margin, JSON_NUMBER) ? margin->number : 0, err);
 }
 

@@ -113,6 +113,13 @@ bad "an unpaired preference" '{"prompt":"a","completion":"b","label":true}' 'bad
 bad "an empty answer" '{"prompt":"a","chosen":"b","rejected":""}' 'bad.jsonl:1: answer 2 is empty' dpo
 is "blanks are an answer" "$(echo '{"prompt":"a","chosen":"b","rejected":"  "}' | dpo -q --model "$T/m" --epochs 1 --lr 1e-4 -o "$T/blank" 2>&1)" ""
 bad "a ranking of one" '{"prompt":"a","responses":["b"]}' "bad.jsonl:1: 'responses' must be a list of at least two answers" rmtrain
+bad "answers that are numbers" '{"prompt":"a","responses":[1,2]}' "bad.jsonl:1: answer 1 must be a string" rmtrain
+bad "a prompt without messages" '{"prompt":[],"chosen":"b","rejected":"c"}' "bad.jsonl:1: 'prompt' holds no message" dpo
+bad "a margin that is none" '{"prompt":"a","chosen":"b","rejected":"c","margin":1e308}' "bad.jsonl:1: 'margin' must lie within" rmtrain
+bad "NaN" '{"prompt":"a","chosen":"b","rejected":"c","margin":NaN}' "bad.jsonl:1: malformed JSON" rmtrain
+bad "ties alone" '{"prompt":"a","responses":["b","c"],"ranks":[1,1]}' "bad.jsonl:1: no records to learn from" rmtrain
+bad "answers behind --max-length" '{"prompt":"a very long prompt that is longer than what is allowed","chosen":"b","rejected":"c"}' "bad.jsonl:1: no records to learn from: no answer within --max-length" "dpo --max-length 10"
+bad "tools that are no list" '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":"x"}' "bad.jsonl:1: 'tools' must be a list" sft
 near "its first loss is ln 2" "$(field 1 "$T/dpo-sigmoid/log.jsonl" loss)" 0.69314718055994530942 1e-15
 is "and its first margin 0" "$(field 1 "$T/dpo-sigmoid/log.jsonl" rewards/margins)" 0
 
@@ -159,5 +166,10 @@ like "texts that were cut are told" "$(rmtrain --score --model "$T/rm" --max-len
 generate -q --model "$T/m" --prompt 'Is 1 even?' --samples 2 --max-tokens 3 --stats "$T/stats" >"$T/two"
 like "--stats counts --prompt too" "$(cat "$T/stats")" '^.{1}"prompts":1,.*"answers":2,.*"seconds":'
 is "one prompt after the other at standard input" "$(printf 'Is 1 even?\nIs 2 even?\n' | generate -q --model "$T/m" --text --temperature 0 --max-tokens 3 | grep -c '"finish_reason":"[a-z]*","response":"')" 2
+
+# Two epochs of dpo beside the longer answer, as a recipe.
+LENGTH=128 LR=2e-3 EPOCHS=6 DPO="--batch-size 5" PATH="$BIN:$PATH" sh pipelines/preferences "$T/m" "$T/pairs.jsonl" "$T/pairs.jsonl" "$T/pref" "$T/chat.jsonl" >"$T/out" 2>&1
+like "pipelines/preferences: twelve pairs, whose better answer is the shorter one, are learned" "$(grep ^all "$T/out")" "^all  *12 *0[.]0[0-9]* .* 1[.]000 *0[.]000"
+is "and the rule is beaten" "$(tail -n 1 "$T/out")" "dpo beats the longer answer"
 
 done_testing
