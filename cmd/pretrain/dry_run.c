@@ -100,18 +100,6 @@ static int write_stats(const DryRun *d, double flops, double memory, Error *err)
     return status;
 }
 
-static void print_row(const CostRow *r)
-{
-    if (strncmp(r->key, "sent_", 5) == 0)
-        printf("%-34s %14.6f MB\n", r->text, r->value / 1e6);
-    else if (strcmp(r->unit, "bytes") == 0)
-        printf("%-34s %14.1f MB\n", r->text, r->value / 1e6);
-    else if (strcmp(r->key, "bubble") == 0)
-        printf("%-34s %14.1f %%\n", r->text, 100 * r->value);
-    else
-        printf("%-34s %14.0f\n", r->text, r->value);
-}
-
 int dry_run(const DryRun *d, Error *err)
 {
     CostRun run = largest(d);
@@ -129,8 +117,7 @@ int dry_run(const DryRun *d, Error *err)
     printf("%-34s %14" PRId64 "\n", "steps", s->steps);
     printf("%-34s %14" PRId64 "\n", "tokens", s->tokens);
     printf("%-34s %14.4g\n", "FLOPs", flops);
-    for (int i = 0; i < n; i++)
-        print_row(&rows[i]);
+    cost_rows_print(rows, n);
     if (d->peak_flops > 0)
         printf("%-34s %14.1f s\n", "time at 50 % of peak", flops / d->peak_flops / 0.5 / cost_ranks(&run));
     for (size_t i = 0; i < s->count && s->count > 1; i++)
@@ -142,22 +129,9 @@ int dry_run(const DryRun *d, Error *err)
     return write_stats(d, flops, memory, err);
 }
 
-int dry_run_choose(DryRun *d, int ranks, bool gpu, Error *err)
+int dry_run_choose(const DryRun *d, GridOptions *g, bool gpu, Error *err)
 {
-    CostCluster c = gpu ? cost_cluster_h100() : cost_cluster_cpu(ranks, (double)memory_available() / ranks);
     CostRun like = largest(d);
-    CostChoice *found = NULL;
-    size_t count = 0;
     like.micro_batch = d->micro_batch;
-    if (d->run.stages.chunks == 1)
-        like.stages.chunks = 0;
-    if (cost_search(&like, ranks, &c, gpu ? 0 : ranks, &found, &count, err) < 0)
-        return -1;
-    int status = 0;
-    if (!found[0].fits)
-        status = error_set(err, "--grid auto: no grid of %d ranks fits into %.1f GB a rank; the least is %.1f GB", ranks, c.memory / 1e9, found[0].memory.all / 1e9);
-    memcpy(d->run.extent, found[0].run.extent, sizeof d->run.extent);
-    d->run.stages = found[0].run.stages;
-    free(found);
-    return status;
+    return grid_options_choose(g, &like, gpu, err);
 }

@@ -6,6 +6,7 @@
 #include "sources.h"
 #include "stages.h"
 #include "train/cost.h"
+#include "train/grid_options.h"
 
 typedef struct DryRun {
     CostRun run;         /* extent, stages, shard, recompute, dtype, saves, engine; the rest is the stages' */
@@ -19,7 +20,7 @@ typedef struct DryRun {
 
 /* -1: there can be no such run. */
 int dry_run(const DryRun *d, Error *err);
-/* The grid of so many ranks that should be fastest, into d->run. */
-int dry_run_choose(DryRun *d, int ranks, bool gpu, Error *err);
+/* --grid auto. */
+int dry_run_choose(const DryRun *d, GridOptions *g, bool gpu, Error *err);
 
 #endif

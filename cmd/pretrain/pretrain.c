@@ -292,8 +292,8 @@ static int config_of(const Pretrain *p, ModelConfig *c, Error *err)
     return status;
 }
 
-/* Tells what the run takes on a grid, where `tell`; else chooses the grid (--grid auto) for so many ranks. */
-static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], int ranks, bool tell, Error *err)
+/* Tells what the run takes on a grid, where `tell`; else chooses the grid (--grid auto). */
+static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], bool tell, Error *err)
 {
     ModelConfig c;
     Stages s;
@@ -309,16 +309,7 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], int ranks,
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
-    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, ranks, strcmp(p->common.device, "cuda") == 0, err);
-    if (!tell && status == 0) {
-        GridOptions *g = &p->grid;
-        for (int i = 0; i < GRID_DIMENSIONS; i++)
-            g->extent[i] = d.run.extent[i];
-        g->virtual_stages = d.run.stages.chunks;
-        g->ends_fewer = d.run.stages.ends_fewer;
-        message("--grid auto: --tp %" PRId64 " --cp %" PRId64 " --pp %" PRId64 " --dp %" PRId64 " --virtual-stages %" PRId64 " --ends-fewer %" PRId64,
-                g->extent[GRID_TP], g->extent[GRID_CP], g->extent[GRID_PP], g->extent[GRID_DP], g->virtual_stages, g->ends_fewer);
-    }
+    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, strcmp(p->common.device, "cuda") == 0, err);
     stages_close(&s);
     sources_close(&held_out);
     return status;
@@ -430,8 +421,10 @@ static int rank_main(void *context, Grid *grid)
     stop_install(); /* a signal while things are loaded is answered after the first step */
     Trainer t = {.o = p, .grid = grid};
     Error err;
+    if (p->grid.choice && grid->rank == 0 && grid_launched() > 1)
+        grid_options_tell(&p->grid);
     if (p->common.dry_run)
-        return grid->rank == 0 && look_ahead(p, grid->extent, grid->size, true, &err) < 0 ? grid_failed(grid, &err) : 0;
+        return grid->rank == 0 && look_ahead(p, grid->extent, true, &err) < 0 ? grid_failed(grid, &err) : 0;
     int status = grid_watch(grid, p->grid.comm_timeout, p->common.output, &err);
     t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
     if (!t.device || comm_agree(&grid->world, load_model(p, &t.model, grid, t.device, &err), &err) < 0 ||
@@ -468,15 +461,14 @@ int main(int argc, char **argv)
         message("%s: this run has finished", self.common.output);
         return 0;
     }
-    int ranks = grid_launched() > 1 ? grid_launched() : self.grid.ranks > 0 ? (int)self.grid.ranks : 1;
     const int none[GRID_DIMENSIONS] = {1, 1, 1, 1};
-    if (self.grid.choice && look_ahead(&self, none, ranks, false, &err) < 0)
+    if (self.grid.choice && look_ahead(&self, none, false, &err) < 0)
         return message_failed(&err);
     const int64_t *e = self.grid.extent;
     const int extent[GRID_DIMENSIONS] = {(int)e[GRID_TP], (int)e[GRID_CP], (int)e[GRID_PP], (int)e[GRID_DP]};
     if (self.common.dry_run && grid_launched() == 1) { /* of any number of ranks, which are not started */
         const int whole[GRID_DIMENSIONS] = {extent[GRID_TP], extent[GRID_CP], extent[GRID_PP], extent[GRID_DP] > 0 ? extent[GRID_DP] : 1};
-        status = look_ahead(&self, whole, 0, true, &err);
+        status = look_ahead(&self, whole, true, &err);
     } else {
         status = grid_run(extent, rank_main, &self, &err);
     }

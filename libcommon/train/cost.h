@@ -85,6 +85,8 @@ typedef struct CostRow {
     double value;
 } CostRow;
 int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err);
+/* On standard output, a line each. */
+void cost_rows_print(const CostRow *rows, int n);
 
 /* This machine's CPUs, for --grid auto: what matters is the order of the grids. */
 CostCluster cost_cluster_cpu(int ranks_here, double memory);

@@ -87,7 +87,7 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
     bool narrow = r->dtype != DTYPE_F32;
     double slice = r->shard >= 1 ? n / data : n, held = r->shard >= 3 ? n / data + 2 * widest : n, gradients = r->shard >= 2 ? n / data + widest : n;
     int places = r->extent[GRID_PP] > 1 ? s.schedule.receives + s.schedule.sends : 0;
-    m->parameters = n;
+    m->parameters = n + (double)s.frozen;
     m->slots = s.schedule.slots > 0 ? s.schedule.slots : 1;
     if (r->engine == COST_LEAN) {
         double layers = 0, rows = (double)s.rows;
@@ -113,6 +113,7 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
         m->copy = (r->saves ? 16 : 4) * n / data;
         m->program = own_program;
     }
+    m->weights += (r->engine == COST_LEAN ? 2 : r->dtype != DTYPE_F32 ? 6 : 4) * (double)s.frozen; /* every rank's */
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
     cost_shape_close(&s);
     return 0;

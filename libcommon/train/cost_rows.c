@@ -1,5 +1,6 @@
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include "train/cost.h"
 
 static void add(CostRow *rows, int *n, const char *key, const char *text, const char *unit, double value)
@@ -63,4 +64,22 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
         add(rows, &n, "bubble", "bubble, idle over busy time", "", time.bubble_share);
     }
     return n;
+}
+
+static void print_row(const CostRow *r)
+{
+    if (strncmp(r->key, "sent_", 5) == 0)
+        printf("%-34s %14.6f MB\n", r->text, r->value / 1e6);
+    else if (strcmp(r->unit, "bytes") == 0)
+        printf("%-34s %14.1f MB\n", r->text, r->value / 1e6);
+    else if (strcmp(r->key, "bubble") == 0)
+        printf("%-34s %14.1f %%\n", r->text, 100 * r->value);
+    else
+        printf("%-34s %14.0f\n", r->text, r->value);
+}
+
+void cost_rows_print(const CostRow *rows, int n)
+{
+    for (int i = 0; i < n; i++)
+        print_row(&rows[i]);
 }

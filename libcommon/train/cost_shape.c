@@ -28,9 +28,13 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     if (param_open(&m->params, r->config, &m->part, NULL, NULL, err) < 0)
         return -1;
     const ParameterTable *t = &m->params.table;
-    s->total = t->total;
-    for (int i = 0; i < t->unit_count; i++)
-        s->widest = t->units[i].count > s->widest ? t->units[i].count : s->widest;
+    s->total = param_trained_total(t);
+    s->frozen = t->frozen;
+    for (int i = 0; i < t->unit_count; i++) {
+        size_t begin, end;
+        param_unit_trained(t, i, &begin, &end);
+        s->widest = end - begin > s->widest ? end - begin : s->widest;
+    }
     pipeline_size(&s->schedule, r->extent[GRID_PP], place[GRID_PP], m->part.ranges, cost_passes(r), true);
     return 0;
 }

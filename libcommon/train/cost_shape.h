@@ -9,7 +9,8 @@ typedef struct CostShape {
     Model model;
     PipelineSchedule schedule; /* its sizes alone */
     int64_t rows;              /* of a pass, on this rank */
-    size_t total, widest;      /* floats of all weights, and of the largest unit */
+    size_t total, widest;      /* floats of all weights that are trained, and of the largest unit */
+    size_t frozen;             /* of those that are not, beside adapters */
 } CostShape;
 
 /* What the rank at that place of the grid holds; -1 with the reason where there can be no such model. */

@@ -1,10 +1,11 @@
-/* The options of a grid of ranks, which all training programs have. */
+/* The options of a grid of ranks, which all training programs have, and the choice of a grid. */
 #ifndef TRAIN_GRID_OPTIONS_H
 #define TRAIN_GRID_OPTIONS_H
 
 #include "base/option.h"
 #include "dist/comm.h"
 #include "model/part.h"
+#include "train/cost.h"
 
 typedef struct GridOptions {
     int64_t extent[GRID_DIMENSIONS]; /* 0 for GRID_DP: what the others leave of the job's ranks */
@@ -30,5 +31,13 @@ typedef struct GridOptions {
     {"dp", 0, OPTION_INTEGER, &(g)->extent[GRID_DP], "N", "data-parallel ranks (default: all of mpirun's; without it threads)", 0, 1, 65536},    \
     {"shard", 0, OPTION_INTEGER, &(t)->shard, "N", "what ranks share: 1 optimiser states, 2 gradients too, 3 weights too, 0 nothing (default 1)", 0, 0, 3}, \
     {"comm-timeout", 0, OPTION_NUMBER, &(g)->comm_timeout, "S", "seconds that a rank may keep another waiting before the job ends (default 600)", 0, 0.1, 1e9}
+
+
+/* Ranks that a launcher has started, else --ranks. */
+int grid_options_ranks(const GridOptions *g);
+/* --grid auto: sets the grid that should be fastest for a run that is otherwise as `like` says (stages.chunks: the option's). Says which, but for
+ * processes of a launcher, of which all choose and one should tell. */
+int grid_options_choose(GridOptions *g, const CostRun *like, bool gpu, Error *err);
+void grid_options_tell(const GridOptions *g);
 
 #endif

@@ -51,7 +51,7 @@ static int64_t shuffle_row(Plan *p, size_t group, size_t first, size_t count)
 {
     const Example *e = &p->examples->items[p->step_examples[first]];
     int64_t length = examples_row(p->examples, group), at = e->answer;
-    if (length == 0 || length > p->sequence_length)
+    if (length == 0 || length > p->row)
         return 0;
     uint64_t seed = p->seed ^ (uint64_t)e->source << 20;
     for (size_t place = 0; place < count; place++)
@@ -77,8 +77,8 @@ static void pack(Plan *p, bool grouped)
     int64_t *inside = memory_alloc(n + 1, sizeof *inside), *unit_offset = memory_alloc(n + 1, sizeof *unit_offset);
     for (size_t i = 0; i < n; i++) {
         const Example *e = &p->examples->items[p->step_examples[i]];
-        size_t group = p->in_rows && e->rank == 0 ? examples_group(p->examples, p->step_examples[i]) : 0;
-        size_t count = p->in_rows && e->rank == 0 ? p->examples->group_first[group + 1] - p->examples->group_first[group] : 0;
+        size_t group = p->row > 0 && e->rank == 0 ? examples_group(p->examples, p->step_examples[i]) : 0;
+        size_t count = p->row > 0 && e->rank == 0 ? p->examples->group_first[group + 1] - p->examples->group_first[group] : 0;
         if (count > 0 && (lengths[units] = shuffle_row(p, group, i, count)) > 0) {
             for (size_t k = 0; k < count; k++) {
                 unit[i + k] = units;

@@ -14,7 +14,7 @@ typedef struct Plan {
     uint64_t seed;
     const Grid *grid;
     bool even;                     /* all ranks make as many passes, some an empty one */
-    bool in_rows;                  /* the answers of a group stand in one row behind their prompt, where that fits (Llama 3's reward model) */
+    int64_t row;                   /* the answers of a group stand in one row behind their prompt, where that is no longer (Llama 3's reward model); 0: apart */
     /* The current step: its examples, and where each goes. */
     size_t *step_examples, step_count, step_capacity;
     size_t *bin;

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/stop.h"
@@ -12,7 +13,7 @@
 /* The options that are always needed; -1 to go on, else the exit status. */
 static int options_check(const PostTrain *p)
 {
-    if (!p->common.output)
+    if (!p->common.output && !p->common.dry_run)
         return message_usage("-o DIR is needed");
     if (!p->model_path)
         return message_usage("--model DIR is needed");
@@ -20,7 +21,7 @@ static int options_check(const PostTrain *p)
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)
         return message_usage("--merge goes with --lora");
-    if (train_finished(p->common.output)) {
+    if (p->common.output && train_finished(p->common.output)) {
         message("%s: this run has finished", p->common.output);
         return 0;
     }
@@ -44,9 +45,20 @@ static int64_t longest_row(const PostTrain *p)
     return longest;
 }
 
-static int read_records(PostTrain *p, ExampleKind kind, const char *const *files, Error *err)
+static int read_records(PostTrain *p, const char *const *files, Error *err)
 {
-    const ExampleOptions how = {.kind = kind, .max_length = p->max_length, .split = p->packing && strcmp(p->packing, "bfd-split") == 0};
+    char *base, *adapter;
+    int status = folder_base(p->model_path, p->adapter, &base, &adapter, err);
+    if (status == 0) {
+        char *own = memory_format("%s/tokenizer.json", adapter ? adapter : base);
+        status = chat_coder_open(&p->coder, adapter && access(own, F_OK) == 0 ? adapter : base, err);
+        free(own);
+    }
+    free(base);
+    free(adapter);
+    if (status < 0)
+        return -1;
+    const ExampleOptions how = {.kind = p->tool->kind, .max_length = p->max_length, .split = p->packing && strcmp(p->packing, "bfd-split") == 0};
     if (examples_read(&p->examples, &p->coder, &how, &p->common, files, err) < 0)
         return -1;
     const char *held_out[] = {p->val, NULL};
@@ -58,23 +70,32 @@ static int read_records(PostTrain *p, ExampleKind kind, const char *const *files
         longest = p->examples.items[i].count > longest ? p->examples.items[i].count : longest;
     for (size_t i = 0; i < p->held_out.count; i++)
         longest = p->held_out.items[i].count > longest ? p->held_out.items[i].count : longest;
-    bool in_rows = p->layout && strcmp(p->layout, "row") == 0;
-    int64_t row = in_rows ? longest_row(p) : 0;
+    int64_t row = p->layout && strcmp(p->layout, "row") == 0 ? longest_row(p) : 0;
     longest = row > longest ? row : longest;
     int64_t length = longest * 2 < p->max_length ? longest * 2 : p->max_length > longest ? p->max_length : longest;
     if (length > p->rows && longest <= p->rows)
         length = p->rows;
     p->length = length;
-    int64_t chunks = 2 * p->grid->extent[GRID_CP];
+    p->row = row > 0 ? length : 0;
+    return 0;
+}
+
+static void close_records(PostTrain *p)
+{
+    examples_free(&p->examples);
+    examples_free(&p->held_out);
+    if (p->coder.tokenizer)
+        chat_coder_close(&p->coder);
+}
+
+void posttrain_plan(PostTrain *p, Plan *plan, const Examples *e, const Grid *g)
+{
+    bool training = e == &p->examples;
+    int64_t length = p->length, chunks = 2 * g->extent[GRID_CP];
     if (chunks > 2)
         length = (length + chunks - 1) / chunks * chunks;
-    bool even = p->train.shard > 1;
-    plan_open(&p->plan, &p->examples, p->epochs, p->batch_size, length, p->rows, (uint64_t)p->common.seed, p->grid, even);
-    p->plan.in_rows = in_rows;
-    if (p->val)
-        plan_open(&p->held_out_plan, &p->held_out, 1, p->batch_size, length, p->rows, 0, p->grid, even);
-    p->train.steps = p->plan.steps;
-    return 0;
+    plan_open(plan, e, training ? p->epochs : 1, p->batch_size, length, p->rows, training ? (uint64_t)p->common.seed : 0, g, p->train.shard > 1);
+    plan->row = training ? p->row : 0;
 }
 
 /* The adapters that are trained: as the options say, or those of an adapter to go on with. */
@@ -102,6 +123,12 @@ static int adapters_plan(PostTrain *p, const char *base, const char *adapter_pat
     return 0;
 }
 
+int posttrain_base(PostTrain *p, char **base, char **adapter, Error *err)
+{
+    int status = folder_base(p->model_path, p->adapter, base, adapter, err);
+    return status == 0 && p->lora.rank ? adapters_plan(p, *base, *adapter, err) : status;
+}
+
 int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err)
 {
     char *path = memory_format("%s/config.json", folder);
@@ -114,9 +141,7 @@ int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err
 static int load_model(PostTrain *p, Error *err)
 {
     char *base, *adapter;
-    int status = folder_base(p->model_path, p->adapter, &base, &adapter, err);
-    if (status == 0 && p->lora.rank)
-        status = adapters_plan(p, base, adapter, err);
+    int status = posttrain_base(p, &base, &adapter, err);
     ModelPart part;
     if (status == 0)
         status = posttrain_part(p, &part, base, err);
@@ -126,8 +151,6 @@ static int load_model(PostTrain *p, Error *err)
         status = folder_load(&p->model, base, &how, p->device, err);
     if (status == 0)
         status = train_prepare(&p->model, &p->train, &p->common, err);
-    if (status == 0)
-        status = chat_coder_open(&p->coder, p->model.tokenizer_folder ? p->model.tokenizer_folder : base, err);
     if (status == 0 && tokenizer_size(p->coder.tokenizer) > p->model.config.vocab_size)
         status = error_set(err, "%s: the tokenizer has %" PRId64 " tokens, the model %" PRId64, base, tokenizer_size(p->coder.tokenizer), p->model.config.vocab_size);
     free(base);
@@ -151,14 +174,16 @@ static void tell_adapters(const Model *m)
     message("%zu of %zu parameters are trained (%.2f %%)", trained, count, 100.0 * (double)trained / (double)count);
 }
 
-static int posttrain_open(PostTrain *p, const char *const *files, Error *err)
+static int posttrain_open(PostTrain *p, Error *err)
 {
-    stop_install(); /* a signal while things are loaded is answered after the first step */
-    if (p->grid->size > 1 && (!*files || strcmp(*files, "-") == 0))
-        return error_set(err, "several ranks cannot read standard input: give files");
     p->device = grid_device(p->grid, p->common.device, (int)p->common.threads, err);
-    if (!p->device || load_model(p, err) < 0 || read_records(p, p->tool->kind, files, err) < 0 ||
-        passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
+    if (!p->device || comm_agree(&p->grid->world, load_model(p, err), err) < 0)
+        return -1;
+    posttrain_plan(p, &p->plan, &p->examples, p->grid);
+    if (p->val)
+        posttrain_plan(p, &p->held_out_plan, &p->held_out, p->grid);
+    p->train.steps = p->plan.steps;
+    if (passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
         ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->passes.slots[0], p->neftune, err) < 0))
         return -1;
     if (p->lora.rank && !p->common.quiet)
@@ -180,10 +205,6 @@ static void posttrain_close(PostTrain *p)
         plan_close(&p->plan);
     if (p->held_out_plan.examples)
         plan_close(&p->held_out_plan);
-    examples_free(&p->examples);
-    examples_free(&p->held_out);
-    if (p->coder.tokenizer)
-        chat_coder_close(&p->coder);
     model_close(&p->model);
     lora_plan_free(&p->plan_of_adapters);
     device_close(p->device);
@@ -257,8 +278,17 @@ static int rank_main(void *context, Grid *grid)
     p.step = -1;
     p.common.quiet |= grid->rank > 0;
     Error err;
-    int status;
-    if (grid_watch(grid, p.options_of_grid.comm_timeout, p.common.output, &err) < 0 || posttrain_open(&p, p.set->operands, &err) < 0) {
+    int status = 0;
+    bool reads = !p.coder.tokenizer;
+    if (p.options_of_grid.choice && grid->rank == 0 && grid_launched() > 1)
+        grid_options_tell(&p.options_of_grid);
+    if ((!p.common.dry_run && grid_watch(grid, p.options_of_grid.comm_timeout, p.common.output, &err) < 0) ||
+        (reads && comm_agree(&grid->world, read_records(&p, p.set->operands, &err), &err) < 0)) {
+        status = grid_failed(grid, &err);
+    } else if (p.common.dry_run) {
+        if (grid->rank == 0 && posttrain_look_ahead(&p, grid->extent, true, &err) < 0)
+            status = grid_failed(grid, &err);
+    } else if (posttrain_open(&p, &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
         /* With adapters alone no gradient of the other weights is computed: a third less. */
@@ -269,7 +299,29 @@ static int rank_main(void *context, Grid *grid)
     if (p.tool->finish)
         p.tool->finish(&p);
     posttrain_close(&p);
+    if (reads)
+        close_records(&p);
     return status;
+}
+
+/* Ranks that are threads share the records that this process has read. */
+static int run(PostTrain *p, Error *err)
+{
+    const char *const *files = p->set->operands;
+    static const int none[GRID_DIMENSIONS] = {1, 1, 1, 1};
+    const int64_t *e = p->options_of_grid.extent;
+    int launched = grid_launched();
+    if (launched > 1 && (!*files || strcmp(*files, "-") == 0))
+        return error_set(err, "several processes cannot read standard input: give files");
+    if ((launched == 1 || p->options_of_grid.choice) && read_records(p, files, err) < 0)
+        return -1;
+    if (p->options_of_grid.choice && posttrain_look_ahead(p, none, false, err) < 0)
+        return -1;
+    const int extent[GRID_DIMENSIONS] = {(int)e[GRID_TP], (int)e[GRID_CP], (int)e[GRID_PP], (int)e[GRID_DP]};
+    if (!p->common.dry_run || launched > 1)
+        return grid_run(extent, rank_main, p, err);
+    const int whole[GRID_DIMENSIONS] = {extent[GRID_TP], extent[GRID_CP], extent[GRID_PP], extent[GRID_DP] > 0 ? extent[GRID_DP] : 1};
+    return posttrain_look_ahead(p, whole, true, err);
 }
 
 int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool)
@@ -279,12 +331,12 @@ int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool)
     int status = options_check(p);
     if (status >= 0)
         return status;
-    const int64_t *e = p->options_of_grid.extent;
-    const int extent[GRID_DIMENSIONS] = {(int)e[GRID_TP], (int)e[GRID_CP], (int)e[GRID_PP], (int)e[GRID_DP]};
     Error err;
-    status = grid_run(extent, rank_main, p, &err);
+    stop_install(); /* a signal while things are loaded is answered after the first step */
+    status = run(p, &err);
     if (status < 0)
         status = message_failed(&err);
+    close_records(p);
     option_free(set);
     return status;
 }

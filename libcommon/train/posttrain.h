@@ -49,11 +49,13 @@ struct PostTrain {
     LoraPlan plan_of_adapters;
     double epochs, neftune;
     int64_t batch_size, max_length, rows;
-    int64_t length; /* of a sequence, before ranks share it */
-    ChatCoder coder;
+    /* Of all ranks of this process: */
+    int64_t length, row; /* of a sequence, before context-parallel ranks share it, and of a ranking's row at most (0: answers stand apart) */
+    ChatCoder coder; /* tokenizer NULL: nothing has been read */
+    Examples examples, held_out;
+    /* Of this rank: */
     Model model;
     Device *device;
-    Examples examples, held_out;
     Plan plan, held_out_plan;
     Passes passes;
     int64_t step; /* of the passes that train, -1: of no other's dropout or noise is drawn */
@@ -90,6 +92,7 @@ struct PostTrain {
 /* In every table, last. */
 #define POSTTRAIN_OPTIONS_END(p)              \
     OPTION_MORE_HEADING("grid:"), \
+    GRID_OPTIONS_CHOICE(&(p)->options_of_grid), \
     GRID_OPTIONS(&(p)->options_of_grid, &(p)->train), \
     OPTION_MORE_HEADING("everywhere:"),       \
         OPTION_COMMON_THREADS(&(p)->common),  \
@@ -97,6 +100,7 @@ struct PostTrain {
         OPTION_COMMON_ON_ERROR(&(p)->common), \
         OPTION_COMMON_DEVICE(&(p)->common),   \
         OPTION_COMMON_LOG(&(p)->common),      \
+        OPTION_COMMON_DRY_RUN(&(p)->common),  \
         OPTION_COMMON_CONFIG(&(p)->common),   \
         OPTION_COMMON_END(&(p)->common)
 
@@ -104,6 +108,13 @@ struct PostTrain {
 int posttrain_main(PostTrain *p, OptionSet *set, int argc, char **argv, const PostTrainTool *tool);
 /* From parsed options on. */
 int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool);
+
+/* Opens a plan of the process's records for a grid, which stays the caller's. */
+void posttrain_plan(PostTrain *p, Plan *plan, const Examples *e, const Grid *g);
+/* The base model's folder and what adapter it has, both the caller's to free; the adapters that are trained. */
+int posttrain_base(PostTrain *p, char **base, char **adapter, Error *err);
+/* Before any rank starts: tells what the run takes on its grid, where `tell`, else chooses the grid of so many ranks. */
+int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool tell, Error *err);
 
 /* This rank's part of a model in `folder`; in *part, which folder_load takes. */
 int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err);

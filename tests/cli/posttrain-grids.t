@@ -154,7 +154,25 @@ fi
 one patience sft --model $M --val "$T/chat.jsonl" $Q --patience 2 --average-every 2 "$T/chat.jsonl"
 grid --dp 2
 grid --pp 2 --cp 2
-fails 1 "cannot read standard input" "several ranks and standard input" sh -c "sft --model $M $Q --dp 2 -o '$T/stdin' <'$T/chat.jsonl'"
+one stdin sft --model $M $Q "$T/chat.jsonl"
+command="sft --model $M $Q"
+grid --dp 2 - <"$T/chat.jsonl"
+# Before anything starts: the memory of a rank, and a grid.
+memory() { sed -n 's/.*"memory_bytes": *\([0-9]*\).*/\1/p' "$T/stats"; }
+B="dpo --model $M --max-length 96 --rows 9600 --dry-run --stats $T/stats"
+$B "$T/pairs.jsonl" >"$T/dry"
+like "--dry-run tells steps" "$(cat "$T/dry")" '^steps  *2$'
+whole=$(memory)
+$B --cp 2 --pp 2 "$T/pairs.jsonl" >"$T/dry"
+like "and the bubble of a pipeline" "$(cat "$T/dry")" '^bubble.* [0-9.]+ %$'
+result "$([ "$(memory)" -lt "$whole" ]; echo $?)" "of which a rank takes less"
+$B --lora 4 "$T/pairs.jsonl" >"$T/dry"
+result "$([ "$(memory)" -lt "$whole" ]; echo $?)" "and less where adapters alone are trained"
+fails 1 "2 layers leave none" "--dry-run of what cannot be" $B --pp 3 "$T/pairs.jsonl"
+command="rmtrain --model $M --val $T/ranks.jsonl --grid auto --ranks 4 $Q $T/ranks.jsonl"
+name=rmtrain
+grid
+is "--grid auto takes all ranks" "$(sed -n '1s/.*"rank_seconds":\[\([^]]*\)\].*/\1/p' "$T/grid/log.jsonl" | tr ',' '\n' | wc -l)" 4
 fails 1 "2 layers leave none for stage 2 of 3" "more stages than layers" sft --model $M $Q --pp 3 -o "$T/x" "$T/chat.jsonl"
 fails 1 "there is no pipeline" "virtual stages of no pipeline" sft --model $M $Q --virtual-stages 2 -o "$T/x" "$T/chat.jsonl"
 fails 1 "take --shard 1" "gradients cut among ranks whose widths differ" sft --model "$T/odd" $Q --tp 2 --dp 2 --shard 3 -o "$T/x" "$T/chat.jsonl"
@@ -166,6 +184,7 @@ if command -v mpirun >/dev/null && [ -e "$BIN/../lib/liblmpipe-mpi.so" ]; then
         ok "mpirun -n 4 $t --cp 2 --pp 2" mpirun --oversubscribe --bind-to none -n 4 $t --model $M --val "$data" $Q --cp 2 --pp 2 -o "$T/mpi-$t" "$data"
         near "has the numbers of one process" "$T/$t" "$T/mpi-$t"
     done
+    fails 1 "several processes cannot read standard input" "processes and standard input" sh -c "mpirun --oversubscribe -n 2 sft --model $M $Q -o '$T/stdin2' <'$T/chat.jsonl'"
 else
     skip "ranks as processes" "no mpirun, or built without MPI"
 fi
