@@ -305,29 +305,39 @@ static bool starts(const Attention *a, int64_t t)
     return a->begin[t] == a->end[t] - 1;
 }
 
+/* One tile of queries of a sequence and stack of heads, cut where documents end. */
+static void forward_unit(float *scratch, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, int64_t at, int64_t end, int head)
+{
+    /* A tile ends with its document, so that blocks of keys lie alike in it whatever is packed before it: its rows get the
+     * same bits (but under a sliding window, where a tile's first row decides). Rows that see themselves alone, such as
+     * padding, share a tile. */
+    for (int64_t next; at < end; at = next) {
+        next = at + 1;
+        bool alone = next < end && starts(a, next);
+        while (next < end && (alone ? starts(a, next) && (next + 1 == end || starts(a, next + 1)) : !starts(a, next)))
+            next++;
+        forward_tile(scratch, out, lse, q, k, v, a, s, at, (int)(next - at), head);
+    }
+}
+
+/* Threads take whole sequences where these come out even: other operations leave their rows in the thread's cache. */
+static int64_t units_at_once(const Attention *a, int64_t units, int threads)
+{
+    return a->sequences % threads == 0 ? units / threads : 1;
+}
+
 void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
 {
     Shape s = shape_of(a, q, k, v);
     check_shapes(q, k, v, a, s, "attention_forward");
     CpuState *state = cpu_state(st);
     int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries, stacks = a->heads / s.group, units = a->sequences * stacks * tiles;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(st))
+#pragma omp parallel for schedule(static, units_at_once(a, units, cpu_threads(st))) num_threads(cpu_threads(st))
     for (int64_t u = 0; u < units; u++) {
-        int64_t sequence = u / (stacks * tiles), tile = u % tiles;
-        int first_head = (int)(u / tiles % stacks) * s.group;
-        int64_t begin = sequence * a->sequence_rows, at = begin + tile * s.queries, end = at + s.queries;
+        int64_t begin = u / (stacks * tiles) * a->sequence_rows, at = begin + u % tiles * s.queries, end = at + s.queries;
         if (end > begin + a->sequence_rows)
             end = begin + a->sequence_rows;
-        /* A tile ends with its document, so that blocks of keys lie alike in it whatever is packed before it: its rows get the
-         * same bits (but under a sliding window, where a tile's first row decides). Rows that see themselves alone, such as
-         * padding, share a tile. */
-        for (int64_t next; at < end; at = next) {
-            next = at + 1;
-            bool alone = next < end && starts(a, next);
-            while (next < end && (alone ? starts(a, next) && (next + 1 == end || starts(a, next + 1)) : !starts(a, next)))
-                next++;
-            forward_tile(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, at, (int)(next - at), first_head);
-        }
+        forward_unit(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, at, end, (int)(u / tiles % stacks) * s.group);
     }
 }
 
@@ -498,7 +508,7 @@ void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor 
         memset((char *)dq.data + (size_t)(t * dq.ld) * dtype_size(dq.dtype), 0, (size_t)dq.cols * dtype_size(dq.dtype));
     }
     int64_t units = a->sequences * a->kv_heads;
-#pragma omp parallel for schedule(dynamic) num_threads(threads)
+#pragma omp parallel for schedule(static, units_at_once(a, units, threads)) num_threads(threads)
     for (int64_t u = 0; u < units; u++)
         backward_unit(state->scratch[omp_get_thread_num()], dq, dk, dv, dout, lse, delta, q, k, v, a, s, u / a->kv_heads, (int)(u % a->kv_heads));
 }

@@ -77,6 +77,25 @@ static inline float cpu_whole(uint16_t half)
     return x.f;
 }
 
+/* Number i of a row of bf16 (half) or f32, in loops in which `half` is a constant: they vectorise without a row between. */
+static inline float cpu_at(const void *x, bool half, int64_t i)
+{
+    return half ? cpu_whole(((const uint16_t *)x)[i]) : ((const float *)x)[i];
+}
+
+static inline void cpu_put(void *x, bool half, int64_t i, float number)
+{
+    if (half)
+        ((uint16_t *)x)[i] = cpu_half(number);
+    else
+        ((float *)x)[i] = number;
+}
+
+static inline void *cpu_place(Tensor x, int64_t t, int64_t column)
+{
+    return (char *)x.data + (size_t)(t * x.ld + column) * dtype_size(x.dtype);
+}
+
 static inline void cpu_narrow(uint16_t *to, const float *from, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)

@@ -3,89 +3,107 @@
 
 #include <math.h>
 #include <omp.h>
+#include <string.h>
 
-CLONES static float row_forward(float *y, float *h, const float *x, const float *sub, const float *w, int64_t n, float eps)
+enum { PARTS = 64 /* most sums of a weight's gradient that stand apart */, PART_ROWS = 64 };
+
+static inline __attribute__((always_inline)) float add_rows(float *h, const float *x, const void *sub, bool half, int64_t n)
 {
     float squares = 0;
-    if (sub) {
 #pragma omp simd reduction(+ : squares)
-        for (int64_t i = 0; i < n; i++) {
-            float sum = x[i] + sub[i];
-            h[i] = sum;
-            squares += sum * sum;
-        }
-    } else {
+    for (int64_t i = 0; i < n; i++) {
+        float sum = x[i] + cpu_at(sub, half, i);
+        h[i] = sum;
+        squares += sum * sum;
+    }
+    return squares;
+}
+
+CLONES static float row_forward(void *y, bool y_half, float *h, const float *x, const void *sub, bool sub_half, const float *w, int64_t n, float eps)
+{
+    float squares = 0;
+    if (!sub) {
 #pragma omp simd reduction(+ : squares)
         for (int64_t i = 0; i < n; i++) {
             h[i] = x[i];
             squares += x[i] * x[i];
         }
+    } else {
+        squares = sub_half ? add_rows(h, x, sub, true, n) : add_rows(h, x, sub, false, n);
     }
     float r = 1.0f / sqrtf(squares / (float)n + eps);
-    for (int64_t i = 0; i < n; i++)
-        y[i] = h[i] * r * w[i];
+    if (y_half)
+        for (int64_t i = 0; i < n; i++)
+            cpu_put(y, true, i, h[i] * r * w[i]);
+    else
+        for (int64_t i = 0; i < n; i++)
+            cpu_put(y, false, i, h[i] * r * w[i]);
     return r;
-}
-
-/* Room for three rows of n numbers. */
-static float *room_of(Stream *s, int64_t n)
-{
-    cpu_check(3 * n <= CPU_SCRATCH_FLOATS, "rmsnorm", "widths");
-    return cpu_state(s)->scratch[omp_get_thread_num()];
 }
 
 void cpu_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps)
 {
     cpu_check(y.rows == x.rows && y.cols == x.cols && h.cols == x.cols && w.cols == x.cols, "rmsnorm_forward", "shapes");
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
-    for (int64_t t = 0; t < x.rows; t++) {
-        float *room = room_of(s, x.cols), *to = cpu_target(y, t, 0, room);
-        rstd[t] = row_forward(to, f32(h) + t * h.ld, f32(x) + t * x.ld, sub.data ? cpu_row(sub, t, 0, x.cols, room + x.cols) : NULL, f32(w),
-                              x.cols, eps);
-        cpu_store(y, t, 0, x.cols, to);
-    }
+    for (int64_t t = 0; t < x.rows; t++)
+        rstd[t] = row_forward(cpu_place(y, t, 0), y.dtype == DTYPE_BF16, f32(h) + t * h.ld, f32(x) + t * x.ld, sub.data ? cpu_place(sub, t, 0) : NULL,
+                              sub.dtype == DTYPE_BF16, f32(w), x.cols, eps);
 }
 
-CLONES static void row_backward(float *dh, const float *dy, const float *h, float r, const float *w, const float *residual, int64_t n)
+/* dw NULL: not wanted. dh may be dy's memory. */
+static inline __attribute__((always_inline)) void backward(float *dh, float *dw, const void *dy, bool half, const float *h, float r, const float *w,
+                                                           const float *residual, int64_t n)
 {
     float dot = 0;
 #pragma omp simd reduction(+ : dot)
     for (int64_t i = 0; i < n; i++)
-        dot += dy[i] * w[i] * h[i];
+        dot += cpu_at(dy, half, i) * w[i] * h[i];
     float c = dot * r * r * r / (float)n;
+    if (dw)
+        for (int64_t i = 0; i < n; i++)
+            dw[i] += cpu_at(dy, half, i) * h[i] * r;
     if (residual)
         for (int64_t i = 0; i < n; i++)
-            dh[i] = dy[i] * w[i] * r - h[i] * c + residual[i];
+            dh[i] = cpu_at(dy, half, i) * w[i] * r - h[i] * c + residual[i];
     else
         for (int64_t i = 0; i < n; i++)
-            dh[i] = dy[i] * w[i] * r - h[i] * c;
+            dh[i] = cpu_at(dy, half, i) * w[i] * r - h[i] * c;
 }
 
-CLONES static void row_weight(float *dw, const float *dy, const float *h, float r, int64_t n)
+CLONES static void row_backward(float *dh, float *dw, const void *dy, bool half, const float *h, float r, const float *w, const float *residual, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        dw[i] += dy[i] * h[i] * r;
+    if (half)
+        backward(dh, dw, dy, true, h, r, w, residual, n);
+    else
+        backward(dh, dw, dy, false, h, r, w, residual, n);
 }
 
-/* The weight's gradient: threads own columns and add the rows in order. It comes first, since dh may be dy's memory. */
+CLONES static void parts_add(float *dw, const float *parts, int64_t count, int64_t n)
+{
+    for (int64_t p = 0; p < count; p++)
+        for (int64_t i = 0; i < n; i++)
+            dw[i] += parts[p * n + i];
+}
+
+/* The weight's gradient is summed in parts of the rows, which are added in order: how many does not depend on the threads. */
 void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
     cpu_check(dy.rows == h.rows && dy.cols == h.cols && w.cols == h.cols && dh.cols == h.cols, "rmsnorm_backward", "shapes");
-    int threads = cpu_threads(s);
-    if (dw.data) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-        for (int thread = 0; thread < threads; thread++) {
-            int64_t begin, end;
-            cpu_share(h.cols, 16, thread, threads, &begin, &end);
-            for (int64_t t = 0; t < h.rows && end > begin; t++)
-                row_weight(f32(dw) + begin, cpu_row(dy, t, begin, end - begin, room_of(s, h.cols)), f32(h) + t * h.ld + begin, rstd[t], end - begin);
+    cpu_check((PARTS + 2) * h.cols <= CPU_SCRATCH_FLOATS, "rmsnorm_backward", "widths");
+    int64_t n = h.cols, rows = (h.rows + PARTS - 1) / PARTS > PART_ROWS ? (h.rows + PARTS - 1) / PARTS : PART_ROWS, count = (h.rows + rows - 1) / rows;
+    float *parts = cpu_state(s)->scratch[0] + 2 * n; /* behind the first thread's rows */
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
+    for (int64_t p = 0; p < count; p++) {
+        float *room = cpu_state(s)->scratch[omp_get_thread_num()], *sum = dw.data ? parts + p * n : NULL;
+        if (sum)
+            memset(sum, 0, (size_t)n * sizeof *sum);
+        for (int64_t t = p * rows; t < h.rows && t < (p + 1) * rows; t++) {
+            float *to = cpu_target(dh, t, 0, room);
+            row_backward(to, sum, cpu_place(dy, t, 0), dy.dtype == DTYPE_BF16, f32(h) + t * h.ld, rstd[t], f32(w),
+                         dresidual.data ? cpu_row(dresidual, t, 0, n, room + n) : NULL, n);
+            cpu_store(dh, t, 0, n, to);
         }
     }
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t t = 0; t < h.rows; t++) {
-        float *room = room_of(s, h.cols), *to = cpu_target(dh, t, 0, room);
-        row_backward(to, cpu_row(dy, t, 0, h.cols, room + h.cols), f32(h) + t * h.ld, rstd[t], f32(w),
-                     dresidual.data ? cpu_row(dresidual, t, 0, h.cols, room + 2 * h.cols) : NULL, h.cols);
-        cpu_store(dh, t, 0, h.cols, to);
-    }
+    if (dw.data)
+        parts_add(f32(dw), parts, count, n);
 }
