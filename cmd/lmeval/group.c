@@ -274,6 +274,8 @@ static int run_group(Group *g, const JsonValue *v, int depth, Leaves *above, Err
     if (depth > DEEPEST)
         return error_set(err, "%s: groups hold each other without end", g->path);
     int status = check_keys(g, v, of_group, err);
+    if (status == 0 && members->count == 0)
+        status = error_set(err, "%s: the group '%s' holds no task", g->path, json_get(v, "group")->string.data);
     for (size_t i = 0; i < members->count && status == 0; i++) {
         const JsonValue *one = &members->items[i], *task = json_get(one, "task");
         if (one->type == JSON_STRING)

@@ -172,6 +172,8 @@ static int take_record(void *context, Document *d, Error *err)
         status = error_set(err, "needs 'prompt' and 'harmful', true or false");
     else if (status == 0 && !m->safety && (!json_is(text, JSON_STRING) || !json_is(target, JSON_STRING)))
         status = error_set(err, "needs 'context' and 'target'");
+    else if (status == 0 && !m->safety && stripped(target->string.data, target->string.length).length == 0)
+        status = error_set(err, "no answer ('target' is empty)");
     if (status < 0)
         return DOCUMENT_MALFORMED;
     if ((status = answerer_prompt(&m->answerer, text, json_get(record, "tools"), err)) == 0 && (int64_t)m->answerer.ids.count > m->e->sample_length)
