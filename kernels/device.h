@@ -40,8 +40,6 @@ struct Device {
     /* Waits until everything on the stream is done; reports what failed meanwhile. */
     int (*stream_wait)(Stream *s, Error *err);
     void (*copy)(Stream *s, void *to, const void *from, size_t bytes, CopyKind kind);
-    /* The bytes become zero, and whole pages of their memory go back to the system until they are touched again. NULL: the device cannot. */
-    void (*discard)(Stream *s, void *p, size_t bytes);
     /* Marks a point of `from` that `to` must reach before it goes on. */
     void (*stream_order)(Stream *from, Stream *to);
     void (*close)(Device *d);

@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include "base/memory.h"
 #include "base/thread.h"
 
@@ -38,19 +36,6 @@ static void cpu_release(Device *d, void *p)
         return;
     memcpy(&piece, (char *)p - sizeof piece, sizeof piece);
     free(piece);
-}
-
-static void cpu_discard(Stream *s, void *p, size_t bytes)
-{
-    (void)s;
-    size_t page = (size_t)sysconf(_SC_PAGESIZE), before = (page - (uintptr_t)p % page) % page;
-    if (bytes < before + page || madvise((char *)p + before, (bytes - before) / page * page, MADV_DONTNEED) != 0) {
-        memset(p, 0, bytes);
-        return;
-    }
-    size_t given = (bytes - before) / page * page;
-    memset(p, 0, before);
-    memset((char *)p + before + given, 0, bytes - before - given);
 }
 
 static Stream *cpu_stream_new(Device *d)
@@ -148,7 +133,7 @@ Device *cpu_device_open(int threads, Error *err)
     Device *d = memory_zalloc(1, sizeof *d);
     CpuState *state = memory_zalloc(1, sizeof *state);
     *d = (Device){.name = "cpu", .is_host = true, .threads = threads, .ops = &cpu_ops, .state = state, .alloc = cpu_alloc,
-                  .release = cpu_release, .discard = cpu_discard, .stream_new = cpu_stream_new, .stream_free = cpu_stream_free,
+                  .release = cpu_release, .stream_new = cpu_stream_new, .stream_free = cpu_stream_free,
                   .stream_wait = cpu_stream_wait, .copy = cpu_copy_bytes, .stream_order = cpu_stream_order, .close = cpu_close};
     state->panel_b = scratch_new(CPU_PANEL_B_WORDS);
     state->panel_a = memory_alloc((size_t)threads, sizeof *state->panel_a);

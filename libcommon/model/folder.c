@@ -134,7 +134,7 @@ static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *
         if (!isfinite(values[i]))
             status = error_set(err, "%s: '%s' holds a NaN or an infinity (element %zu)", file->path, p->name, i);
     ParameterTable *t = &m->params.table;
-    m->device->copy(m->stream, t->weights + p->offset, values, p->count * sizeof *values, COPY_TO_DEVICE);
+    param_store(t, p, values);
     param_changed(t);
     if (m->device->stream_wait(m->stream, err) < 0)
         status = -1;

@@ -331,7 +331,7 @@ void param_initialise_one(ParameterTable *t, size_t place, uint64_t seed)
                                    : e->deviation > 0 ? (float)(e->deviation * random_normal(seed, stream, index))
                                                       : e->constant;
         }
-    t->device->copy(t->stream, t->weights + e->offset, values, e->count * sizeof *values, COPY_TO_DEVICE);
+    param_store(t, e, values);
     t->device->stream_wait(t->stream, NULL);
     free(values);
     param_changed(t);
@@ -343,10 +343,9 @@ void param_initialise(ParameterTable *t, uint64_t seed)
         param_initialise_one(t, i, seed);
 }
 
-/* begin: the arena's first float among the weights. */
-static Tensor stretch(const ParameterTable *t, void *arena, size_t begin, Dtype type, int first, int last)
+/* Entries first … last, which begin at `data`. */
+static Tensor stretch(const ParameterTable *t, void *data, Dtype type, int first, int last)
 {
-    char *data = (char *)arena + (t->items[first].offset - begin) * dtype_size(type);
     const Parameter *a = &t->items[first];
     int64_t rows = 0, cols = a->ndim == 2 ? a->extent[1] : 1;
     for (int i = first; i <= last; i++)
@@ -355,18 +354,31 @@ static Tensor stretch(const ParameterTable *t, void *arena, size_t begin, Dtype 
     return a->ndim == 2 ? tensor_make(t->device, type, data, rows, cols) : tensor_make(t->device, type, data, 1, rows);
 }
 
+/* Floats of an entry behind the first trained one of its unit. */
+static size_t in_unit(const ParameterTable *t, const Parameter *p)
+{
+    size_t begin, end;
+    param_unit_trained(t, p->unit, &begin, &end);
+    return p->offset - begin;
+}
+
+static bool gathered(const ParameterTable *t, const Parameter *p)
+{
+    return t->sharding && sharding_all(t) && p->trainable;
+}
+
 Tensor param_acquire(ParameterTable *t, int first, int last)
 {
-    if (t->sharding)
-        sharding_weights(t, t->items[first].unit);
-    return t->working && t->items[first].ndim == 2 ? stretch(t, t->working, 0, DTYPE_BF16, first, last) : param_acquire_f32(t, first, last);
+    const Parameter *p = &t->items[first];
+    if (!t->working || p->ndim != 2)
+        return param_acquire_f32(t, first, last);
+    return stretch(t, gathered(t, p) ? sharding_working(t, p->unit) + in_unit(t, p) : t->working + p->offset, DTYPE_BF16, first, last);
 }
 
 Tensor param_acquire_f32(ParameterTable *t, int first, int last)
 {
-    if (t->sharding)
-        sharding_weights(t, t->items[first].unit);
-    return stretch(t, t->weights, 0, DTYPE_F32, first, last);
+    const Parameter *p = &t->items[first];
+    return stretch(t, gathered(t, p) ? sharding_weights(t, p->unit) + in_unit(t, p) : t->weights + p->offset, DTYPE_F32, first, last);
 }
 
 void param_release(ParameterTable *t, int first, int last)
@@ -378,9 +390,42 @@ void param_release(ParameterTable *t, int first, int last)
 
 Tensor param_gradient(ParameterTable *t, int first, int last)
 {
-    if (!t->gradients || !t->items[first].trainable)
+    const Parameter *p = &t->items[first];
+    if (!t->gradients || !p->trainable)
         return (Tensor){0};
-    if (t->sharding)
-        sharding_gradients(t, t->items[first].unit);
-    return stretch(t, t->gradients, t->frozen, DTYPE_F32, first, last);
+    return stretch(t, t->sharding ? sharding_gradients(t, p->unit) + in_unit(t, p) : param_trained(t, t->gradients, p), DTYPE_F32, first, last);
+}
+
+float *param_kept_weight(const ParameterTable *t, int unit, size_t offset)
+{
+    return t->weights + (t->sharding && sharding_all(t) && offset >= t->frozen ? t->frozen + sharding_place(t, unit, offset) : offset);
+}
+
+float *param_kept_gradient(const ParameterTable *t, int unit, size_t offset)
+{
+    return t->gradients + (t->sharding ? sharding_place(t, unit, offset) : offset - t->frozen);
+}
+
+size_t param_kept_total(const ParameterTable *t)
+{
+    size_t n = param_trained_total(t), begin, end;
+    if (!t->sharding || !sharding_all(t))
+        return n;
+    n = 0;
+    for (int u = 0; u < t->unit_count; u++) {
+        sharding_slice(t, u, &begin, &end);
+        n += end - begin;
+    }
+    return n;
+}
+
+void param_store(ParameterTable *t, const Parameter *p, const float *values)
+{
+    size_t from = p->offset, to = p->offset + p->count;
+    if (gathered(t, p)) {
+        sharding_slice(t, p->unit, &from, &to);
+        if (!param_within(p, &from, &to))
+            return;
+    }
+    t->device->copy(t->stream, param_kept_weight(t, p->unit, from), values + (from - p->offset), (to - from) * sizeof *values, COPY_TO_DEVICE);
 }

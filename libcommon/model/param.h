@@ -47,10 +47,10 @@ typedef struct ParameterTable {
     size_t frozen;                /* of them, before the first trainable entry; gradients, moments and averages begin there */
     Device *device;
     Stream *stream;
-    float *weights, *gradients;   /* device memory; gradients NULL until asked for */
+    float *weights, *gradients;   /* device memory; gradients NULL until asked for; of slices, where ranks share them (sharding.h) */
     uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights */
     bool stale;                   /* the working copy is older than the weights */
-    struct Sharding *sharding;    /* sharding.h; NULL: everything is here all the time */
+    struct Sharding *sharding;    /* NULL: everything is here all the time */
 } ParameterTable;
 
 /* Where the parameters of a layer stand in the table; -1: the model has none, or another rank has the layer. */
@@ -85,6 +85,14 @@ int param_find(const ParameterTable *t, const char *name);
 /* The trained floats of a unit, and of them the slice that is this rank's of the data group: begin … end of the arena of weights. */
 void param_unit_trained(const ParameterTable *t, int unit, size_t *begin, size_t *end);
 void param_unit_slice(const ParameterTable *t, int unit, const Comm *data, size_t *begin, size_t *end);
+
+/* Where float `offset` of the arena of weights lies of a unit's that this rank keeps: of units whose weights (gradients) ranks share
+ * (sharding.h) its own slice, else all. And how many floats of what is trained the arena of weights has then. */
+float *param_kept_weight(const ParameterTable *t, int unit, size_t offset);
+float *param_kept_gradient(const ParameterTable *t, int unit, size_t offset);
+size_t param_kept_total(const ParameterTable *t);
+/* Sets what this rank keeps of a parameter. */
+void param_store(ParameterTable *t, const Parameter *p, const float *values);
 
 /* From now on products read matrices as bf16; the weights stay f32. Whoever writes weights says so with param_changed, and
  * param_refresh, at the head of a pass, rounds them again. */

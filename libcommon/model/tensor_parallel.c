@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "model/sharding.h"
 
 int tp_open(Model *m, Error *err)
 {
@@ -175,19 +176,35 @@ void tp_logits(Model *m, Tensor z, float *out)
         free(all);
 }
 
+/* Neighbours from entry i on that as many ranks hold, within a unit where ranks share gradients; the one behind them. */
+static size_t neighbours(const ParameterTable *t, size_t i)
+{
+    const Parameter *p = &t->items[i];
+    size_t next = i + 1;
+    while (next < t->count && t->items[next].replicas == p->replicas && t->items[next].trainable == p->trainable && (!t->sharding || t->items[next].unit == p->unit))
+        next++;
+    return next;
+}
+
 int tp_reduce(Model *m, Error *err)
 {
     ParameterTable *t = &m->params.table;
     if (alone(m) || !t->gradients)
         return 0;
     for (size_t i = 0, next; i < t->count; i = next) {
-        const Parameter *p = &t->items[i], *last = p;
-        for (next = i + 1; next < t->count && t->items[next].replicas == p->replicas && t->items[next].trainable == p->trainable; next++)
-            last = &t->items[next];
+        const Parameter *p = &t->items[i];
+        next = neighbours(t, i);
+        const Parameter *last = &t->items[next - 1];
         if (!p->trainable || p->replicas == 1)
             continue;
-        size_t n = last->offset + last->count - p->offset;
-        if (comm_sum(p->replicas == m->part.tp_size ? m->part.tp : &m->replicas, m->stream, DTYPE_F32, param_trained(t, t->gradients, p), n, err) < 0)
+        size_t begin = p->offset, end = last->offset + last->count;
+        if (t->sharding) {
+            size_t from, to;
+            sharding_slice(t, p->unit, &from, &to);
+            begin = from > begin ? from : begin;
+            end = to < end ? to : end;
+        }
+        if (begin < end && comm_sum(p->replicas == m->part.tp_size ? m->part.tp : &m->replicas, m->stream, DTYPE_F32, param_kept_gradient(t, p->unit, begin), end - begin, err) < 0)
             return -1;
     }
     return 0;

@@ -85,7 +85,8 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
     const ModelConfig *c = r->config;
     double n = (double)s.total, widest = (double)s.widest, data = r->extent[GRID_CP] * r->extent[GRID_DP], t = r->extent[GRID_TP];
     bool narrow = r->dtype != DTYPE_F32;
-    double slice = r->shard >= 1 ? n / data : n, held = r->shard >= 3 ? n / data + 2 * widest : n, gradients = r->shard >= 2 ? n / data + widest : n;
+    double slice = r->shard >= 1 ? n / data : n, held = r->shard >= 3 && data > 1 ? n / data + 2 * widest : n, gradients = r->shard >= 2 && data > 1 ? n / data + 3 * widest : n;
+    double working = r->shard >= 3 && data > 1 ? 2 * widest : n;
     int places = r->extent[GRID_PP] > 1 ? s.schedule.receives + s.schedule.sends : 0;
     m->parameters = n + (double)s.frozen;
     m->slots = s.schedule.slots > 0 ? s.schedule.slots : 1;
@@ -102,7 +103,7 @@ int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
                      (r->extent[GRID_CP] > 1 ? 6 * rows * r->extent[GRID_CP] * (double)s.model.shape.kv : 0);
         m->program = lean_program;
     } else {
-        m->weights = (narrow ? 6 : 4) * held;
+        m->weights = 4 * held + (narrow ? 2 * working : 0);
         m->gradients = 4 * gradients;
         m->states = 8 * slice;
         m->activations = (double)slot_bytes(&s.model, s.rows, MODE_TRAIN, m->slots);

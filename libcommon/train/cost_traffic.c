@@ -119,16 +119,26 @@ static void pp_passes(Counter *k)
     send(k, GRID_PP_BACK, COMM_SEND, k->backward ? (double)passes_of(k) * (chunks - (k->place[GRID_PP] == 0)) * place : 0);
 }
 
-/* Once a step, what several tensor-parallel ranks hold. Neighbours in the table with as many holders go together. */
+/* Once a step, what several tensor-parallel ranks hold. Neighbours in the table with as many holders go together, within a unit where
+ * ranks share gradients: of each its slice. */
 static void tp_sums(Counter *k)
 {
     const ParameterTable *table = &k->shape.model.params.table;
+    const Comm data = {.rank = data_rank(k), .size = data_size(k->run)};
+    bool sliced = k->run->shard > 1 && data.size > 1;
     for (size_t i = 0, next; i < table->count; i = next) {
         const Parameter *first = &table->items[i], *last = first;
-        for (next = i + 1; next < table->count && table->items[next].replicas == first->replicas; next++)
+        for (next = i + 1; next < table->count && table->items[next].replicas == first->replicas && (!sliced || table->items[next].unit == first->unit); next++)
             last = &table->items[next];
-        if (first->replicas > 1)
-            send(k, GRID_TP, COMM_SUM, sum_bytes(last->offset + last->count - first->offset, first->replicas, k->place[GRID_TP] % first->replicas));
+        size_t begin = first->offset, end = last->offset + last->count;
+        if (sliced) {
+            size_t from, to;
+            param_unit_slice(table, first->unit, &data, &from, &to);
+            begin = from > begin ? from : begin;
+            end = to < end ? to : end;
+        }
+        if (first->replicas > 1 && begin < end)
+            send(k, GRID_TP, COMM_SUM, sum_bytes(end - begin, first->replicas, k->place[GRID_TP] % first->replicas));
     }
 }
 

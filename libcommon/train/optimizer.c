@@ -80,7 +80,7 @@ int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const Ad
 {
     *o = (Optimizer){.table = t, .grid = g, .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .decay = how->decay, .clip = how->clip};
     o->shard = data_group(o)->size > 1 ? shard : 0;
-    if ((o->shard > 0 && check_units(o, err) < 0) || (o->shard > 1 && check_replicas(o, err) < 0) || param_need_gradients(t, err) < 0)
+    if ((o->shard > 0 && check_units(o, err) < 0) || (o->shard > 1 && check_replicas(o, err) < 0) || (o->shard < 2 && param_need_gradients(t, err) < 0))
         return -1;
     size_t bytes = optimizer_states(o) * sizeof(float);
     o->first = t->device->alloc(t->device, bytes);
@@ -105,12 +105,6 @@ void optimizer_close(Optimizer *o)
     memset(o, 0, sizeof *o);
 }
 
-/* The gradient at a place of the arena of weights. */
-static float *gradient_at(const ParameterTable *t, size_t offset)
-{
-    return t->gradients + (offset - t->frozen);
-}
-
 void optimizer_clear(Optimizer *o)
 {
     ParameterTable *t = o->table;
@@ -123,7 +117,7 @@ void optimizer_clear(Optimizer *o)
         else
             param_unit_trained(t, i, &begin, &end);
         if (begin < end)
-            t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, gradient_at(t, begin), 1, (int64_t)(end - begin)), 0);
+            t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, i, begin), 1, (int64_t)(end - begin)), 0);
     }
 }
 
@@ -133,7 +127,7 @@ static int reduce_tied(Optimizer *o, const Parameter *p, size_t begin, size_t en
     Comm *embed = &o->grid->group[GRID_EMBED];
     if (!p->tied || !p->trainable || !param_within(p, &begin, &end))
         return 0;
-    return comm_sum(embed, o->table->stream, DTYPE_F32, gradient_at(o->table, begin), end - begin, err);
+    return comm_sum(embed, o->table->stream, DTYPE_F32, param_kept_gradient(o->table, p->unit, begin), end - begin, err);
 }
 
 static int reduce_unit(Optimizer *o, int unit, Error *err)
@@ -146,11 +140,11 @@ static int reduce_unit(Optimizer *o, int unit, Error *err)
     if (all_begin == all_end)
         return 0;
     if (o->grid->size > 1 && o->shard < 2)
-        t->device->ops->sum_squares(t->stream, o->sum + 1, tensor_make(t->device, DTYPE_F32, gradient_at(t, all_begin), 1, (int64_t)(all_end - all_begin)));
+        t->device->ops->sum_squares(t->stream, o->sum + 1, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, unit, all_begin), 1, (int64_t)(all_end - all_begin)));
     if (o->shard == 1)
-        status = comm_reduce_scatter(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), gradient_at(t, begin), end - begin, err);
+        status = comm_reduce_scatter(data_group(o), t->stream, DTYPE_F32, param_kept_gradient(t, unit, all_begin), param_kept_gradient(t, unit, begin), end - begin, err);
     if (o->shard == 0)
-        status = comm_sum(data_group(o), t->stream, DTYPE_F32, gradient_at(t, all_begin), all_end - all_begin, err);
+        status = comm_sum(data_group(o), t->stream, DTYPE_F32, param_kept_gradient(t, unit, all_begin), all_end - all_begin, err);
     stepped_part(o, unit, &begin, &end);
     for (int i = t->units[unit].first; i <= t->units[unit].last && status == 0; i++)
         status = reduce_tied(o, &t->items[i], begin, end, err);
@@ -179,7 +173,7 @@ int optimizer_norm(Optimizer *o, double *norm, Error *err)
             const Parameter *p = &t->items[i];
             size_t from = begin, to = end;
             if (p->trainable && p->owner && param_within(p, &from, &to))
-                t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, gradient_at(t, from), 1, (int64_t)(to - from)));
+                t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, u, from), 1, (int64_t)(to - from)));
         }
     }
     t->device->copy(t->stream, sums, o->sum, sizeof sums, COPY_TO_HOST);
@@ -205,7 +199,7 @@ static void step_unit(Optimizer *o, int unit, double rate, double scale)
         if (!p->trainable || !param_within(p, &from, &to))
             continue;
         size_t at = states + (from - begin);
-        t->device->ops->adamw(t->stream, t->weights + from, gradient_at(t, from), o->first + at, o->second + at, (int64_t)(to - from), (float)rate,
+        t->device->ops->adamw(t->stream, param_kept_weight(t, unit, from), param_kept_gradient(t, unit, from), o->first + at, o->second + at, (int64_t)(to - from), (float)rate,
                               (float)o->beta1, (float)o->beta2, (float)o->eps, p->decayed ? (float)o->decay : 0, (float)scale, o->steps);
     }
 }

@@ -72,10 +72,11 @@ void share_close(ArenaShare *s)
 void share_copy(const ArenaShare *s, const Optimizer *o, float *to, const float *arena, bool states)
 {
     ParameterTable *t = o->table;
+    bool sliced = states || o->shard > 2;
     for (int i = 0; i < s->n; i++) {
         size_t n = s->stretches[i].end - s->stretches[i].begin;
         if (n > 0)
-            t->device->copy(t->stream, to, arena + (states ? optimizer_place(o, i) : s->stretches[i].begin), n * sizeof *to, COPY_TO_HOST);
+            t->device->copy(t->stream, to, arena + (sliced ? optimizer_place(o, i) : s->stretches[i].begin), n * sizeof *to, COPY_TO_HOST);
         to += n;
     }
 }
@@ -398,11 +399,11 @@ static int box_load(const BoxFiles *f, const char *prefix, const Parameter *p, f
     return status;
 }
 
-/* Where a parameter's values go: to all of an arena, or of states of which the rank keeps its slices alone, to those. */
+/* Where a parameter's values go: to all of an arena, or of states or weights of which the rank keeps its slices alone, to those. */
 static void store(const Optimizer *o, const Parameter *p, const float *values, float *arena, bool states)
 {
     ParameterTable *t = o->table;
-    if (!states || o->shard == 0) {
+    if (states ? o->shard == 0 : o->shard < 3) {
         t->device->copy(t->stream, param_trained(t, arena, p), values, p->count * sizeof *values, COPY_TO_DEVICE);
         return;
     }

@@ -32,7 +32,7 @@ typedef struct ArenaShare {
 
 ArenaShare share_open(const Optimizer *o);
 void share_close(ArenaShare *s);
-/* Copies them from an arena in device memory to the host, one after the other; states: the arena is one of the optimiser's. */
+/* Copies them from an arena in device memory to the host, one after the other; states: the arena is one of the optimiser's, else of weights. */
 void share_copy(const ArenaShare *s, const Optimizer *o, float *to, const float *arena, bool states);
 
 /* A copy of all that a rank writes of a checkpoint, in host memory: training goes on while another thread writes it. */
