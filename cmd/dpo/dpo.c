@@ -175,21 +175,20 @@ static int reference_pass(PostTrain *p, Error *err)
     int status = m == &other ? model_compute_in(m, p->model.dtype, err) : 0;
     if (status == 0 && m->config.vocab_size != p->model.config.vocab_size)
         status = error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference_path);
-    /* A rank of several has a part of the weights, of which no key is made. */
-    bool keeps = p->grid->size == 1, known = false;
+    bool known = false;
     char key[17], *path = dpo.reference_file ? memory_string(dpo.reference_file) : memory_format("%s/reference.json", p->common.output);
     size_t pairs = p->examples.count, held_out = p->val ? p->held_out.count : 0;
-    if (status == 0 && keeps)
-        status = reference_key(m, dpo.keep_endings, &p->examples, &p->held_out, key, err);
-    if (status == 0 && keeps)
-        known = reference_read(r, path, key, pairs, held_out);
+    if (status == 0)
+        status = reference_key(m, dpo.keep_endings, &p->examples, &p->held_out, &p->grid->world, key, err);
+    if (status == 0)
+        status = reference_read(r, path, key, pairs, held_out, &p->grid->world, &known, err);
     if (status == 0 && !known && m == &other)
         status = passes_open(&passes, m, p->grid, plan_most_rows(&p->plan), MODE_SCORE, err);
     if (status == 0 && !known)
         status = (r->sums = reference_sums(p, through, &p->examples, &p->plan, err)) ? 0 : -1;
     if (status == 0 && p->val && !known)
         status = (r->held_out = reference_sums(p, through, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
-    if (status == 0 && keeps && !known && (dpo.reference_file || folder_create(p->common.output, err) == 0))
+    if (status == 0 && p->grid->rank == 0 && !known && (dpo.reference_file || folder_create(p->common.output, err) == 0))
         status = reference_write(r, path, key, pairs, held_out, err);
     free(path);
     passes_close(&passes);

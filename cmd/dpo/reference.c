@@ -10,7 +10,7 @@
 #include "io/json.h"
 #include "io/stream.h"
 
-int reference_key(Model *m, bool keep_endings, const Examples *pairs, const Examples *held_out, char key[17], Error *err)
+int reference_key(Model *m, bool keep_endings, const Examples *pairs, const Examples *held_out, Comm *world, char key[17], Error *err)
 {
     XXH3_state_t *state = XXH3_createState();
     XXH3_64bits_reset(state);
@@ -33,8 +33,15 @@ int reference_key(Model *m, bool keep_endings, const Examples *pairs, const Exam
             XXH3_64bits_update(state, x->items[i].flags, (size_t)x->items[i].count);
         }
     }
-    snprintf(key, 17, "%016" PRIx64, (uint64_t)XXH3_64bits_digest(state));
+    uint64_t sum = XXH3_64bits_digest(state), *sums = memory_alloc((size_t)world->size, sizeof *sums);
     XXH3_freeState(state);
+    status = comm_agree(world, status, err);
+    if (status == 0 && world->size > 1) {
+        status = comm_gather_host(world, &sum, sums, sizeof sum, err);
+        sum = XXH3_64bits(sums, (size_t)world->size * sizeof *sums);
+    }
+    free(sums);
+    snprintf(key, 17, "%016" PRIx64, sum);
     return status;
 }
 
@@ -48,7 +55,7 @@ static double *sums_read(const JsonValue *list, size_t count)
     return out;
 }
 
-bool reference_read(Reference *r, const char *path, const char *key, size_t pairs, size_t held_out)
+static bool file_read_sums(Reference *r, const char *path, const char *key, size_t pairs, size_t held_out)
 {
     JsonTree tree = {0};
     Error err;
@@ -63,6 +70,21 @@ bool reference_read(Reference *r, const char *path, const char *key, size_t pair
     }
     json_free(&tree);
     return found;
+}
+
+int reference_read(Reference *r, const char *path, const char *key, size_t pairs, size_t held_out, Comm *world, bool *found, Error *err)
+{
+    *found = world->rank == 0 && file_read_sums(r, path, key, pairs, held_out);
+    int status = comm_broadcast_host(world, found, sizeof *found, 0, err);
+    if (world->rank > 0 && status == 0 && *found) {
+        r->sums = memory_alloc(pairs, sizeof *r->sums);
+        r->held_out = memory_alloc(held_out + 1, sizeof *r->held_out);
+    }
+    if (status == 0 && *found)
+        status = comm_broadcast_host(world, r->sums, pairs * sizeof *r->sums, 0, err);
+    if (status == 0 && *found && held_out)
+        status = comm_broadcast_host(world, r->held_out, held_out * sizeof *r->held_out, 0, err);
+    return status;
 }
 
 static void sums_write(Buffer *b, const char *name, const double *sums, size_t count)

@@ -154,6 +154,17 @@ fi
 one patience sft --model $M --val "$T/chat.jsonl" $Q --patience 2 --average-every 2 "$T/chat.jsonl"
 grid --dp 2
 grid --pp 2 --cp 2
+# The reference's sums are read where they are this grid's.
+F="dpo --model $M -q --device cpu --epochs 1 --max-length 96 --rows 192 --lr 3e-5 --save-every 0 --reference-file $T/sums.json $T/pairs.jsonl"
+one sums $F
+grid --pp 2 --dp 2
+key=$(grep -o '"key":"[^"]*"' "$T/sums.json")
+$F --pp 2 --dp 2 -o "$T/sums2"
+is "the same grid keeps the file" "$(grep -o '"key":"[^"]*"' "$T/sums.json")" "$key"
+printf '{%s,"pairs":[%s]}' "$key" "$(yes 0 | head -n 80 | paste -sd, -)" >"$T/sums.json"
+grid_reads() { rm -rf "$T/grid"; $F "$@" -o "$T/grid"; difference "$T/sums/log.jsonl" "$T/grid/log.jsonl"; }
+result "$(awk -v d="$(grid_reads --pp 2 --dp 2)" 'BEGIN { print (d < 0.1) }')" "and takes its numbers from there"
+result "$(awk -v d="$(grid_reads --tp 2)" 'BEGIN { print (d > 1e-4) }')" "another grid makes its own"
 one stdin sft --model $M $Q "$T/chat.jsonl"
 command="sft --model $M $Q"
 grid --dp 2 - <"$T/chat.jsonl"
