@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "io/filemap.h"
 #include "io/stream.h"
 
@@ -233,15 +234,25 @@ uint64_t safetensors_layout(const SafetensorsSource *tensors, size_t count, cons
     return at;
 }
 
-int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err)
+int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, uint64_t *sum, Error *err)
 {
     const SafetensorsSource **order = sources_sort(tensors, count);
     Buffer header = {0};
     header_write(&header, order, count, metadata);
+    XXH3_state_t *state = XXH3_createState();
+    XXH3_64bits_reset(state);
+    XXH3_64bits_update(state, header.data, header.length);
     Writer *w = writer_open(path, err);
+    if (w)
+        writer_pass_cache(w);
     int status = w ? writer_write(w, header.data, header.length, err) : -1;
-    for (size_t i = 0; i < count && status == 0; i++)
+    for (size_t i = 0; i < count && status == 0; i++) {
+        XXH3_64bits_update(state, order[i]->data, source_bytes(order[i]));
         status = writer_write(w, order[i]->data, source_bytes(order[i]), err);
+    }
+    if (sum)
+        *sum = XXH3_64bits_digest(state);
+    XXH3_freeState(state);
     if (w && status < 0)
         writer_abandon(w);
     else if (w)

@@ -40,8 +40,9 @@ typedef struct SafetensorsSource {
     int64_t shape[SAFETENSORS_MAX_DIMS];
     const void *data; /* exactly the bytes of the shape */
 } SafetensorsSource;
-/* metadata: pairs of strings, NULL-terminated: {"format", "pt", NULL}. */
-int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, Error *err);
+/* metadata: pairs of strings, NULL-terminated: {"format", "pt", NULL}. sum: XXH3 of the file's bytes (NULL: not wanted). The file does not stay
+ * in the system's cache: checkpoints are large and nobody reads them soon. */
+int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, uint64_t *sum, Error *err);
 
 /* For a file that several write together: its header, and where each tensor's bytes begin in the file; returns the file's size.
  * data is not looked at. */

@@ -10,6 +10,7 @@
 #include <xxhash.h>
 #include "base/memory.h"
 #include "io/safetensors.h"
+#include "io/stream.h"
 #include "model/lora.h"
 
 const char *parts_file(const Model *m)
@@ -134,6 +135,8 @@ static int write_box(const Model *m, int file, const char *path, const Parameter
     int status = 0;
     for (int64_t r = 0; r < rows && status == 0; r++)
         status = write_at(file, path, bytes + (size_t)r * stretch, stretch, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, err);
+    if (status == 0)
+        status = file_pass_cache(file, path, at + (size_t)b->begin[0] * columns * size, (uint64_t)b->extent[0] * columns * size, err);
     if (sums) {
         char *box = box_text(p, b), *name = entry_name(m, p), *what = memory_format("%s %s", name, box);
         sum_add(sums, strrchr(path, '/') + 1, what, XXH3_64bits(bytes, count * size));

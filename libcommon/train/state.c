@@ -139,7 +139,14 @@ static void add_boxes(BoxFile *f, const Model *m, const Snapshot *s, const char 
     free(boxes);
 }
 
-static int boxes_save(const char *path, const Model *m, const Snapshot *s, const char *const *prefixes, const float *const *arenas, Error *err)
+/* Adds a file's checksum under its name inside the folder. */
+static void sum_add(Buffer *sums, const char *folder, const char *path, const char *text)
+{
+    buffer_format(sums, ",\n  \"%s\": \"%s\"", path + strlen(folder) + 1, text);
+}
+
+static int boxes_save(const char *folder, const char *path, const Model *m, const Snapshot *s, const char *const *prefixes, const float *const *arenas,
+                      Buffer *sums, Error *err)
 {
     BoxFile f = {0};
     f.metadata = memory_grow(NULL, &f.pair_capacity, 3, sizeof *f.metadata);
@@ -147,7 +154,13 @@ static int boxes_save(const char *path, const Model *m, const Snapshot *s, const
     f.metadata[f.pairs++] = memory_string("pt");
     add_boxes(&f, m, s, prefixes, arenas);
     f.metadata[f.pairs] = NULL;
-    int status = safetensors_write(path, f.sources, f.count, (const char *const *)f.metadata, err);
+    uint64_t sum;
+    char text[17];
+    int status = safetensors_write(path, f.sources, f.count, (const char *const *)f.metadata, &sum, err);
+    if (status == 0) {
+        snprintf(text, sizeof text, "%016" PRIx64, sum);
+        sum_add(sums, folder, path, text);
+    }
     for (size_t i = 0; i < f.count; i++)
         free((char *)(uintptr_t)f.sources[i].name);
     for (size_t i = 0; i < f.pairs; i++)
@@ -192,13 +205,12 @@ int state_begin(const char *folder, const Model *m, Error *err)
     return status < 0 ? -1 : folder_begin(m, DTYPE_F32, folder, err);
 }
 
-/* Adds a file's checksum under its name inside the folder. */
 static int sum_file(Buffer *sums, const char *folder, const char *path, Error *err)
 {
     char text[17];
     if (file_sum(path, text, err) < 0)
         return -1;
-    buffer_format(sums, ",\n  \"%s\": \"%s\"", path + strlen(folder) + 1, text);
+    sum_add(sums, folder, path, text);
     return 0;
 }
 
@@ -222,15 +234,12 @@ int state_save(const char *folder, const Model *m, const Snapshot *s, Error *err
 {
     char *files[] = {rank_file(folder, "optimizer", "safetensors", s->share.rank), rank_file(folder, "average", "safetensors", s->share.rank), join(folder, m->config.lora ? "adapter_config.json" : "config.json"),
                      join(folder, "trainer/state.json")};
-    const char *written[4];
+    const char *written[2];
     size_t n = 0;
     Buffer sums = {0};
-    int status = boxes_save(files[0], m, s, moments, (const float *const[]){s->first, s->second}, err);
-    written[n++] = files[0];
-    if (status == 0 && s->averaged) {
-        status = boxes_save(files[1], m, s, averages, (const float *const[]){s->average}, err);
-        written[n++] = files[1];
-    }
+    int status = boxes_save(folder, files[0], m, s, moments, (const float *const[]){s->first, s->second}, &sums, err);
+    if (status == 0 && s->averaged)
+        status = boxes_save(folder, files[1], m, s, averages, (const float *const[]){s->average}, &sums, err);
     if (status == 0)
         status = parts_write(m, s->weights, s->share.stretches, s->share.n, DTYPE_F32, folder, &sums, err);
     if (status == 0 && s->share.rank == 0) {
