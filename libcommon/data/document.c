@@ -288,7 +288,7 @@ int document_run(DocumentReader *r, Error *err)
     run.standard = run.next_file = r->files && *r->files ? r->files : standard;
     run.skip = strcmp(r->common->on_error, "skip") == 0;
     r->documents = r->skipped = r->bytes_in = r->text_bytes = 0;
-    free((char *)(uintptr_t)r->first_skip);
+    free(r->first_skip);
     r->first_skip = NULL;
     run.progress = progress_begin(r->common, "bytes", 0);
     Pipeline p = {.threads = (int)r->common->threads, .item_size = sizeof(Batch), .read = batch_read, .work = batch_work,
@@ -299,9 +299,11 @@ int document_run(DocumentReader *r, Error *err)
     return status;
 }
 
-void document_report(const DocumentReader *r)
+void document_report(DocumentReader *r)
 {
     if (r->skipped > 0)
         message_warning("%" PRIu64 " malformed record%s skipped, the first: %s", r->skipped, r->skipped == 1 ? "" : "s",
                         r->first_skip);
+    free(r->first_skip);
+    r->first_skip = NULL;
 }

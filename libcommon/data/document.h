@@ -45,11 +45,11 @@ typedef struct DocumentReader {
     uint64_t documents, skipped;
     uint64_t bytes_in;         /* of all lines, newlines too: what the files hold */
     uint64_t text_bytes;       /* of the documents' texts */
-    const char *first_skip;    /* the first malformed record's message, for the report at the end */
+    char *first_skip;          /* the first malformed record's message, until document_report */
 } DocumentReader;
 
 /* Runs the whole input. Skipped records are told in one message at the end by the caller's use of document_report. */
 int document_run(DocumentReader *r, Error *err);
-void document_report(const DocumentReader *r); /* "N malformed records skipped, the first: …" if any */
+void document_report(DocumentReader *r); /* "N malformed records skipped, the first: …" if any */
 
 #endif

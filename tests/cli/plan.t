@@ -10,7 +10,9 @@ for how in "--save-every 0" "--save-every 2" "--dtype bf16 --save-every 0" "--re
     said=$($P $how --dry-run | megabytes "memory in all")
     $P $how --data "$T/s" --stats "$T/stats" -o "$T/run" || break
     took=$(sed 's/.*"peak_bytes":\([0-9]*\).*/\1/' "$T/stats")
+    if nm "$BIN/pretrain" 2>/dev/null | grep -q __asan_init; then skip "$how: $said MB are said" "the sanitizer takes memory of its own"; else
     ok "$how: $said MB are said, $((took / 1000000)) taken: within 5 %" awk -v s="$said" -v t="$took" 'BEGIN { r = s * 1e6 / t; exit !(r > 0.95 && r < 1.05) }'
+    fi
     scalefit plan --json --model-config "$T/run" >"$T/plan.json"
     $P $how --dry-run | sed -n 's/^\(weights\|gradients\|optimiser states\|activations\|memory in all\) *\([0-9.]*\) MB$/\2/p' >"$T/a"
     sed -n 's/^ *"\(weights\|gradients\|optimizer\|activations\|memory\)_bytes": \([0-9.e+]*\),*$/\2/p' "$T/plan.json" | awk '{ printf "%.1f\n", $1 / 1e6 }' >"$T/b"

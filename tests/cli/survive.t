@@ -130,7 +130,7 @@ if mount -t tmpfs -o size=4m none "$T/small" 2>/dev/null; then
     dd if=/dev/zero of="$T/small/filler" bs=1k count=3900 2>/dev/null
     $P --steps 2000 --save-every 50 -o "$T/small/run" 2>"$T/full.err" &
     pid=$!
-    for i in $(seq 500); do grep -q "checkpoint.*" "$T/full.err" && grep -q "the log goes on" "$T/full.err" && break; sleep 0.02; done
+    for i in $(seq 3000); do kill -0 $pid 2>/dev/null || break; grep -q "checkpoint.*" "$T/full.err" && grep -q "the log goes on" "$T/full.err" && break; sleep 0.02; done
     rm "$T/small/filler"
     wait $pid
     is "a full disk does not end a run" $? 0
