@@ -49,6 +49,12 @@ fixture_make() (
     gzip -k web.jsonl docs.jsonl
     perl -ne 'print "$1\n" if /"text":"((?:[^"\\]|\\.)*)"/' docs.jsonl | sed 's/\\[nt]/ /g; s/\\"/"/g' >docs.txt
     head -n 200 docs.txt | awk '{ print "__label__" (NR % 2 ? "good" : "bad"), $0 }' >labelled.txt
+    # In the place of the model that tells 176 languages.
+    for i in 1 2 3 4 5 6 7 8; do
+        echo "__label__en the house and the garden are of the old man with number $i"
+        echo "__label__de das Haus und der Garten sind von dem alten Mann mit Nummer $i"
+    done >languages.txt
+    qfilter train -q --epoch 50 -o lid.176.bin languages.txt || exit 1
     echo ads.example.net >domains.txt
     printf 'casino\n' >words.txt
     bpe-train -q --vocab-size 1024 --chat-template -o vocab general.jsonl code.jsonl || exit 1
