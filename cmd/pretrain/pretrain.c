@@ -470,7 +470,7 @@ int main(int argc, char **argv)
         const int whole[GRID_DIMENSIONS] = {extent[GRID_TP], extent[GRID_CP], extent[GRID_PP], extent[GRID_DP] > 0 ? extent[GRID_DP] : 1};
         status = look_ahead(&self, whole, true, &err);
     } else {
-        status = grid_run(extent, rank_main, &self, &err);
+        status = grid_run_within(extent, self.grid.comm_timeout, rank_main, &self, &err);
     }
     if (status < 0)
         status = message_failed(&err);

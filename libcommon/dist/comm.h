@@ -93,6 +93,7 @@ typedef struct Grid {
     bool threads;                  /* ranks are threads of this process */
     bool agreed;                   /* all ranks end with the same status: nobody need be told of a failure */
     struct Watch *watch;           /* grid_watch's, NULL: none */
+    struct Start *start;           /* until then; NULL: nobody looks */
     Comm world;
     Comm group[GRID_GROUPS];       /* the ranks that differ from this one in that dimension (those dimensions) alone */
 } Grid;
@@ -102,6 +103,9 @@ typedef struct Grid {
  * Returns work's exit status (of several ranks the first that is not 0, by rank), or -1 where the grid cannot be had. A rank
  * that returns a status other than 0 and 75 takes the whole job with it. */
 int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid *grid), void *context, Error *err);
+/* The same, and ranks that are processes end where they have not come together (grid_watch, which watches from then on) after so many
+ * seconds, or a minute where that is more: one of them hangs. */
+int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*work)(void *context, Grid *grid), void *context, Error *err);
 /* For work to return: a failure of this rank. Prints the reason, but not after another rank has failed, and ends the job, at
  * once where ranks are processes. Of a reason in which all ranks of the world agreed the first tells, and all return. The exit status. */
 int grid_failed(Grid *g, const Error *err);

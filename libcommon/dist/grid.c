@@ -108,9 +108,73 @@ char *grid_sent_key(int group, CommKind kind)
     return key;
 }
 
+/* A thread that ends this process where the ranks do not come together. */
+typedef struct Start {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    pthread_t thread;
+    bool together;
+    double seconds;
+    int rank;
+} Start;
+
+static void *start_thread(void *argument)
+{
+    Start *s = argument;
+    struct timespec until;
+    int status = 0;
+    clock_gettime(CLOCK_REALTIME, &until);
+    /* The first that is left speaks: its end is the launcher's, or the others' connections', to end the job with. */
+    until.tv_sec += (time_t)s->seconds + 1 + (s->rank < 10 ? s->rank : 10);
+    pthread_mutex_lock(&s->lock);
+    while (!s->together && status == 0)
+        status = pthread_cond_timedwait(&s->changed, &s->lock, &until);
+    bool together = s->together;
+    pthread_mutex_unlock(&s->lock);
+    if (together)
+        return NULL;
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    Error err;
+    error_set(&err, "rank %d (host %s): the ranks have not come together in %.0f s: one of them hangs", s->rank, host, s->seconds);
+    message_failed(&err);
+    _exit(STATUS_FAILED);
+}
+
+static void start_begin(Grid *g, int rank, double seconds)
+{
+    Start *s = memory_zalloc(1, sizeof *s);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_cond_init(&s->changed, NULL);
+    s->rank = rank;
+    s->seconds = seconds < 60 ? 60 : seconds;
+    if (pthread_create(&s->thread, NULL, start_thread, s) == 0)
+        g->start = s;
+    else
+        free(s);
+}
+
+static void start_end(Grid *g)
+{
+    Start *s = g->start;
+    if (!s)
+        return;
+    g->start = NULL;
+    pthread_mutex_lock(&s->lock);
+    s->together = true;
+    pthread_cond_signal(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->thread, NULL);
+    pthread_mutex_destroy(&s->lock);
+    pthread_cond_destroy(&s->changed);
+    free(s);
+}
+
 int grid_watch(Grid *g, double timeout, const char *folder, Error *err)
 {
-    return watch_open(g, timeout, folder, err);
+    int status = watch_open(g, timeout, folder, err);
+    start_end(g);
+    return status;
 }
 
 void grid_step(Grid *g, int64_t step)
@@ -263,13 +327,23 @@ static int process_run(Grid *g, const Launch *l, const int extent[GRID_DIMENSION
 
 int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid *grid), void *context, Error *err)
 {
+    return grid_run_within(extent, 0, work, context, err);
+}
+
+int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*work)(void *context, Grid *grid), void *context, Error *err)
+{
     Grid g;
     Launch l;
     grid_one(&g);
     if (launch_read(&l, err) < 0)
         return -1;
-    if (l.how != LAUNCH_ALONE)
-        return process_run(&g, &l, extent, work, context, err);
+    if (l.how != LAUNCH_ALONE) {
+        if (seconds > 0 && l.how == LAUNCH_MPI) /* ranks that meet in a file have a time-out of their own */
+            start_begin(&g, l.rank, seconds);
+        int status = process_run(&g, &l, extent, work, context, err);
+        start_end(&g);
+        return status;
+    }
     if (extents(&g, extent, 0, err) < 0)
         return -1;
     return g.size > 1 ? threads_run(&g, work, context, err) : rank_run(&g, work, context);

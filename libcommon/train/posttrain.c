@@ -319,7 +319,7 @@ static int run(PostTrain *p, Error *err)
         return -1;
     const int extent[GRID_DIMENSIONS] = {(int)e[GRID_TP], (int)e[GRID_CP], (int)e[GRID_PP], (int)e[GRID_DP]};
     if (!p->common.dry_run || launched > 1)
-        return grid_run(extent, rank_main, p, err);
+        return grid_run_within(extent, p->options_of_grid.comm_timeout, rank_main, p, err);
     const int whole[GRID_DIMENSIONS] = {extent[GRID_TP], extent[GRID_CP], extent[GRID_PP], extent[GRID_DP] > 0 ? extent[GRID_DP] : 1};
     return posttrain_look_ahead(p, whole, true, err);
 }
