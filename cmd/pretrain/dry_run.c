@@ -77,17 +77,22 @@ static int traffic(const DryRun *d, CostTraffic *all, Error *err)
     return 0;
 }
 
-/* The part of a run's --stats that is known before. */
-static int write_stats(const DryRun *d, double flops, double memory, Error *err)
+/* The part of a run's --stats that is known before, of the first rank; peak_bytes if the ranks are threads of its process. */
+static int write_stats(const DryRun *d, const CostRun *largest_pass, double flops, Error *err)
 {
-    StatsItem items[4 + GRID_GROUPS * COMM_KINDS] = {{"steps", (double)d->stages->steps}, {"tokens", (double)d->stages->tokens}, {"flops", flops}, {"memory_bytes", memory}};
+    static const int first[GRID_DIMENSIONS];
+    StatsItem items[5 + GRID_GROUPS * COMM_KINDS] = {{"steps", (double)d->stages->steps}, {"tokens", (double)d->stages->tokens}, {"flops", flops}};
     char *keys[GRID_GROUPS * COMM_KINDS];
     CostTraffic t;
-    size_t n = 4, sent = 0;
+    CostMemory m;
+    size_t n = 5, sent = 0;
+    double threads;
     if (!d->stats)
         return 0;
-    if (traffic(d, &t, err) < 0)
+    if (traffic(d, &t, err) < 0 || cost_memory(largest_pass, first, &m, err) < 0 || cost_memory_threads(largest_pass, &threads, err) < 0)
         return -1;
+    items[3] = (StatsItem){"rank_peak_bytes", m.all};
+    items[4] = (StatsItem){"peak_bytes", threads};
     for (int g = 0; g < GRID_GROUPS; g++)
         for (int k = 0; k < COMM_KINDS; k++)
             if (t.bytes[g][k] > 0) {
@@ -123,10 +128,7 @@ int dry_run(const DryRun *d, Error *err)
     for (size_t i = 0; i < s->count && s->count > 1; i++)
         printf("from step %-12" PRId64 "%14" PRId64 " steps of %" PRId64 " samples of %" PRId64 " tokens\n", s->items[i].first_step, s->items[i].steps,
                s->items[i].samples, s->items[i].sequence_length);
-    double memory = 0;
-    for (int i = 0; i < n; i++)
-        memory = strcmp(rows[i].key, "memory_bytes") == 0 ? rows[i].value : memory;
-    return write_stats(d, flops, memory, err);
+    return write_stats(d, &run, flops, err);
 }
 
 int dry_run_choose(const DryRun *d, GridOptions *g, bool gpu, Error *err)

@@ -124,27 +124,44 @@ static void sum_add(Buffer *sums, const char *file, const char *what, XXH64_hash
     buffer_format(sums, ",\n  \"%s %s\": \"%016" PRIx64 "\"", file, what, (uint64_t)sum);
 }
 
+/* n numbers that lie together in the file, piece by piece: a second copy of a whole embedding would be the largest thing in memory. */
+static int write_stretch(int file, const char *path, const float *values, size_t n, Dtype type, uint64_t at, XXH3_state_t *sum, Error *err)
+{
+    enum { PIECE = 1 << 16 };
+    size_t size = dtype_size(type);
+    char *bytes = memory_alloc(n < PIECE ? n : PIECE, size);
+    int status = 0;
+    for (size_t begin = 0; begin < n && status == 0; begin += PIECE) {
+        size_t count = n - begin < PIECE ? n - begin : PIECE;
+        dtype_convert(bytes, type, values + begin, DTYPE_F32, count);
+        XXH3_64bits_update(sum, bytes, count * size);
+        status = write_at(file, path, bytes, count * size, at + begin * size, err);
+    }
+    free(bytes);
+    return status;
+}
+
 /* values: those of the box, row by row. */
 static int write_box(const Model *m, int file, const char *path, const Parameter *p, const Box *b, const float *values, Dtype type, uint64_t at, Buffer *sums, Error *err)
 {
     size_t size = dtype_size(type), count = box_count(b), columns = p->ndim == 2 ? (size_t)p->shape[1] : 1, width = (size_t)b->extent[1];
-    char *bytes = memory_alloc(count, size);
-    dtype_convert(bytes, type, values, DTYPE_F32, count);
     int64_t rows = width == columns ? 1 : b->extent[0];
-    size_t stretch = count / (size_t)rows * size;
+    size_t stretch = count / (size_t)rows;
+    XXH3_state_t *sum = XXH3_createState();
     int status = 0;
+    XXH3_64bits_reset(sum);
     for (int64_t r = 0; r < rows && status == 0; r++)
-        status = write_at(file, path, bytes + (size_t)r * stretch, stretch, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, err);
+        status = write_stretch(file, path, values + (size_t)r * stretch, stretch, type, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, sum, err);
     if (status == 0)
         status = file_pass_cache(file, path, at + (size_t)b->begin[0] * columns * size, (uint64_t)b->extent[0] * columns * size, err);
     if (sums) {
         char *box = box_text(p, b), *name = entry_name(m, p), *what = memory_format("%s %s", name, box);
-        sum_add(sums, strrchr(path, '/') + 1, what, XXH3_64bits(bytes, count * size));
+        sum_add(sums, strrchr(path, '/') + 1, what, XXH3_64bits_digest(sum));
         free(box);
         free(name);
         free(what);
     }
-    free(bytes);
+    XXH3_freeState(sum);
     return status;
 }
 

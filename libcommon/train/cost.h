@@ -20,6 +20,7 @@ typedef struct CostRun {
     Recompute recompute;
     Dtype dtype;         /* of products */
     bool saves;          /* checkpoints are written */
+    bool averages;       /* --average-every */
     CostEngine engine;
 } CostRun;
 
@@ -37,14 +38,17 @@ typedef struct CostMemory {
     double weights, gradients, states, activations;
     double buffers;      /* what stages send one another, position tables */
     double copy;         /* for checkpoints and the final model */
-    double program;      /* what every process has */
+    double program;      /* what every process has, and MPI's messages */
     double all;
     double parameters;   /* that the rank holds */
     int slots;           /* micro-batches (times virtual stages) in flight */
 } CostMemory;
 
-/* Of the ranks of a pipeline stage; -1 as cost_check. */
-int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err);
+/* Of the rank at a place of the grid; of several ranks as processes of MPI. What a run maps of its shards is not counted: the system takes it
+ * back when it is wanted. -1 as cost_check. */
+int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *m, Error *err);
+/* Of all ranks together as threads of one process of COST_LMPIPE. */
+int cost_memory_threads(const CostRun *r, double *bytes, Error *err);
 /* The stage that takes most, and how much. */
 int cost_memory_most(const CostRun *r, CostMemory *m, int *stage, Error *err);
 
@@ -78,7 +82,7 @@ typedef struct CostCluster {
 
 /* What pretrain --dry-run and scalefit plan print of a run: memory of a rank of the fullest stage, what it sends in a step, the bubble. Rows
  * that are 0 because the grid has no such dimension are left out. Returns how many, -1 as cost_check. */
-enum { COST_ROWS = 16 + GRID_GROUPS * COMM_KINDS };
+enum { COST_ROWS = 20 + GRID_GROUPS * COMM_KINDS };
 typedef struct CostRow {
     char key[40], text[48]; /* "weights_bytes", "weights" */
     const char *unit;       /* "bytes" */

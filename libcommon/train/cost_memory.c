@@ -6,8 +6,9 @@
 #include "model/tensor_parallel.h"
 #include "train/cost_shape.h"
 
-/* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, by measurement. */
-static const double lean_program = 1.5e9, own_program = 12e6;
+/* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, alone and as one of MPI's processes;
+ * a rank's panels of products, and what its thread has that writes a checkpoint: by measurement. */
+static const double lean_program = 1.5e9, own_program = 5.3e6, mpi_program = 16.5e6, own_rank = 1.7e6, own_writing = 2e6;
 
 int cost_ranks(const CostRun *r)
 {
@@ -34,13 +35,6 @@ int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most,
     if (most)
         return most < share ? most : share;
     return between(1, extent[GRID_PP] > 1 ? between(1, samples / (4 * ranks * extent[GRID_PP]), n) : n, share);
-}
-
-/* The first of a stage's tensor-parallel ranks has the most where things do not divide evenly. */
-static void place_of(int stage, int place[GRID_DIMENSIONS])
-{
-    memset(place, 0, GRID_DIMENSIONS * sizeof *place);
-    place[GRID_PP] = stage;
 }
 
 int cost_check(const CostRun *r, Error *err)
@@ -74,49 +68,102 @@ static double lean_token(const ModelConfig *c, Recompute kept)
     return 2 * h;
 }
 
-int cost_memory(const CostRun *r, int stage, CostMemory *m, Error *err)
+/* That messages between stages lie in. */
+static int places_of(const CostRun *r, const CostShape *s)
+{
+    return r->extent[GRID_PP] > 1 ? s->schedule.receives + s->schedule.sends : 0;
+}
+
+/* Counted as Megatron-LM and Llama 3 lay it out. */
+static void lean_memory(const CostRun *r, const CostShape *s, CostMemory *m)
+{
+    const ModelConfig *c = r->config;
+    double n = (double)s->total, widest = (double)s->widest, data = r->extent[GRID_CP] * r->extent[GRID_DP], t = r->extent[GRID_TP];
+    double layers = 0, rows = (double)s->rows;
+    for (int i = 0; i < s->model.part.ranges; i++)
+        layers += (double)s->model.part.range[i].count / s->model.part.ranges;
+    m->weights = 2 * (r->shard >= 3 && data > 1 ? n / data + 2 * widest : n);
+    m->gradients = 4 * (r->shard >= 2 && data > 1 ? n / data + 3 * widest : n);
+    m->states = 12 * (r->shard >= 1 ? n / data : n);
+    /* One layer is there whole while its backward pass runs. */
+    m->activations = rows / t * (lean_token(c, r->recompute) * layers * m->slots + (r->recompute == RECOMPUTE_NONE ? 0 : lean_token(c, RECOMPUTE_NONE)));
+    m->buffers = places_of(r, s) * rows / t * (double)c->hidden_size * 2 + 6.0 * HEAD_CHUNK * (double)c->vocab_size / t +
+                 (r->extent[GRID_CP] > 1 ? 6 * rows * r->extent[GRID_CP] * (double)s->model.shape.kv : 0);
+    m->program = lean_program;
+}
+
+/* What MPI ranks add up in lies in a piece of memory a group, and where it is longer than that also beside it (mpi.c). */
+static double mpi_scratch(double bytes)
+{
+    const double piece = 16 << 20;
+    return bytes <= piece ? bytes : 2 * piece;
+}
+
+static double mpi_memory(const CostRun *r, const CostShape *s)
+{
+    double size = (double)dtype_size(r->dtype), bytes = mpi_program;
+    if (r->extent[GRID_TP] > 1)
+        bytes += mpi_scratch((double)(s->rows * r->config->hidden_size) * size);
+    if (r->extent[GRID_CP] > 1)
+        bytes += mpi_scratch((double)(s->rows * r->extent[GRID_CP] * 2 * s->model.shape.kv) * size);
+    if (r->extent[GRID_CP] * r->extent[GRID_DP] > 1)
+        bytes += mpi_scratch(4 * (double)s->widest);
+    return bytes;
+}
+
+/* As a run of this engine lays it out. */
+static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
+{
+    const ModelConfig *c = r->config;
+    double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
+    bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
+    /* Beside slices the whole of two units' weights, with their working copy, and of three units' gradients (sharding.h). */
+    double weights = cut3 ? (narrow ? 12 : 8) * (double)s->widest : 0, gradients = cut2 ? 12 * (double)s->widest : 0, gone = weights + gradients;
+    m->weights = cut3 ? 4 * share + weights : (narrow ? 6 : 4) * n;
+    m->gradients = cut2 ? 4 * share + gradients : 4 * n;
+    m->states = 8 * (r->shard >= 1 ? share : n);
+    m->activations = (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, m->slots);
+    int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
+    positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
+    m->buffers = places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
+    /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model, when no pass holds anything more. */
+    m->copy = (r->saves ? 12 * share : 0) + (4 * share > gone ? 4 * share - gone : 0);
+    if (r->averages) {
+        m->copy += r->saves ? 4 * share : 0;
+        m->weights += 4 * n;
+    }
+    m->program = (cost_ranks(r) > 1 ? mpi_memory(r, s) : own_program) + own_rank + (r->saves ? own_writing : 0);
+}
+
+int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *m, Error *err)
 {
     CostShape s;
-    int place[GRID_DIMENSIONS];
-    place_of(stage, place);
     *m = (CostMemory){0};
     if (cost_check(r, err) < 0 || cost_shape_open(&s, r, place, err) < 0)
         return -1;
-    const ModelConfig *c = r->config;
-    double n = (double)s.total, widest = (double)s.widest, data = r->extent[GRID_CP] * r->extent[GRID_DP], t = r->extent[GRID_TP];
-    bool narrow = r->dtype != DTYPE_F32;
-    double slice = r->shard >= 1 ? n / data : n, held = r->shard >= 3 && data > 1 ? n / data + 2 * widest : n, gradients = r->shard >= 2 && data > 1 ? n / data + 3 * widest : n;
-    double working = r->shard >= 3 && data > 1 ? 2 * widest : n;
-    int places = r->extent[GRID_PP] > 1 ? s.schedule.receives + s.schedule.sends : 0;
-    m->parameters = n + (double)s.frozen;
+    m->parameters = (double)(s.total + s.frozen);
     m->slots = s.schedule.slots > 0 ? s.schedule.slots : 1;
-    if (r->engine == COST_LEAN) {
-        double layers = 0, rows = (double)s.rows;
-        for (int i = 0; i < s.model.part.ranges; i++)
-            layers += (double)s.model.part.range[i].count / s.model.part.ranges;
-        m->weights = 2 * held;
-        m->gradients = 4 * gradients;
-        m->states = 12 * slice;
-        /* One layer is there whole while its backward pass runs. */
-        m->activations = rows / t * (lean_token(c, r->recompute) * layers * m->slots + (r->recompute == RECOMPUTE_NONE ? 0 : lean_token(c, RECOMPUTE_NONE)));
-        m->buffers = places * rows / t * (double)c->hidden_size * 2 + 6.0 * HEAD_CHUNK * (double)c->vocab_size / t +
-                     (r->extent[GRID_CP] > 1 ? 6 * rows * r->extent[GRID_CP] * (double)s.model.shape.kv : 0);
-        m->program = lean_program;
-    } else {
-        m->weights = 4 * held + (narrow ? 2 * working : 0);
-        m->gradients = 4 * gradients;
-        m->states = 8 * slice;
-        m->activations = (double)slot_bytes(&s.model, s.rows, MODE_TRAIN, m->slots);
-        int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
-        positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
-        m->buffers = places * (double)(tp_rows(&s.model, s.rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
-        /* Of its share of the weights for the final model, and while a checkpoint is written of weights and states too (checkpoint.c). */
-        m->copy = (r->saves ? 16 : 4) * n / data;
-        m->program = own_program;
-    }
+    if (r->engine == COST_LEAN)
+        lean_memory(r, &s, m);
+    else
+        own_memory(r, &s, m);
     m->weights += (r->engine == COST_LEAN ? 2 : r->dtype != DTYPE_F32 ? 6 : 4) * (double)s.frozen; /* every rank's */
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
     cost_shape_close(&s);
+    return 0;
+}
+
+int cost_memory_threads(const CostRun *r, double *bytes, Error *err)
+{
+    int others = r->extent[GRID_CP] * r->extent[GRID_DP], place[GRID_DIMENSIONS] = {0};
+    *bytes = own_program;
+    for (place[GRID_PP] = 0; place[GRID_PP] < r->extent[GRID_PP]; place[GRID_PP]++)
+        for (place[GRID_TP] = 0; place[GRID_TP] < r->extent[GRID_TP]; place[GRID_TP]++) {
+            CostMemory m;
+            if (cost_memory(r, place, &m, err) < 0)
+                return -1;
+            *bytes += others * (m.all - m.program + own_rank + (r->saves ? own_writing : 0));
+        }
     return 0;
 }
 
@@ -129,7 +176,8 @@ int cost_memory_most(const CostRun *r, CostMemory *m, int *stage, Error *err)
         CostMemory one;
         if (at[i] >= r->extent[GRID_PP])
             continue;
-        if (cost_memory(r, at[i], &one, err) < 0)
+        const int place[GRID_DIMENSIONS] = {[GRID_PP] = at[i]}; /* the first of its tensor-parallel ranks has most where things do not divide evenly */
+        if (cost_memory(r, place, &one, err) < 0)
             return -1;
         if (one.all > m->all) {
             *m = one;

@@ -3,6 +3,9 @@
 #include <string.h>
 #include "train/cost.h"
 
+/* Ranks that anybody would have as threads of one process. */
+enum { MOST_THREADS = 256 };
+
 static void add(CostRow *rows, int *n, const char *key, const char *text, const char *unit, double value)
 {
     CostRow *r = &rows[(*n)++];
@@ -55,6 +58,12 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
     add(rows, &n, "copy_bytes", "copy for models, checkpoints", "bytes", m.copy);
     add(rows, &n, "program_bytes", "program and libraries", "bytes", m.program);
     add(rows, &n, "memory_bytes", "memory in all", "bytes", m.all);
+    if (cost_ranks(r) > 1 && cost_ranks(r) <= MOST_THREADS) {
+        double threads;
+        if (cost_memory_threads(r, &threads, err) < 0)
+            return -1;
+        add(rows, &n, "threads_bytes", "all ranks, threads of a process", "bytes", threads);
+    }
     add_traffic(rows, &n, &t);
     if (r->extent[GRID_PP] > 1) {
         CostCluster even = cost_cluster_h100();

@@ -1,24 +1,57 @@
 # What a run will take, told beforehand: pretrain --dry-run for any grid, beside the memory that runs take and scalefit plan.
 . "$(dirname "$0")/tap.sh"
+. "$(dirname "$0")/ranks.sh"
 for i in $(seq 400); do echo "line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i"; done >"$T/t"
 bpe-train -q --text --vocab-size 400 -o "$T/v" "$T/t"
 tokenize -q --text --tokenizer "$T/v" -o "$T/s" "$T/t"
-scalefit shape -q --params 6e6 --vocab 400 --head-dim 32 --seq-len 256 >"$T/c.json"
-P="pretrain -q --device cpu --model-config $T/c.json --seq-len 256 --batch-tokens 2048 --steps 3"
-megabytes() { sed -n "s/^$1 *\([0-9.]*\) MB$/\1/p"; }
-for how in "--save-every 0" "--save-every 2" "--dtype bf16 --save-every 0" "--recompute layer --save-every 0"; do
-    said=$($P $how --dry-run | megabytes "memory in all")
-    $P $how --data "$T/s" --stats "$T/stats" -o "$T/run" || break
-    took=$(sed 's/.*"peak_bytes":\([0-9]*\).*/\1/' "$T/stats")
-    if nm "$BIN/pretrain" 2>/dev/null | grep -q __asan_init; then skip "$how: $said MB are said" "the sanitizer takes memory of its own"; else
-    ok "$how: $said MB are said, $((took / 1000000)) taken: within 5 %" awk -v s="$said" -v t="$took" 'BEGIN { r = s * 1e6 / t; exit !(r > 0.95 && r < 1.05) }'
+scalefit shape -q --params 3e6 --vocab 400 --head-dim 32 --aspect 24 --seq-len 256 >"$T/c.json"
+P="pretrain -q --device cpu --model-config $T/c.json --seq-len 256 --batch-tokens 1024 --micro-batch 2 --steps 2"
+number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$2"; }
+# fits NAME SAID TOOK: within 5 %
+fits() { ok "$1: $(($2 / 1000000)) MB are said, $(($3 / 1000000)) taken: within 5 %" awk -v s="$2" -v t="$3" 'BEGIN { r = s / t; exit !(r > 0.95 && r < 1.05) }'; }
+megabytes() { sed -n "s/^\(weights\|gradients\|optimiser states\|activations\|memory in all\|all ranks, threads of a process\) *\([0-9.]*\) MB$/\2/p"; }
+# memory OPTION…: ranks are threads
+memory() {
+    $P "$@" --dry-run --stats "$T/said" >"$T/table"
+    $P "$@" --data "$T/s" --stats "$T/took" -o "$T/run" || { result 1 "$*"; return; }
+    if nm "$BIN/pretrain" 2>/dev/null | grep -q __asan_init; then
+        skip "$*" "the sanitizer takes memory of its own"
+    else
+        fits "$*" "$(number peak_bytes "$T/said")" "$(number peak_bytes "$T/took")"
     fi
     scalefit plan --json --model-config "$T/run" >"$T/plan.json"
-    $P $how --dry-run | sed -n 's/^\(weights\|gradients\|optimiser states\|activations\|memory in all\) *\([0-9.]*\) MB$/\2/p' >"$T/a"
-    sed -n 's/^ *"\(weights\|gradients\|optimizer\|activations\|memory\)_bytes": \([0-9.e+]*\),*$/\2/p' "$T/plan.json" | awk '{ printf "%.1f\n", $1 / 1e6 }' >"$T/b"
+    megabytes <"$T/table" >"$T/a"
+    sed -n 's/^ *"\(weights\|gradients\|optimizer\|activations\|memory\|threads\)_bytes": \([0-9.e+]*\),*$/\2/p' "$T/plan.json" | awk '{ printf "%.1f\n", $1 / 1e6 }' >"$T/b"
     same "scalefit plan says the same of the run" "$T/a" "$T/b"
     rm -rf "$T/run"
-done
+}
+memory --save-every 0
+memory --save-every 1
+memory --dtype bf16 --save-every 0
+memory --recompute norms --save-every 0
+memory --recompute layer --dtype bf16 --save-every 0
+memory --average-every 1 --schedule wsd
+memory --dp 2 --save-every 0
+memory --dp 2 --shard 0
+memory --dp 2 --shard 2 --save-every 0
+memory --dp 2 --shard 3 --dtype bf16 --save-every 0
+memory --tp 2 --save-every 0
+memory --cp 2 --save-every 0
+memory --pp 2 --save-every 0
+memory --pp 2 --virtual-stages 2 --micro-batch 1
+memory --pp 2 --tp 2 --recompute norms --save-every 0
+# Processes: the first rank of each.
+case $(mpirun --version 2>/dev/null) in *"Open MPI"*) ;; *) no_mpi=${no_mpi:-"measured with Open MPI alone"} ;; esac
+if [ "$no_mpi" ]; then
+    skip "memory of mpirun's ranks" "$no_mpi"
+else
+    for how in "--dp 2" "--dp 2 --shard 3" "--tp 2" "--cp 2" "--pp 2 --dtype bf16"; do
+        $P $how --save-every 0 --dry-run --stats "$T/said" >"$T/table"
+        $mpirun -n 2 $P $how --save-every 0 --data "$T/s" --stats "$T/took" -o "$T/run"
+        fits "mpirun: $how" "$(number rank_peak_bytes "$T/said")" "$(number peak_bytes "$T/took")"
+        rm -rf "$T/run"
+    done
+fi
 # Grids: nothing is started, whatever their size.
 llama='{"model_type":"llama","vocab_size":128256,"hidden_size":16384,"intermediate_size":53248,"num_hidden_layers":126,"num_attention_heads":128,"num_key_value_heads":8,
     "max_position_embeddings":8192,"rms_norm_eps":1e-5,"rope_theta":500000,"hidden_act":"silu","tie_word_embeddings":false}'

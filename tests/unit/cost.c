@@ -61,32 +61,32 @@ static ModelConfig small(void)
 
 static void test_memory(void)
 {
-    static const int first[GRID_DIMENSIONS];
+    static const int first[GRID_DIMENSIONS], last[GRID_DIMENSIONS] = {[GRID_PP] = 1};
     ModelConfig c = small();
     CostRun r = {.config = &c, .extent = {1, 1, 1, 1}, .stages = {.chunks = 1}, .sequence_length = 64, .samples = 8, .micro_batch = 2, .dtype = DTYPE_F32};
     CostMemory one, m;
     CostTraffic t;
     Error err;
     double n = (double)config_parameters(&c);
-    ok(cost_memory(&r, 0, &one, &err) == 0 && one.parameters == n, "one rank holds all %g parameters", n);
+    ok(cost_memory(&r, first, &one, &err) == 0 && one.parameters == n, "one rank holds all %g parameters", n);
     ok(one.weights == 4 * n && one.gradients == 4 * n && one.states == 8 * n, "16 bytes each");
     cost_traffic(&r, first, NULL, &t, &err);
     ok(t.all == 0, "and sends nothing");
     r.extent[GRID_DP] = 4;
-    cost_memory(&r, 0, &m, &err);
+    cost_memory(&r, first, &m, &err);
     ok(m.states == 8 * n && m.weights == one.weights, "four data-parallel ranks hold as much each");
     cost_traffic(&r, first, NULL, &t, &err);
     double sum = t.bytes[GRID_DATA][COMM_SUM];
     ok(sum >= 2 * 3.0 / 4 * 4 * n && sum < 2 * 3.0 / 4 * 4 * n * 1.01 && t.all == sum, "a sum moves 2 (D − 1)/D of the gradients: %g", sum);
     r.shard = 1;
-    cost_memory(&r, 0, &m, &err);
+    cost_memory(&r, first, &m, &err);
     ok(m.states >= 2 * n && m.states < 2 * n * 1.05, "--shard 1 cuts the states in four: %g bytes", m.states);
     cost_traffic(&r, first, NULL, &t, &err);
     ok(t.bytes[GRID_DATA][COMM_SUM] == 0 && fabs(t.all - 2 * 3.0 / 4 * 4 * n) < 0.05 * n, "and moves as much");
     r.extent[GRID_DP] = 1;
     r.extent[GRID_TP] = 2;
     r.shard = 0;
-    cost_memory(&r, 0, &m, &err);
+    cost_memory(&r, first, &m, &err);
     ok(m.parameters > n / 2 && m.parameters < n / 2 + 9 * 64 + 100, "tensor-parallel ranks hold half, and the norms");
     cost_traffic(&r, first, NULL, &t, &err);
     /* 4 passes of 128 rows, 64 rows of 64 numbers each to the other rank: 6 gathers and 4 sums a layer; the embedding 1 and 1, the head 1
@@ -103,8 +103,8 @@ static void test_memory(void)
     r.extent[GRID_PP] = 2;
     cost_traffic(&r, first, NULL, &t, &err);
     ok(t.bytes[GRID_PP][COMM_SEND] == 4.0 * 128 * 64 * 4, "of the messages between two stages: %g", t.bytes[GRID_PP][COMM_SEND]);
-    cost_memory(&r, 0, &m, &err);
-    ok(m.slots == 2 && cost_memory(&r, 1, &m, &err) == 0 && m.slots == 1, "the first of two stages has two micro-batches in flight, the last one");
+    cost_memory(&r, first, &m, &err);
+    ok(m.slots == 2 && cost_memory(&r, last, &m, &err) == 0 && m.slots == 1, "the first of two stages has two micro-batches in flight, the last one");
     static const struct {
         int extent[GRID_DIMENSIONS];
         const char *why;
