@@ -111,8 +111,13 @@ int dry_run(const DryRun *d, Error *err)
     CostRow rows[COST_ROWS];
     const ModelConfig *c = run.config;
     const Stages *s = d->stages;
-    int n = cost_rows(&run, rows, err);
     double flops = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        CostRun at = run_at(d, &s->items[i]);
+        if (cost_check(&at, err) < 0)
+            return -1;
+    }
+    int n = cost_rows(&run, rows, err);
     if (n < 0)
         return -1;
     for (size_t i = 0; i < s->count; i++)

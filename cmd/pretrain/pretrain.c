@@ -287,6 +287,8 @@ static int config_of(const Pretrain *p, ModelConfig *c, Error *err)
         return -1;
     char *path = folder ? memory_format("%s/config.json", folder) : memory_string(p->model_config);
     int status = config_read(c, path, err);
+    if (status == 0 && c->num_labels)
+        status = error_set(err, "%s: a reward model cannot be pre-trained", p->init ? p->init : p->model_config);
     free(path);
     free(folder);
     return status;
@@ -362,8 +364,6 @@ static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *er
     if (status == 0 && !folder)
         param_initialise(&m->params.table, (uint64_t)p->common.seed);
     free(folder);
-    if (status == 0 && m->config.num_labels)
-        status = error_set(err, "%s: a reward model cannot be pre-trained", p->init ? p->init : p->model_config);
     if (status < 0)
         return -1;
     if (p->rope_theta > 0)

@@ -138,6 +138,8 @@ int stages_open(Stages *s, const StagePlan *p, const Sources *sources, Error *er
             return -1;
         if (before && sources)
             use(stage, before, sources);
+        if (batch > 0 && (p->tokens ? 0 : p->steps - step) > (INT64_MAX - at) / batch / 2)
+            return error_set(err, "%" PRId64 " steps of %" PRId64 " tokens are too many", p->steps - step, batch);
         int64_t end = p->tokens && p->tokens < next ? p->tokens : next;
         stage->steps = (end - at - 1) / batch + 1;
         if (!p->tokens && stage->steps > p->steps - step)

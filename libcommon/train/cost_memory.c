@@ -37,6 +37,35 @@ int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most,
     return between(1, extent[GRID_PP] > 1 ? between(1, samples / (4 * ranks * extent[GRID_PP]), n) : n, share);
 }
 
+/* With --shard 2 and 3 an element that several tensor-parallel ranks hold must lie in the same slice on all of them (optimizer.c). The last of
+ * them has least where something does not divide evenly. */
+static bool slices_agree(const CostRun *r)
+{
+    CostShape s[2];
+    Error ignored;
+    const int place[2][GRID_DIMENSIONS] = {{0}, {[GRID_TP] = r->extent[GRID_TP] - 1}};
+    bool agree = true;
+    for (int stage = 0; stage < r->extent[GRID_PP] && agree; stage += r->extent[GRID_PP] > 1 ? r->extent[GRID_PP] - 1 : 1) {
+        int open = 0;
+        for (; open < 2; open++) {
+            int at[GRID_DIMENSIONS];
+            memcpy(at, place[open], sizeof at);
+            at[GRID_PP] = stage;
+            if (cost_shape_open(&s[open], r, at, &ignored) < 0)
+                break;
+        }
+        const ParameterTable *a = &s[0].model.params.table, *b = &s[1].model.params.table;
+        for (size_t i = 0; open == 2 && i < a->count; i++) {
+            const Parameter *p = &a->items[i], *q = &b->items[i];
+            const ParameterUnit *u = &a->units[p->unit], *v = &b->units[q->unit];
+            agree &= p->replicas == 1 || (p->count == q->count && p->offset - u->offset == q->offset - v->offset && u->count == v->count);
+        }
+        while (open > 0)
+            cost_shape_close(&s[--open]);
+    }
+    return agree;
+}
+
 int cost_check(const CostRun *r, Error *err)
 {
     static const int first[GRID_DIMENSIONS];
@@ -48,6 +77,8 @@ int cost_check(const CostRun *r, Error *err)
                          2 * r->extent[GRID_CP]);
     if (r->extent[GRID_DP] > r->samples)
         return error_set(err, "--dp %d: a step has %" PRId64 " samples, fewer than ranks", r->extent[GRID_DP], r->samples);
+    if (r->engine == COST_LMPIPE && r->shard > 1 && r->extent[GRID_TP] > 1 && r->extent[GRID_CP] * r->extent[GRID_DP] > 1 && !slices_agree(r))
+        return error_set(err, "--shard %d with --tp %d: heads, the MLP's width or the vocabulary do not divide evenly; take --shard 1", r->shard, r->extent[GRID_TP]);
     return 0;
 }
 

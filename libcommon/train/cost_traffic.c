@@ -53,17 +53,17 @@ static int64_t passes_of(const Counter *k)
     return all / ranks + (even ? all % ranks > 0 : k->place[GRID_DP] < all % ranks);
 }
 
+static double chunks_in(const CostRun *r, int64_t samples)
+{
+    return (double)((samples * (r->sequence_length / r->extent[GRID_CP]) + HEAD_CHUNK - 1) / HEAD_CHUNK);
+}
+
 /* Chunks of the output layer's rows that have a label: those of samples, which the last pass may have fewer of than it has room for. */
 static double chunks_of(const Counter *k)
 {
     const CostRun *r = k->run;
-    double chunks = 0;
-    for (int64_t i = 0, n = passes_of(k); i < n; i++) {
-        int64_t before = (i * r->extent[GRID_DP] + k->place[GRID_DP]) * r->micro_batch, left = k->samples - before;
-        int64_t rows = (left < 0 ? 0 : left < r->micro_batch ? left : r->micro_batch) * (r->sequence_length / r->extent[GRID_CP]);
-        chunks += (double)((rows + HEAD_CHUNK - 1) / HEAD_CHUNK);
-    }
-    return chunks;
+    int64_t whole = k->samples / r->micro_batch, rest = k->samples % r->micro_batch, ranks = r->extent[GRID_DP], place = k->place[GRID_DP];
+    return (double)(whole / ranks + (place < whole % ranks)) * chunks_in(r, r->micro_batch) + (whole % ranks == place ? chunks_in(r, rest) : 0);
 }
 
 static double layers_of(const ModelPart *p)
@@ -244,22 +244,44 @@ static void unit_pass(Counter *k, Held *h, LayerRange at, bool backward)
         use_gradients(k, h, items[p->embedding].unit);
 }
 
-/* What --shard 2 and 3 send as the passes go. */
-static void unit_passes(Counter *k, int held[2])
+/* What --shard 2 and 3 send in so many passes. */
+static void some_unit_passes(Counter *k, int held[2], int64_t passes)
 {
     const CostRun *r = k->run;
     const ModelPart *part = &k->shape.model.part;
     Held h = {held, {-1, -1}};
     PipelineSchedule s;
-    if (data_size(r) == 1 || r->shard < 2)
-        return;
-    pipeline_open(&s, r->extent[GRID_PP], k->place[GRID_PP], part->ranges, passes_of(k), k->backward);
+    pipeline_open(&s, r->extent[GRID_PP], k->place[GRID_PP], part->ranges, passes, k->backward);
     for (size_t i = 0; i < s.count; i++)
         if (s.actions[i].verb == PIPELINE_COMPUTE)
             unit_pass(k, &h, part->range[s.actions[i].chunk], s.actions[i].backward);
     pipeline_close(&s);
     gradient_leaves(k, h.gradients[1]);
     gradient_leaves(k, h.gradients[0]);
+}
+
+/* Of very many passes each further group of as many as there are stages sends the same. */
+static void unit_passes(Counter *k, int held[2])
+{
+    int64_t stages = k->run->extent[GRID_PP], passes = passes_of(k), few = stages * (stages + 4) + passes % stages;
+    if (data_size(k->run) == 1 || k->run->shard < 2)
+        return;
+    if (passes <= few + stages) {
+        some_unit_passes(k, held, passes);
+        return;
+    }
+    Counter at[2] = {*k, *k};
+    CostTraffic t[2] = {{{{0}}, 0}};
+    for (int i = 0; i < 2; i++) {
+        CostHeld h = {{held[0], held[1]}};
+        at[i].to = &t[i];
+        some_unit_passes(&at[i], h.units, few + i * stages);
+        if (i == 1)
+            memcpy(held, h.units, sizeof h.units);
+    }
+    double more = (double)(passes - few) / (double)stages;
+    cost_traffic_add(k->to, &t[0], 1 - more);
+    cost_traffic_add(k->to, &t[1], more);
 }
 
 static int count(const CostRun *r, const int place[GRID_DIMENSIONS], int64_t samples, bool backward, CostHeld *held, CostTraffic *t, Error *err)

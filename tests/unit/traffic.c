@@ -191,6 +191,12 @@ int main(void)
             test(&c, 4, 1, 2, 1, 2, shard, 5);
         }
     }
+    /* Many passes, of which only the first are counted one by one. */
+    for (int shard = 2; shard <= 3; shard++) {
+        test(&c, 1, 1, 2, 2, 2, shard, 131);
+        test(&c, 1, 1, 3, 2, 1, shard, 150);
+        test(&c, 1, 2, 1, 1, 1, shard, 31);
+    }
     c.config.intermediate_size = 64;
     c.config.vocab_size = 256;
     for (int recompute = 0; recompute <= RECOMPUTE_LAYER; recompute++) {
