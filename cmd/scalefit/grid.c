@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/message.h"
 #include "io/stream.h"
+#include "rules.h"
 #include "scalefit.h"
 
 enum { STEPS_FEWEST = 20, STEPS_WANTED = 100, STEPS_MOST = 5000, WARMUP_MOST = 2000 };
@@ -27,32 +28,24 @@ typedef struct Plan {
 } Plan;
 
 /* Tokens a step. `bodies`: parameters without both tables. */
-static double rule_batch(const Settings *s, double budget, double bodies, double tokens)
+static double run_batch(const Settings *s, double budget, double bodies, double tokens)
 {
     if (s->batch_tokens > 0)
         return s->batch_tokens;
-    if (strcmp(s->rule, "deepseek") == 0) /* DeepSeek LLM 2024, eq. 1 */
-        return 0.2920 * pow(budget, 0.3271);
-    if (strcmp(s->rule, "olmo") == 0) /* Bhagia et al. 2024: sequences of 2,048 tokens */
-        return 160 * 2048 * pow(bodies / 108e6, 2.0 / 3);
-    if (strcmp(s->rule, "step") == 0) /* Li et al. 2025 */
-        return 0.58 * pow(tokens, 0.571);
+    if (strcmp(s->rule, "width") != 0)
+        return rule_batch(s->rule, budget, bodies, tokens);
     double batch = 512;
     while (tokens / batch > STEPS_MOST)
         batch *= 2;
     return batch;
 }
 
-static double rule_lr(const Settings *s, double budget, double bodies, double tokens, double width)
+static double run_lr(const Settings *s, double budget, double bodies, double tokens, double width)
 {
     if (s->lr > 0)
         return s->lr;
-    if (strcmp(s->rule, "deepseek") == 0)
-        return 0.3118 * pow(budget, -0.1250);
-    if (strcmp(s->rule, "olmo") == 0)
-        return 0.0047 * pow(bodies / 108e6, -1.0 / 3);
-    if (strcmp(s->rule, "step") == 0)
-        return 1.79 * pow(bodies, -0.713) * pow(tokens, 0.307);
+    if (strcmp(s->rule, "width") != 0)
+        return rule_rate(s->rule, budget, bodies, tokens);
     return 0.3 / width; /* muP: Adam's rate falls with the width */
 }
 
@@ -63,7 +56,7 @@ static int run_plan(const Settings *s, double budget, double size, Planned *p, E
         return -1;
     double width = (double)p->config.hidden_size, length = (double)s->sequence, tokens = budget / config_flops_per_token(&p->config, s->sequence);
     p->params = (double)config_parameters_compute(&p->config);
-    double bodies = fmax(1, p->params - (double)p->config.vocab_size * width), batch = rule_batch(s, budget, bodies, tokens);
+    double bodies = fmax(1, p->params - (double)p->config.vocab_size * width), batch = run_batch(s, budget, bodies, tokens);
     /* Whole sequences, and few enough for the schedule to have steps. */
     batch = fmax(1, floor(fmin(batch, tokens / STEPS_WANTED) / length + 0.5)) * length;
     p->batch = (int64_t)batch;
@@ -72,7 +65,7 @@ static int run_plan(const Settings *s, double budget, double size, Planned *p, E
         return error_set(err, "%g FLOPs are %g tokens for %g parameters, less than %d steps of a sequence of %" PRId64 ": a larger --budget, smaller sizes or --seq-len", budget,
                          tokens, p->params, STEPS_FEWEST, s->sequence);
     p->tokens = (double)p->steps * batch;
-    p->lr = rule_lr(s, budget, bodies, tokens, width);
+    p->lr = run_lr(s, budget, bodies, tokens, width);
     /* What the published rules were fitted to begins at about 40 to 60 million parameters; they run far too hot below. */
     if (p->lr > LR_HOT)
         message_warning("--rule %s gives %g parameters a learning rate of %.3g; --rule width is for small models", s->rule, p->params, p->lr);

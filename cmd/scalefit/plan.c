@@ -96,14 +96,9 @@ int plan_model(const Settings *s, ModelConfig *c, Error *err)
     return config_check(c, "the model that the options describe", err);
 }
 
-/* Widths that plan computes with; what no option says follows Llama's habits. */
-typedef struct Shape {
-    double layers, hidden, heads, query, kv, feed, vocab;
-} Shape;
-
-static Shape plan_shape(const Settings *s)
+static PlanShape plan_shape(const Settings *s)
 {
-    Shape p = {.layers = (double)s->layers, .hidden = (double)s->hidden, .vocab = (double)s->vocab};
+    PlanShape p = {.layers = (double)s->layers, .hidden = (double)s->hidden, .vocab = (double)s->vocab};
     p.heads = s->heads > 0 ? (double)s->heads : fmax(1, floor(p.hidden / 128));
     double d = s->plan_head_dim > 0 ? (double)s->plan_head_dim : p.hidden / p.heads;
     p.query = p.heads * d;
@@ -112,7 +107,7 @@ static Shape plan_shape(const Settings *s)
     return p;
 }
 
-static void plan_compute(const Settings *s, bool known, const Shape *p)
+static void plan_compute(const Settings *s, bool known, const PlanShape *p)
 {
     double flops = 6 * s->params * s->tokens, rate = s->peak * 1e12 * s->mfu, seconds = flops / rate;
     plan_row(s->json, "params", s->params, "", "parameters");
@@ -133,7 +128,7 @@ static void plan_compute(const Settings *s, bool known, const Shape *p)
 /* Bytes. Mixed precision with AdamW keeps 18 a parameter; activations are those of a Llama layer in bf16 with attention that
  * stores no scores: 2 bytes of two norms' inputs and outputs, q, its result, k, v, gate, up and their product, 4 of the
  * log-sum-exp of each head. */
-static void plan_memory(const Settings *s, bool known, const Shape *p)
+static void plan_memory(const Settings *s, bool known, const PlanShape *p)
 {
     bool j = s->json;
     double n = s->params, serving = n * 4 / (32 / s->bits) * 1.2, sum = 0;
@@ -192,7 +187,7 @@ int command_plan(Settings *s, Error *err)
 {
     if (plan_config(s, err) < 0)
         return -1;
-    Shape p = plan_shape(s);
+    PlanShape p = plan_shape(s);
     bool known = s->layers > 0 && s->hidden > 0;
     char *options = s->model_config ? memory_format("%s/options.json", s->model_config) : NULL;
     bool run = options && access(options, R_OK) == 0;
@@ -205,6 +200,8 @@ int command_plan(Settings *s, Error *err)
     if (!run)
         plan_memory(s, known, &p);
     plan_storage(s);
+    if (s->published)
+        plan_published(s, known, &p);
     if (s->json)
         printf("\n}\n");
     return 0;

@@ -69,6 +69,7 @@ static const Option options[] = {
     {"restart-seconds", 0, OPTION_NUMBER, &self.restart_seconds, "S", "that a restart takes (default 0)", 0, 0, 1e9},
     {"mtbf-hours", 0, OPTION_NUMBER, &self.mtbf_hours, "H", "between two failures of a GPU (default 50677: Llama 3's)", 0, 1e-3, 1e12},
     OPTION_MORE_HEADING("plan --layout:"),
+    {"published", 0, OPTION_FLAG, &self.published, 0, "what published counts, laws and rules say, too", 0, 0, 0},
     {"layout", 0, OPTION_FLAG, &self.layout, 0, "search the grids of --gpus GPUs", 0, 0, 0},
     {"grid", 0, OPTION_STRING, &self.grid, "T,C,P,D", "this one alone", 0, 0, 0},
     {"batch-tokens", 0, OPTION_NUMBER, &self.batch_tokens, "N", "tokens a step (default: 16 · 2^20)", 0, 1, 1e15},

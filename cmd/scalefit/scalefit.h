@@ -78,7 +78,7 @@ typedef struct Settings {
     int64_t plan_head_dim; /* from --model-config, 0: width / heads */
     bool tied, shared_table;
     /* plan --layout */
-    bool layout;
+    bool layout, published;
     const char *grid, *recompute, *engine;
     OptionList cluster;
     double batch_tokens, slow;
@@ -147,6 +147,12 @@ int command_plan(Settings *s, Error *err);
 /* plan of a run's folder: what pretrain --dry-run says of it. Sets tokens where no option does. */
 int plan_run(Settings *s, Error *err);
 void plan_row(bool json, const char *key, double value, const char *unit, const char *text);
+/* Widths that plan computes with; what no option says follows Llama's habits. */
+typedef struct PlanShape {
+    double layers, hidden, heads, query, kv, feed, vocab;
+} PlanShape;
+/* --published; known: the shape is. */
+void plan_published(const Settings *s, bool known, const PlanShape *p);
 /* The model that the options describe, or --model-config. */
 int plan_model(const Settings *s, ModelConfig *c, Error *err);
 /* Seconds between checkpoints that block for delta seconds, where a failure comes every mtbf seconds (Young 1974; Daly 2006, eq. 37). */

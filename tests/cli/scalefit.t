@@ -188,4 +188,20 @@ P
 else
     skip "slopes of other set-ups" "there is no ../shared/data"
 fi
+# What is published, by figures of the papers: the step law of 1B on 20B tokens, the compute of Chinchilla by both laws, Llama 3's printed law,
+# 34 bytes an activation of an 8B model.
+published=$(scalefit plan --published --json --params 1e9 --tokens 20e9)
+like "plan --published: the step law's rate" "$published" '"lr_step": 0\.000996'
+like "and batch" "$published" '"batch_step": 4418[0-9][0-9]'
+published=$(scalefit plan --published --json --params 70e9 --tokens 1.4e12)
+like "Chinchilla's compute by Hoffmann's constants: 32.5B" "$published" '"params_hoffmann": 32[0-9]{9}'
+like "by Besiroglu's: 73 to 74B" "$published" '"params_besiroglu": 7[34][0-9]{9}'
+like "Llama 3's law as printed: 10.5T tokens" "$(scalefit plan --published --json --params 402e9 --tokens 15.754e12)" '"tokens_llama3": 104[0-9]{11}'
+eight="--params 8030261248 --tokens 1e12 --layers 32 --hidden 4096 --heads 32 --kv-heads 8 --intermediate 14336 --vocab 128256 --seq-len 8192"
+scalefit plan --published --json $eight >"$T/eight.json"
+field() { sed -n "s/^ *\"$1\": \([0-9.e+]*\),*$/\1/p" "$T/eight.json"; }
+ok "an 8B layer keeps about 34 bytes a number" awk -v a="$(field activations_bytes)" -v b="$(field activations_selective_bytes)" 'BEGIN { exit !(a / b > 0.99 && a / b < 1.01) }'
+ok "attention over all pairs is twice the causal one, 14 % of the rest" awk -v all="$(field flops_full_attention)" -v half="$(field flops_attention)" \
+    'BEGIN { rest = 2 * half - all; exit !(half / rest > 1.13 && half / rest < 1.15) }'
+ok "recomputing makes 6 N D to 8" awk -v a="$(field flops_recompute)" -v b="$(field flops)" 'BEGIN { exit !(a / b > 1.333 && a / b < 1.334) }'
 done_testing
