@@ -149,7 +149,7 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
     bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
     /* Beside slices the whole of two units' weights, with their working copy, and of three units' gradients (sharding.h). */
-    double weights = cut3 ? (narrow ? 12 : 8) * (double)s->widest : 0, gradients = cut2 ? 12 * (double)s->widest : 0, gone = weights + gradients;
+    double weights = cut3 ? (narrow ? 12 : 8) * (double)s->widest : 0, gradients = cut2 ? 12 * (double)s->widest : 0;
     m->weights = cut3 ? 4 * share + weights : (narrow ? 6 : 4) * n;
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);
@@ -157,8 +157,8 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
     positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
     m->buffers = places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
-    /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model, when no pass holds anything more. */
-    m->copy = (r->saves ? 12 * share : 0) + (4 * share > gone ? 4 * share - gone : 0);
+    /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model. */
+    m->copy = (r->saves ? 16 : 4) * share;
     if (r->averages) {
         m->copy += r->saves ? 4 * share : 0;
         m->weights += 4 * n;
