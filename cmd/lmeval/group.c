@@ -210,7 +210,7 @@ static bool group_is(const JsonValue *root)
     return json_is(json_get(root, "group"), JSON_STRING) && json_is(json_get(root, "task"), JSON_ARRAY);
 }
 
-static int run_group(Group *g, const JsonValue *v, int depth, Leaves *above, Error *err);
+static int run_group(Group *g, const JsonValue *v, const char *within, int depth, Leaves *above, Error *err);
 
 static int run_file(Group *g, const char *path, int depth, Leaves *leaves, Error *err)
 {
@@ -220,7 +220,7 @@ static int run_file(Group *g, const char *path, int depth, Leaves *leaves, Error
         if (group_is(tree.tree.root)) {
             g->trees = memory_realloc(g->trees, g->tree_count + 1, sizeof *g->trees);
             g->trees[g->tree_count++] = tree;
-            return run_group(g, tree.tree.root, depth, leaves, err);
+            return run_group(g, tree.tree.root, NULL, depth, leaves, err);
         }
         json_free(&tree.tree);
     }
@@ -266,32 +266,36 @@ static int check_keys(const Group *g, const JsonValue *v, const char *const *kno
     return 0;
 }
 
-static int run_group(Group *g, const JsonValue *v, int depth, Leaves *above, Error *err)
+/* `within`: the name of the group in whose list this one stands, which begins its name. */
+static int run_group(Group *g, const JsonValue *v, const char *within, int depth, Leaves *above, Error *err)
 {
     static const char *const of_group[] = {"group", "group_alias", "task", "aggregate_metric_list", "metadata", "tag", NULL}, *const of_task[] = {"task", "task_alias", NULL};
     const JsonValue *members = json_get(v, "task");
     Leaves leaves = {0};
     if (depth > DEEPEST)
         return error_set(err, "%s: groups hold each other without end", g->path);
+    const char *last = json_get(v, "group")->string.data;
+    char *name = within ? memory_format("%s::%s", within, last) : memory_string(last);
     int status = check_keys(g, v, of_group, err);
     if (status == 0 && members->count == 0)
-        status = error_set(err, "%s: the group '%s' holds no task", g->path, json_get(v, "group")->string.data);
+        status = error_set(err, "%s: the group '%s' holds no task", g->path, name);
     for (size_t i = 0; i < members->count && status == 0; i++) {
         const JsonValue *one = &members->items[i], *task = json_get(one, "task");
         if (one->type == JSON_STRING)
             status = run_name(g, one->string.data, depth + 1, &leaves, err);
         else if (group_is(one))
-            status = run_group(g, one, depth + 1, &leaves, err);
+            status = run_group(g, one, name, depth + 1, &leaves, err);
         else if (!json_is(task, JSON_STRING))
             status = error_set(err, "%s: 'task' holds what is neither a name nor a group", g->path);
         else if ((status = check_keys(g, one, of_task, err)) == 0)
             status = run_name(g, task->string.data, depth + 1, &leaves, err);
     }
     if (status == 0)
-        status = aggregate(g, json_get(v, "group")->string.data, json_get(v, "aggregate_metric_list"), &leaves, err);
+        status = aggregate(g, name, json_get(v, "aggregate_metric_list"), &leaves, err);
     for (size_t i = 0; i < leaves.count && above; i++)
         leaves_add(above, leaves.names[i]);
     leaves_free(&leaves);
+    free(name);
     return status;
 }
 

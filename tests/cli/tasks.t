@@ -78,7 +78,7 @@ ok "choices that share their context score as they do alone" perl -MJSON::PP -e 
 $E --task "$D/tasks/_group.yaml" --json --bootstrap 0 --data fill:test="$D/tasks/fill.jsonl" >"$T/group"
 like "a group's and its groups' numbers" "$(perl -MJSON::PP -e 'my %v; while (<>) { my $o = decode_json($_); $v{$o->{task}}{$o->{metric}} = [@$o{qw(value n)}] }
     my ($c, $l, $f) = map { $v{$_}{acc} } qw(choices letters fill); my $sum = 0; $sum += $_->[0] * $_->[1] for $c, $l, $f;
-    print abs($v{texts_and_letters}{acc}[0] - ($l->[0] + $f->[0]) / 2) < 1e-12 ? "even " : "uneven ", abs($v{several_kinds}{acc}[0] - $sum / 38) < 1e-12 ? "weighted " : "not ", $v{several_kinds}{acc_norm}[1]' "$T/group")" "^even weighted 24$"
+    print abs($v{"several_kinds::texts_and_letters"}{acc}[0] - ($l->[0] + $f->[0]) / 2) < 1e-12 ? "even " : "uneven ", abs($v{several_kinds}{acc}[0] - $sum / 38) < 1e-12 ? "weighted " : "not ", $v{several_kinds}{acc_norm}[1]' "$T/group")" "^even weighted 24$"
 mkdir "$T/g"
 printf '%s\n' 'group: g' 'task: [one, nothing]' >"$T/g/g.yaml"
 printf '%s\n' 'task: one' 'tag: t' 'doc_to_text: !function utils.text' >"$T/g/one.yaml"
