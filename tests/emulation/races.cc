@@ -63,9 +63,11 @@ static void rows_and_columns()
 static void losses()
 {
     const Ops *o = device->ops;
-    Tensor z = tensor(DTYPE_F32, 3, 1000), r = tensor(DTYPE_F32, 3, 3), gu = tensor(DTYPE_F32, 3, 1000), y = tensor(DTYPE_F32, 3, 500);
+    Tensor z = tensor(DTYPE_F32, 3, 1000), r = tensor(DTYPE_F32, 4, 3), gu = tensor(DTYPE_F32, 3, 1000), y = tensor(DTYPE_F32, 3, 500);
     int32_t *labels = integers({7, -1, 3}), *best = integers({0, 0, 0});
-    o->logits_forward(stream, z, labels, f32(r), f32(r) + 3, best, f32(r) + 6);
+    o->logits_forward(stream, z, labels, f32(r), f32(r) + 3, best, f32(r) + 6, f32(r) + 9);
+    Tensor dz = tensor(DTYPE_BF16, 3, 1000);
+    o->logits_gradient(stream, dz, z, labels, f32(r) + 6, f32(r), f32(r) + 3);
     o->logits_backward(stream, z, labels, f32(r) + 3, f32(r), NULL);
     o->swiglu_backward(stream, gu, y, gu);
     double *sum = (double *)device->alloc(device, sizeof *sum);
