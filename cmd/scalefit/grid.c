@@ -205,16 +205,18 @@ static void rule_options(Buffer *b, const Settings *s)
     buffer_string(b, "'");
 }
 
+/* What a user has no business to set bears lower-case names: the variables of the make that runs this one, such as SIZE=small, go
+ * before those of the file. */
 static const char rules[] =
     "$(OUT)/%/config.json:\n"
     "\t@mkdir -p $(@D)\n"
-    "\tscalefit shape -q --params $(SIZE) $(SHAPE) > $@.part\n"
+    "\tscalefit shape -q --params $(size) $(shape) > $@.part\n"
     "\t@mv $@.part $@\n"
     "$(OUT)/%/done: $(OUT)/%/config.json\n"
-    "\tpretrain -q --model-config $< --seq-len $(SEQ) $(RUN) -j $(THREADS) $(TRAIN) -o $(@D)\n"
+    "\tpretrain -q --model-config $< --seq-len $(sequence) $(options) -j $(THREADS) $(TRAIN) -o $(@D)\n"
     "\t@echo \"$*: $$(tail -n 1 $(@D)/log.jsonl | grep -oE '\"(val_)?loss\":[0-9.]+' | tail -n 1)\"\n"
-    "$(OUT)/extended: $(RUNS:%=$(OUT)/%/done)\n"
-    "\tscalefit grid $(SHAPE) $(RULE) -o $(OUT)/more.mk $(OUT)/*/log.jsonl\n"
+    "$(OUT)/extended: $(list:%=$(OUT)/%/done)\n"
+    "\tscalefit grid $(shape) $(rule) -o $(OUT)/more.mk $(OUT)/*/log.jsonl\n"
     "\t$(MAKE) -f $(OUT)/more.mk runs\n"
     "\t@touch $@\n"
     "$(OUT)/law.txt: $(OUT)/extended\n"
@@ -229,19 +231,19 @@ static void makefile_write(Buffer *b, const Settings *s, const Plan *plan)
     runs_write(b, plan);
     buffer_format(b, "OUT ?= grid\nTHREADS ?= 1\nTRAIN ?= ");
     text_escape(b, s->train ? s->train : "");
-    buffer_format(b, "\nLAW ?= --tolerance %g\nSEQ = %" PRId64 "\nSHAPE = ", s->tolerance, s->sequence);
+    buffer_format(b, "\nLAW ?= --tolerance %g\nsequence = %" PRId64 "\nshape = ", s->tolerance, s->sequence);
     shape_options(b, s);
-    buffer_format(b, "\nRULE = ");
+    buffer_format(b, "\nrule = ");
     rule_options(b, s);
-    buffer_format(b, "\nRUNS =");
+    buffer_format(b, "\nlist =");
     for (size_t i = 0; i < plan->count; i++)
         buffer_format(b, " \\\n    %g-%.4g", plan->runs[i].budget, plan->runs[i].params);
-    buffer_format(b, "\n.DELETE_ON_ERROR:\n.PHONY: all runs\nall: $(OUT)/law.txt\nruns: $(RUNS:%%=$(OUT)/%%/done)\n%s", rules);
+    buffer_format(b, "\n.DELETE_ON_ERROR:\n.PHONY: all runs\nall: $(OUT)/law.txt\nruns: $(list:%%=$(OUT)/%%/done)\n%s", rules);
     for (size_t i = 0; i < plan->count; i++) {
         const Planned *p = &plan->runs[i];
         char name[64];
         snprintf(name, sizeof name, "$(OUT)/%g-%.4g", p->budget, p->params);
-        buffer_format(b, "%s/config.json: SIZE = %.17g\n%s/done: RUN = --batch-tokens %" PRId64 " --steps %" PRId64 " --lr %.6g --warmup %" PRId64 " --save-every %" PRId64 "\n", name,
+        buffer_format(b, "%s/config.json: size = %.17g\n%s/done: options = --batch-tokens %" PRId64 " --steps %" PRId64 " --lr %.6g --warmup %" PRId64 " --save-every %" PRId64 "\n", name,
                       p->size, name, p->batch, p->steps, p->lr, p->warmup, p->steps / 10 + 1);
     }
 }

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/tap.sh"
 rules="--vocab 4096 --seq-len 512"
 scalefit grid -q $rules --budget 1e17 --rule deepseek >"$T/a.mk"
-is "a budget has seven sizes" "$(grep -c 'RUN = ' "$T/a.mk")" 7
+is "a budget has seven sizes" "$(grep -c 'options = ' "$T/a.mk")" 7
 # numbers FILE COLUMN: of the table of runs, 2 budget, 3 params, 6 tokens, 7 batch, 8 steps, 9 rate
 numbers() { awk -v c="$2" '/^# +[0-9.e+]+-/ { print $(c + 1) }' "$1"; }
 like "around 20 tokens a parameter, a factor of 1.5 apart" "$(numbers "$T/a.mk" 3 | awk 'NR > 1 { r = $1 / last; if (r < 1.4 || r > 1.6) bad = 1 } { last = $1 } NR == 4 { middle = $1 / sqrt(1e17 / 120) } END { print bad + 0, (middle > 0.95 && middle < 1.05) }')" "^0 1$"
@@ -24,11 +24,11 @@ if [ -e "$B/bin/pretrain" ] && command -v make >/dev/null; then
     bpe-train -q --vocab-size 300 -o "$T/v" "$T/a.jsonl"
     tokenize --tokenizer "$T/v" -o "$T/a" "$T/a.jsonl"
     scalefit grid -q --tokenizer "$T/v" --head-dim 16 --aspect 24 --seq-len 32 --rule width --budget 4e9:9e3,2e4 --budget 8e9:9e3,2e4,4e4 --train "--device cpu --data '$T/a' --val $T/a --eval-tokens 512" -o "$T/grid.mk"
-    like "the tokenizer says the vocabulary and its end" "$(cat "$T/grid.mk")" "SHAPE = --vocab 300 .*--eos 299"
+    like "the tokenizer says the vocabulary and its end" "$(cat "$T/grid.mk")" "shape = --vocab 300 .*--eos 299"
     is "make knows the runs" "$(make -n -f "$T/grid.mk" OUT="$T/g" runs | grep -c '^pretrain')" 5
     # One run is broken off after its first checkpoint.
     run=$(sed -n 's/^    \([^ ]*\).*/\1/p' "$T/grid.mk" | head -n 1)
-    ok "make trains one" make -s -f "$T/grid.mk" OUT="$T/g" "$T/g/$run/done"
+    ok "make trains one, whatever the make around it calls SIZE" make -s -f "$T/grid.mk" OUT="$T/g" SIZE=small SEQ=9 "$T/g/$run/done"
     cp "$T/g/$run/final/model.safetensors" "$T/whole"
     first=$(ls -d "$T/g/$run"/step-* | head -n 1)
     rm -rf "$T/g/$run/done" "$T/g/$run/final"
