@@ -189,12 +189,17 @@ $W/%/preferences.jsonl: $W/%/scored.jsonl
 $W/%/sft/done: $W/%/best.jsonl
 	$(call say,$*,sft on the best)
 	@sft --model $W/$($*_FROM) --epochs 3 --lr 6e-4 $(TRAIN) -o $(@D) $T/sft.jsonl $<
-$W/round-1/done $W/round-2/done: $W/%/done: $W/%/sft/done $W/%/preferences.jsonl
+$T/dev-tasks.jsonl: $T/test.jsonl
+	@perl $(HERE)tasks/chats-to-tasks $T/dev.jsonl > $@
+# A round ends with the best of where it began and what it made, by the development tasks: dpo may go too far.
+$W/round-1/done $W/round-2/done: $W/%/done: $W/%/sft/done $W/%/preferences.jsonl $T/dev-tasks.jsonl
 	$(call say,$*,dpo)
-	@last=dpo; if [ -s $W/$*/preferences.jsonl ]; then \
+	@if [ -s $W/$*/preferences.jsonl ]; then \
 	    dpo --model $W/$*/sft --epochs 1 --lr 5e-5 $(TRAIN) -o $W/$*/dpo $W/$*/preferences.jsonl; \
-	else last=sft; echo "$*: the answers give no preferences; dpo is left out"; fi; \
-	rm -rf $W/$*/final && cp -r $W/$*/$$last/final $W/$*/final && touch $@
+	else echo "$*: the answers give no preferences; dpo is left out"; fi
+	@for m in $($*_FROM) $*/sft $*/dpo; do [ ! -e $W/$$m/final ] || echo "$$m $$(sh $(HERE)tasks/score $W/$$m $T/dev-tasks.jsonl)"; done > $W/$*/scores.txt
+	@best=$$(sort -g -k 2 $W/$*/scores.txt | tail -n 1); echo "$*: right of the development tasks: $$(awk '{printf "%s%s %.3f", (NR > 1 ? ", " : ""), $$1, $$2}' $W/$*/scores.txt)"; \
+	rm -rf $W/$*/final && cp -r $W/$${best%% *}/final $W/$*/final && touch $@
 
 # 7. Evaluation: one table from base to the last round.
 $W/eval-%.jsonl: $W/%/done $T/test.jsonl
