@@ -81,11 +81,17 @@ void distribution_free(Distribution *d)
     *d = (Distribution){0};
 }
 
+/* What a share (0 … 1) of n rising numbers does not exceed, linear between two. */
+static double quantile(const double *rising, size_t n, double share)
+{
+    double at = share * (double)(n - 1), low = floor(at);
+    size_t i = (size_t)low, next = i + 1 < n ? i + 1 : i;
+    return rising[i] + (at - low) * (rising[next] - rising[i]);
+}
+
 double distribution_quantile(const Distribution *d, double percent)
 {
-    double at = fmin(fmax(percent, 0), 100) / 100 * (DISTRIBUTION_QUANTILES - 1), low = floor(at);
-    size_t i = (size_t)low, next = i + 1 < DISTRIBUTION_QUANTILES ? i + 1 : i;
-    return d->quantiles[i] + (at - low) * (d->quantiles[next] - d->quantiles[i]);
+    return quantile(d->quantiles, DISTRIBUTION_QUANTILES, fmin(fmax(percent, 0), 100) / 100);
 }
 
 static double divergence_of_ids(const Distribution *d, uint32_t *counts, const int32_t *ids, size_t n)
@@ -102,15 +108,21 @@ static double divergence_of_ids(const Distribution *d, uint32_t *counts, const i
     return n ? kl / (double)n : 0;
 }
 
+/* The text's ids, in s->ids. */
+static int encode(const Distribution *d, Divergence *s, Span text, Error *err)
+{
+    if (!s->encoder)
+        s->encoder = encoder_new(d->tokenizer);
+    s->ids.count = 0;
+    return encoder_encode(s->encoder, text, &(ParseSpecial){0}, &s->ids, err);
+}
+
 int divergence_of(const Distribution *d, Divergence *s, Span text, double *kl, Error *err)
 {
-    if (!s->encoder) {
-        s->encoder = encoder_new(d->tokenizer);
-        s->counts = memory_zalloc((size_t)d->size, sizeof *s->counts);
-    }
-    s->ids.count = 0;
-    if (encoder_encode(s->encoder, text, &(ParseSpecial){0}, &s->ids, err) < 0)
+    if (encode(d, s, text, err) < 0)
         return -1;
+    if (!s->counts)
+        s->counts = memory_zalloc((size_t)d->size, sizeof *s->counts);
     *kl = divergence_of_ids(d, s->counts, s->ids.data, s->ids.count);
     return 0;
 }
@@ -128,7 +140,7 @@ static struct {
     const char *tokenizer;
     int64_t sample;
     Distribution d;
-    Encoder **encoders; /* one a thread */
+    Divergence *scratch; /* one a thread */
     uint64_t *counts, tokens;
     Buffer *samples;    /* ids of documents, each as likely as any other (algorithm R) */
     size_t sample_count, seen;
@@ -148,14 +160,11 @@ static const Option count_options[] = {
 static int count_work(void *context, Document *d, int thread, Error *err)
 {
     (void)context;
-    Ids ids = {0};
-    if (!c.encoders[thread])
-        c.encoders[thread] = encoder_new(c.d.tokenizer);
-    int status = encoder_encode(c.encoders[thread], d->text, &(ParseSpecial){0}, &ids, err);
-    if (status == 0)
-        buffer_append(&d->out, (const char *)ids.data, ids.count * sizeof *ids.data);
-    ids_free(&ids);
-    return status;
+    const Ids *ids = &c.scratch[thread].ids;
+    if (encode(&c.d, &c.scratch[thread], d->text, err) < 0)
+        return -1;
+    buffer_append(&d->out, ids->data, ids->count * sizeof *ids->data);
+    return 0;
 }
 
 static int count_emit(void *context, Document *d, Error *err)
@@ -190,11 +199,8 @@ static void quantiles_set(void)
     for (size_t i = 0; i < c.sample_count; i++)
         kl[i] = divergence_of_ids(&c.d, scratch, (const int32_t *)(const void *)c.samples[i].data, c.samples[i].length / sizeof(int32_t));
     qsort(kl, c.sample_count, sizeof *kl, by_value);
-    for (size_t i = 0; i < DISTRIBUTION_QUANTILES; i++) {
-        double at = (double)i / (DISTRIBUTION_QUANTILES - 1) * (double)(c.sample_count - 1), low = floor(at);
-        size_t k = (size_t)low, next = k + 1 < c.sample_count ? k + 1 : k;
-        c.d.quantiles[i] = kl[k] + (at - low) * (kl[next] - kl[k]);
-    }
+    for (size_t i = 0; i < DISTRIBUTION_QUANTILES; i++)
+        c.d.quantiles[i] = quantile(kl, c.sample_count, (double)i / (DISTRIBUTION_QUANTILES - 1));
     free(scratch);
     free(kl);
 }
@@ -223,7 +229,7 @@ static int count_run(OptionSet *set, Error *err)
         return -1;
     c.d.size = tokenizer_size(c.d.tokenizer);
     c.common.threads = c.common.threads > 0 ? c.common.threads : thread_default_count();
-    c.encoders = memory_zalloc((size_t)c.common.threads, sizeof(Encoder *));
+    c.scratch = memory_zalloc((size_t)c.common.threads, sizeof *c.scratch);
     c.counts = memory_zalloc((size_t)c.d.size, sizeof *c.counts);
     c.samples = memory_zalloc((size_t)c.sample, sizeof *c.samples);
     double begin = clock_seconds();
@@ -255,11 +261,11 @@ int distribution_main(int argc, char **argv)
         return message_usage("--tokenizer PATH and -o FILE are needed");
     Error err;
     status = count_run(&set, &err) < 0 ? message_failed(&err) : 0;
-    for (int64_t i = 0; i < c.common.threads && c.encoders; i++)
-        encoder_free(c.encoders[i]);
+    for (int64_t i = 0; i < c.common.threads && c.scratch; i++)
+        divergence_free(&c.scratch[i]);
     for (int64_t i = 0; i < c.sample && c.samples; i++)
         buffer_free(&c.samples[i]);
-    free(c.encoders);
+    free(c.scratch);
     free(c.counts);
     free(c.samples);
     distribution_free(&c.d);

@@ -170,7 +170,7 @@ static bool top_gram(Page *p, size_t n, double limit)
     return (double)(length * count) / (double)p->length > limit;
 }
 
-double repeated_grams(Page *p, size_t n)
+static double repeated_grams(Page *p, size_t n)
 {
     places_set(p);
     if (p->words.count < n)
@@ -189,11 +189,19 @@ double repeated_grams(Page *p, size_t n)
     return (double)length / (double)p->length;
 }
 
+const char *duplicated_grams(const double limits[6], Page *p)
+{
+    static const char *const reasons[] = {"duplicated_5_n_grams", "duplicated_6_n_grams", "duplicated_7_n_grams",
+                                          "duplicated_8_n_grams", "duplicated_9_n_grams", "duplicated_10_n_grams"};
+    for (size_t n = 0; n < 6; n++)
+        if (limits[n] > 0 && repeated_grams(p, n + 5) > limits[n])
+            return reasons[n];
+    return NULL;
+}
+
 const char *gopher_repetition(const GopherRepetition *r, Page *p)
 {
     static const char *const top[] = {"top_2_gram", "top_3_gram", "top_4_gram"};
-    static const char *const repeated[] = {"duplicated_5_n_grams", "duplicated_6_n_grams", "duplicated_7_n_grams",
-                                           "duplicated_8_n_grams", "duplicated_9_n_grams", "duplicated_10_n_grams"};
     size_t all, again, length;
     if (p->length == 0)
         return "empty";
@@ -211,8 +219,5 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p)
     for (size_t n = 0; n < 3; n++)
         if (r->top_n_grams[n] > 0 && top_gram(p, n + 2, r->top_n_grams[n]))
             return top[n];
-    for (size_t n = 0; n < 6; n++)
-        if (r->dup_n_grams[n] > 0 && repeated_grams(p, n + 5) > r->dup_n_grams[n])
-            return repeated[n];
-    return NULL;
+    return duplicated_grams(r->dup_n_grams, p);
 }

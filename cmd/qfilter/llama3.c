@@ -8,14 +8,10 @@ const Llama3 llama3_default = {{0.15, 0.14, 0.13, 0.12, 0.11, 0.10}, 3, 0, 99};
 
 const char *llama3(const Llama3 *r, Page *p, const List *dirty_words)
 {
-    static const char *const repeated[] = {"duplicated_5_n_grams", "duplicated_6_n_grams", "duplicated_7_n_grams",
-                                           "duplicated_8_n_grams", "duplicated_9_n_grams", "duplicated_10_n_grams"};
     if (p->length == 0)
         return "empty";
-    for (int n = 0; n < 6; n++)
-        if (r->dup_n_grams[n] > 0 && repeated_grams(p, (size_t)n + 5) > r->dup_n_grams[n])
-            return repeated[n];
-    if (dirty_words && r->max_dirty_words > 0 && (double)list_count_words(dirty_words, p->text) > r->max_dirty_words)
-        return "dirty_words";
-    return NULL;
+    const char *reason = duplicated_grams(r->dup_n_grams, p);
+    if (!reason && dirty_words && r->max_dirty_words > 0 && (double)list_count_words(dirty_words, p->text) > r->max_dirty_words)
+        reason = "dirty_words";
+    return reason;
 }

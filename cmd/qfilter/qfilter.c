@@ -31,7 +31,7 @@ static struct Filter {
     Llama3 llama3;
     List *domain_list, *word_list, *dirty_list;
     FastText *fasttext, *language_model;
-    bool *language_wanted; /* of each label */
+    bool *languages_wanted, *label_wanted; /* of each label of the two models */
     Distribution distribution;
     Divergence *divergence; /* one a thread */
     Page *pages; /* one a thread */
@@ -108,33 +108,34 @@ typedef struct Verdict {
     size_t pii;
 } Verdict;
 
-/* The reason in *reason, or NULL to keep. */
-static int run_llama3(Page *p, int thread, const char **reason, Error *err)
+static int run_llama3(Page *p, int thread, Verdict *v, Error *err)
 {
     double kl = 0;
-    *reason = llama3(&self.llama3, p, self.dirty_list);
-    if (*reason || !self.distribution.tokenizer || self.llama3.max_kl <= 0)
+    v->reason = llama3(&self.llama3, p, self.dirty_list);
+    if (v->reason || !self.distribution.tokenizer || self.llama3.max_kl <= 0)
         return 0;
     if (divergence_of(&self.distribution, &self.divergence[thread], p->text, &kl, err) < 0)
         return -1;
-    *reason = kl > self.llama3.max_kl ? "token_distribution" : NULL;
+    v->reason = kl > self.llama3.max_kl ? "token_distribution" : NULL;
     return 0;
 }
 
-/* As datatrove's LanguageFilter: one of the languages scores enough, be it the best or not. */
-static bool language_wanted(Span text, int thread)
+/* The greatest score of the labels wanted; -1: the text has nothing that the model knows. */
+static double greatest_score(const FastText *model, const bool *wanted, FastTextScratch *scratch, Span text)
 {
-    int labels = fasttext_labels(self.language_model);
+    int labels = fasttext_labels(model);
     float *scores = memory_zalloc((size_t)labels, sizeof *scores);
-    int known = fasttext_predict(self.language_model, &self.scratch[thread], text, scores);
-    bool wanted = false;
+    int known = fasttext_predict(model, scratch, text, scores);
+    double greatest = -1;
     for (int i = 0; i < labels && known == 0; i++)
-        wanted |= self.language_wanted[i] && (double)scores[i] > self.min_language_score;
+        if (wanted[i])
+            greatest = fmax(greatest, (double)scores[i]);
     free(scores);
-    return wanted;
+    return greatest;
 }
 
-static const char *run_rule(Rule rule, Page *p, Document *d, Verdict *v, int thread)
+/* Of the rules that cannot fail. */
+static const char *reason_of(Rule rule, Page *p, Document *d, Verdict *v, int thread)
 {
     switch (rule) {
     case RULE_DOMAINS:
@@ -160,7 +161,8 @@ static const char *run_rule(Rule rule, Page *p, Document *d, Verdict *v, int thr
     case RULE_FINEWEB:
         return fineweb(&self.fineweb, p);
     case RULE_LANGUAGE:
-        return language_wanted(p->text, thread) ? NULL : "language";
+        /* As datatrove's LanguageFilter: one of the languages scores enough, be it the best or not. */
+        return greatest_score(self.language_model, self.languages_wanted, &self.scratch[thread], p->text) > self.min_language_score ? NULL : "language";
     case RULE_PII: {
         Buffer masked = {0};
         v->pii = pii_mask(p->text, &masked);
@@ -174,16 +176,8 @@ static const char *run_rule(Rule rule, Page *p, Document *d, Verdict *v, int thr
         }
         return strcmp(self.pii, "drop") == 0 && v->pii ? "pii" : NULL;
     }
-    case RULE_MODEL: {
-        int labels = fasttext_labels(self.fasttext);
-        float *scores = memory_zalloc((size_t)labels, sizeof *scores);
-        int known = fasttext_predict(self.fasttext, &self.scratch[thread], p->text, scores);
-        bool fine = false;
-        for (int i = 0; i < labels && known == 0; i++)
-            fine |= strcmp(fasttext_label(self.fasttext, i), self.label) == 0 && (double)scores[i] >= self.min_score;
-        free(scores);
-        return fine ? NULL : "low_score";
-    }
+    case RULE_MODEL:
+        return greatest_score(self.fasttext, self.label_wanted, &self.scratch[thread], p->text) >= self.min_score ? NULL : "low_score";
     default:
         return NULL;
     }
@@ -198,8 +192,8 @@ static int filter_work(void *context, Document *d, int thread, Error *err)
     for (int i = 0; i < self.count && !v->reason; i++) {
         v->rule = self.order[i];
         if (v->rule != RULE_LLAMA3)
-            v->reason = run_rule(v->rule, p, d, v, thread);
-        else if (run_llama3(p, thread, &v->reason, err) < 0)
+            v->reason = reason_of(v->rule, p, d, v, thread);
+        else if (run_llama3(p, thread, v, err) < 0)
             return -1;
     }
     return 0;
@@ -335,26 +329,39 @@ static int parse_sets(Error *err)
     return 0;
 }
 
+/* Marks the labels of that name; false: the model has none. */
+static bool label_want(const FastText *model, Span name, bool *wanted)
+{
+    bool found = false;
+    for (int i = 0; i < fasttext_labels(model); i++) {
+        const char *label = fasttext_label(model, i);
+        if (strlen(label) == name.length && memcmp(label, name.data, name.length) == 0)
+            found = wanted[i] = true;
+    }
+    return found;
+}
+
 /* Which labels --lang names; one that the model does not have is an error. */
 static int languages_read(Error *err)
 {
     if (!(self.language_model = fasttext_load(self.language_path, err)))
         return -1;
-    int labels = fasttext_labels(self.language_model);
-    self.language_wanted = memory_zalloc((size_t)labels, sizeof *self.language_wanted);
+    self.languages_wanted = memory_zalloc((size_t)fasttext_labels(self.language_model), sizeof *self.languages_wanted);
     for (const char *p = self.languages; *p;) {
         size_t n = strcspn(p, ",");
-        int i = 0;
-        for (; i < labels; i++) {
-            const char *label = fasttext_label(self.language_model, i);
-            if (strlen(label) == n && memcmp(label, p, n) == 0)
-                break;
-        }
-        if (i == labels)
+        if (!label_want(self.language_model, (Span){p, n}, self.languages_wanted))
             return error_set(err, "%s knows no language '%.*s'", self.language_path, (int)n, p);
-        self.language_wanted[i] = true;
         p += n + (p[n] == ',');
     }
+    return 0;
+}
+
+static int model_read(Error *err)
+{
+    if (!(self.fasttext = fasttext_load(self.model, err)))
+        return -1;
+    self.label_wanted = memory_zalloc((size_t)fasttext_labels(self.fasttext), sizeof *self.label_wanted);
+    label_want(self.fasttext, (Span){self.label, strlen(self.label)}, self.label_wanted);
     return 0;
 }
 
@@ -397,7 +404,7 @@ static int run(OptionSet *set, Error *err)
         return -1;
     if (self.distribution_path && distribution_open(threads, err) < 0)
         return -1;
-    if (self.model && !(self.fasttext = fasttext_load(self.model, err)))
+    if (self.model && model_read(err) < 0)
         return -1;
     if (self.removed_path && !(self.removed = writer_open(self.removed_path, err)))
         return -1;
@@ -468,7 +475,8 @@ int main(int argc, char **argv)
     free(self.divergence);
     distribution_free(&self.distribution);
     fasttext_free(self.language_model);
-    free(self.language_wanted);
+    free(self.languages_wanted);
+    free(self.label_wanted);
     list_free(self.dirty_list);
     free(self.pages);
     free(self.scratch);

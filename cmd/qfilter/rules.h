@@ -61,8 +61,8 @@ const char *gopher_repetition(const GopherRepetition *r, Page *p);
 const char *c4(const C4 *r, Page *p);
 const char *fineweb(const FineWeb *r, Page *p);
 
-/* The share of characters in n-grams of words that stood before. */
-double repeated_grams(Page *p, size_t n);
+/* More than limits[n - 5] of the characters of a text that is not empty stand in n-grams of words that stood before, n = 5 … 10. */
+const char *duplicated_grams(const double limits[6], Page *p);
 
 /* Python's str.splitlines: the next line from *at, without its end; false at the end. */
 bool split_line(Span text, size_t *at, Span *line);
