@@ -209,14 +209,14 @@ static int agree(Loop *l, TrainStep *step, bool *stop, bool *written, Error *err
     return 0;
 }
 
-/* Tensor-parallel ranks add up their shares of what they all hold before anything is cut into slices: where widths do not divide evenly,
- * an element lies in another slice on the next of them. Slices that came together during the passes are equal (optimizer_open). */
-static int reduce(Loop *l, Error *err)
+/* Where widths do not divide evenly, an element lies in another slice on the next tensor-parallel rank. Slices that came together
+ * during the passes are equal (optimizer_open). */
+int loop_reduce(Model *m, Optimizer *o, Error *err)
 {
-    bool sliced = l->optimizer.shard > 1;
-    if ((!sliced && tp_reduce(l->m, err) < 0) || optimizer_reduce(&l->optimizer, err) < 0)
+    bool sliced = o->shard > 1;
+    if ((!sliced && tp_reduce(m, err) < 0) || optimizer_reduce(o, err) < 0)
         return -1;
-    return sliced ? tp_reduce(l->m, err) : 0;
+    return sliced ? tp_reduce(m, err) : 0;
 }
 
 static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *stop, bool *written, Error *err)
@@ -225,7 +225,7 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
     ranks_begin(&l->ranks, l->state.step + 1);
     optimizer_clear(&l->optimizer);
     if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 ||
-        reduce(l, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
+        loop_reduce(l->m, &l->optimizer, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
         return -1;
     *rate = schedule_rate(&l->schedule, l->state.step);
     if (isfinite(*norm) && isfinite(step->loss)) {

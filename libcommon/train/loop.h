@@ -77,6 +77,10 @@ typedef struct TrainTask {
     double passes;                   /* forward passes a token counts for, 3 = forward and backward (0: 3) */
 } TrainTask;
 
+/* Brings a step's gradients together over the grid: tensor-parallel ranks add up their shares of what they all hold before anything is
+ * cut into slices, the data-parallel ones theirs. */
+int loop_reduce(Model *m, Optimizer *o, Error *err);
+
 /* Runs or resumes the run in common->output. Returns the exit status: 0, 1, or 75 after a signal. Errors are printed. */
 int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, const TrainTask *task);
 /* Has the run in that folder finished? Said before a model is loaded. */

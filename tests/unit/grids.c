@@ -6,10 +6,9 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "model/head.h"
-#include "model/tensor_parallel.h"
 #include "tests/unit/distance.h"
 #include "tests/unit/tap.h"
-#include "train/optimizer.h"
+#include "train/loop.h"
 #include "train/passes.h"
 
 enum { SEQUENCES = 2, LENGTH = 48, ROWS = SEQUENCES * LENGTH, MOST = 7 };
@@ -177,7 +176,7 @@ static int run(Worker *w, bool first, Error *err)
         return -1;
     w->score = false;
     optimizer_clear(&o);
-    if (passes_run(&p, mine, w->part.rows, true, &work, err) < 0 || tp_reduce(m, err) < 0 || optimizer_reduce(&o, err) < 0)
+    if (passes_run(&p, mine, w->part.rows, true, &work, err) < 0 || loop_reduce(m, &o, err) < 0)
         return -1;
     double loss[1] = {g->place[GRID_TP] == 0 && part_has_head(&m->part) ? (w->sums.nll + 1e-2 * w->sums.z) / w->weight : 0};
     if (comm_sum_host(&g->world, loss, 1, err) < 0)

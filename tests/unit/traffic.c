@@ -5,10 +5,9 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "model/head.h"
-#include "model/tensor_parallel.h"
 #include "tests/unit/tap.h"
 #include "train/cost.h"
-#include "train/optimizer.h"
+#include "train/loop.h"
 #include "train/passes.h"
 
 enum { LENGTH = 48, MICRO_BATCH = 2, VALIDATED = 3 };
@@ -109,12 +108,10 @@ static int run(Worker *w, Error *err)
     double norm;
     if (optimizer_open(&o, &m->params.table, g, c->run.shard, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
         return -1;
-    bool sliced = o.shard > 1;
     for (int step = 0; step < 2; step++) {
         w->samples = c->run.samples;
         optimizer_clear(&o);
-        if (passes_run(&p, passes_of(w), w->part.rows, true, &train, err) < 0 || (!sliced && tp_reduce(m, err) < 0) || optimizer_reduce(&o, err) < 0 ||
-            (sliced && tp_reduce(m, err) < 0) || optimizer_norm(&o, &norm, err) < 0 || optimizer_step(&o, 1e-4, norm, err) < 0 ||
+        if (passes_run(&p, passes_of(w), w->part.rows, true, &train, err) < 0 || loop_reduce(m, &o, err) < 0 || optimizer_norm(&o, &norm, err) < 0 || optimizer_step(&o, 1e-4, norm, err) < 0 ||
             cost_traffic(&c->run, g->place, &held, &t, err) < 0 || compare(w, step ? "a step behind a validation" : "a step", before, &t, err) < 0)
             return -1;
         w->samples = VALIDATED;
