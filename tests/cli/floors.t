@@ -30,6 +30,13 @@ is "no two headers include each other" "$(for f in $(find cmd libcommon kernels 
         for g in "$i" "libcommon/$i" "$(dirname "$f")/$i"; do [ -e "$g" ] && grep -q "^#include \"${f#libcommon/}\"\|^#include \"$(basename "$f")\"" "$g" && echo "$f and $g"; done
     done
 done)" ""
+# A > between quotes or in awk is easily a file's name, and a new file easily committed.
+if git ls-files --error-unmatch Makefile >/dev/null 2>&1; then
+    is "nothing stands beside the folders but what belongs there" "$(git ls-files | sed 's|/.*||' | sort -u | tr '\n' ' ')" \
+        ".ci .clang-format .editorconfig .gitignore LICENSE Makefile README.md cmd kernels libcommon man pipelines tests "
+else
+    skip "nothing stands beside the folders but what belongs there" "no git checkout"
+fi
 # knows HEADERS: files that include one of these system headers
 knows() { grep -lE "^#include <($1)" $sources | sort | tr '\n' ' '; }
 is "only kernels/cuda and the NCCL file know CUDA" "$(knows 'cuda|cublas|nccl' | tr ' ' '\n' | grep -v '^kernels/cuda/\|^libcommon/dist/nccl/')" ""
