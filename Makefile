@@ -28,7 +28,7 @@ PACKAGE_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES) 2>/dev/null || echo -lz
 YAML := $(shell $(PKG_CONFIG) --exists yaml-0.1 2>/dev/null && echo yes)
 YAML_CFLAGS := $(if $(YAML),-DHAVE_YAML $(shell $(PKG_CONFIG) --cflags yaml-0.1))
 YAML_LIBS := $(if $(YAML),$(shell $(PKG_CONFIG) --libs yaml-0.1))
-ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -I. $(PACKAGE_CFLAGS) $(CPPFLAGS)
+ALL_CPPFLAGS = -D_GNU_SOURCE -DLMPIPE_VERSION='"$(VERSION)"' -Ilibcommon -I. -I$(B) $(PACKAGE_CFLAGS) $(CPPFLAGS)
 ALL_CFLAGS = -std=gnu11 $(C_WARNINGS) -fopenmp -fno-math-errno -ffp-contract=off $(SANITIZE) $(CFLAGS)
 ALL_CXXFLAGS = -std=c++17 $(WARNINGS) $(SANITIZE) $(CXXFLAGS)
 # Kernels choose their instructions at run time; contraction to fused multiply-add is theirs alone.
@@ -65,6 +65,8 @@ MPI_COMPILER := $(if $(MPI_PACKAGE),$(CC),$(shell command -v $(MPICC) 2>/dev/nul
 MPI_FLAGS := $(if $(MPI_PACKAGE),$(shell $(PKG_CONFIG) --cflags --libs $(MPI_PACKAGE)))
 MPI_OBJECT = $(if $(MPI_COMPILER),$(B)/lib/liblmpipe-mpi.so)
 OBJECTS = $(CUDA_OBJECT) $(NCCL_OBJECT) $(MPI_OBJECT)
+# What the shared objects and the programs that load them must agree on; an object of other headers is refused.
+INTERFACE_H = $(wildcard kernels/*.h) $(addprefix libcommon/,base/dtype.h base/error.h dist/comm.h dist/internal.h dist/launch.h)
 CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
 
 # Lines of the chat are edited by libedit or readline, where one is.
@@ -182,6 +184,11 @@ endif
 $(B)/cmd/scalefit/form3%o: EXTRA_CFLAGS = -O3 -fno-trapping-math -ffp-contract=fast
 $(B)/libcommon/io/yaml.o $(B)/tests/unit/harness.o: EXTRA_CFLAGS = $(YAML_CFLAGS)
 
+$(B)/interface.h: $(INTERFACE_H) Makefile
+	$(Q)mkdir -p $(@D) && { printf '#define LMPIPE_INTERFACE "lmpipe interface %s"\n' "$$(cat $(INTERFACE_H) | cksum | tr ' ' -)" >$@.new && mv $@.new $@; }
+
+$(B)/libcommon/base/plugin.o $(B)/gpu/cuda/device.o $(B)/emulated/cuda/device.o $(B)/races/cuda/device.o: $(B)/interface.h
+
 $(B)/%.o: %.cc
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CPPFLAGS) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
@@ -206,22 +213,22 @@ $(B)/tests/preload/mpi_bytes.so: tests/preload/mpi_bytes.c
 
 $(B)/gpu/%.o: kernels/%.cu
 	$(call say,NVCC)
-	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Ilibcommon -I. -Xcompiler -fPIC,-Wall,-Wextra -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O3 -lineinfo $(CUDA_ARCH) -Ilibcommon -I. -I$(B) -Xcompiler -fPIC,-Wall,-Wextra -MMD -MP -c -o $@ $<
 
 $(B)/lib/liblmpipe-cuda.so: $(CUDA_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(NVCC) -shared -o $@ $^ -lcublasLt -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
-$(B)/lib/liblmpipe-nccl.so: libcommon/dist/nccl/nccl.cu libcommon/dist/comm.h libcommon/dist/internal.h libcommon/dist/launch.h kernels/cuda/cuda.h
+$(B)/lib/liblmpipe-nccl.so: libcommon/dist/nccl/nccl.cu $(B)/interface.h kernels/cuda/cuda.h
 	$(call say,NVCC)
-	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O2 -Ilibcommon -I. -I$(dir $(NCCL)) -Xcompiler -fPIC,-Wall,-Wextra -shared -o $@ $< \
+	$(Q)mkdir -p $(@D) && $(NVCC) -std=c++17 -O2 -Ilibcommon -I. -I$(B) -I$(dir $(NCCL)) -Xcompiler -fPIC,-Wall,-Wextra -shared -o $@ $< \
 	    $(NCCL_LIBRARY) -Xlinker -rpath=$(CUDA_ROOT)/lib64
 
-$(B)/lib/liblmpipe-mpi.so: libcommon/dist/mpi/mpi.c libcommon/dist/comm.h libcommon/dist/internal.h libcommon/dist/launch.h
+$(B)/lib/liblmpipe-mpi.so: libcommon/dist/mpi/mpi.c $(B)/interface.h
 	$(call say,CC)
 	$(Q)mkdir -p $(@D) && $(MPI_COMPILER) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -O3 -fPIC -shared -o $@ $< $(MPI_FLAGS)
 
-EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -Itests/emulation -Ilibcommon -I. -MMD -MP
+EMULATE = $(CXX) -x c++ $(ALL_CXXFLAGS) -Wno-unknown-pragmas -fno-strict-aliasing -fPIC -Itests/emulation -Ilibcommon -I. -I$(B) -MMD -MP
 $(B)/emulated/%.o: kernels/%.cu
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(EMULATE) -c -o $@ $<
@@ -234,7 +241,7 @@ $(EMULATED): $(EMULATED_O)
 	$(call say,LINK)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -shared -Wl,-soname,$(@F) -o $@ $^
 
-$(NCCL_STANDIN): libcommon/dist/nccl/nccl.cu tests/emulation/nccl.cc tests/emulation/nccl.h tests/emulation/cuda_runtime.h libcommon/dist/comm.h libcommon/dist/internal.h libcommon/dist/launch.h $(EMULATED)
+$(NCCL_STANDIN): libcommon/dist/nccl/nccl.cu tests/emulation/nccl.cc tests/emulation/nccl.h tests/emulation/cuda_runtime.h $(B)/interface.h $(EMULATED)
 	$(call say,CXX)
 	$(Q)mkdir -p $(@D) && $(filter-out -MMD -MP,$(EMULATE)) -shared -o $@ $(filter %.cu %.cc,$^) -x none $(EMULATED) -Wl,-rpath,'$$ORIGIN'
 

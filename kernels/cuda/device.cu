@@ -1,8 +1,9 @@
-/* The CUDA device. This file's cuda_device_open is the one name that the shared object is asked for. */
+/* The CUDA device. This file's cuda_device_open is the one name that the shared object is asked for, after lmpipe_interface. */
 #include "kernels/cuda/cuda.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include "interface.h"
 
 void cuda_check(bool condition, const char *operation, const char *what)
 {
@@ -158,6 +159,9 @@ static Ops operations_of()
 }
 
 static const Ops operations = operations_of();
+
+extern "C" const char lmpipe_interface[];
+const char lmpipe_interface[] = LMPIPE_INTERFACE;
 
 extern "C" Device *cuda_device_open(int index, Error *err)
 {

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/memory.h"
+#include "interface.h"
 
 static char *program_folder(void)
 {
@@ -32,9 +33,13 @@ void *plugin_symbol(const char *what, const char *variable, const char *file, co
         }
         free(path);
     }
-    void *address = handle ? dlsym(handle, symbol) : NULL;
+    const char *interface = handle ? dlsym(handle, "lmpipe_interface") : NULL;
+    bool same = interface && strcmp(interface, LMPIPE_INTERFACE) == 0;
+    void *address = same ? dlsym(handle, symbol) : NULL;
     if (!handle)
         error_set(err, "%s: %s%s", what, reason ? reason : file, reason ? "" : " is not installed");
+    else if (!same)
+        error_set(err, "%s: %s is of another build than this program; build or install both again", what, named ? named : file);
     else if (!address)
         error_set(err, "%s: the shared object has no %s", what, symbol);
     free(folder);

@@ -7,7 +7,7 @@
 
 /* Loads `file` from the folder of shared objects beside this program (../lib in a build folder, ../lib/lmpipe when installed),
  * or what the environment variable `variable` names instead, and returns the address of `symbol`. NULL with the reason, which
- * begins with `what`. shared: the object's own libraries look for its names too. A loaded object stays. */
+ * begins with `what`; an object that was built from other headers (its lmpipe_interface differs) is refused. shared: the object's own libraries look for its names too. A loaded object stays. */
 void *plugin_symbol(const char *what, const char *variable, const char *file, const char *symbol, bool shared, Error *err);
 
 #endif

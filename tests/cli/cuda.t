@@ -3,6 +3,9 @@
 LMPIPE_CUDA=$(cd "$BIN/../lib" && pwd)/liblmpipe-emulated.so
 [ -e "$LMPIPE_CUDA" ] || skip_all "the emulation is not built"
 export LMPIPE_CUDA
+LC_ALL=C sed 's/lmpipe interface [0-9]/lmpipe interface x/' "$LMPIPE_CUDA" >"$T/other.so"
+fails 1 "device cuda: .*other.so is of another build than this program" "kernels of other headers are refused" \
+    env LMPIPE_CUDA="$T/other.so" pretrain --device cuda --model-config x --data x --steps 1 -o "$T/x"
 for i in $(seq 200); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "dist/internal.h"
+#include "interface.h"
 
 enum { PIECE = 16 << 20 }; /* bytes of scratch, and about as many of each rank's at a time: MPI counts in int */
 
@@ -223,6 +224,7 @@ static int mpi_split(Comm *c, int colour, Comm *out, Error *err)
     return 0;
 }
 
+const char lmpipe_interface[] = LMPIPE_INTERFACE;
 int mpi_open(Comm *world, Error *err);
 
 int mpi_open(Comm *world, Error *err)

@@ -1,4 +1,4 @@
-/* A GPU's memory over NCCL: the shared object liblmpipe-nccl.so, whose one name is nccl_wrap. NCCL carries device memory only;
+/* A GPU's memory over NCCL: the shared object liblmpipe-nccl.so, whose one name is nccl_wrap (and lmpipe_interface). NCCL carries device memory only;
  * whatever lies on the host still goes the way it went before, over threads or MPI. Kernels of a collective run on the
  * caller's stream, so a rank waits for them where it waits for the stream.
  *
@@ -9,12 +9,16 @@
 #include <string.h>
 #include <atomic>
 
+#include "interface.h"
 #include "kernels/cuda/cuda.h"
 extern "C" {
 #include "base/progress.h"
 #include "dist/internal.h"
 int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err);
+extern const char lmpipe_interface[];
 }
+
+const char lmpipe_interface[] = LMPIPE_INTERFACE;
 
 enum { EDGES = 4 }; /* to and from the next and the last before */
 
