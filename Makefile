@@ -77,7 +77,7 @@ say = $(if $(V),,@printf '  %-5s %s\n' $(1) $@)
 
 all: $(BUILT) $(OBJECTS) ## build every program (V=1 shows the commands)
 
-smoke: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(PRELOAD) ## a minute of tests, for every commit
+smoke: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(PRELOAD) $(RACES) $(B)/tests/bench/gpu ## a minute of tests, for every commit
 	$(Q)B=$(B) sh tests/run smoke
 
 check: all $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST) $(PRELOAD) $(RACES) $(B)/tests/bench/gpu $(if $(SAN),,sanitized) ## every test that a machine without a GPU can run
