@@ -62,8 +62,8 @@ static int read_runs(TaskFit *f, const Table *t, const Settings *s, Error *err)
         r.flops = isnan(r.flops) ? 6 * r.params * r.tokens : r.flops;
         if (isnan(r.nll))
             continue;
-        if (!(r.nll > 0 && isfinite(r.nll)))
-            return error_set(err, "%s: %s is not positive", table_place(t, i), f->nll_column);
+        if (table_positive(t, i, f->nll_column, r.nll, err) < 0)
+            return -1;
         if (r.accuracy < 0 || r.accuracy > 1)
             return error_set(err, "%s: %s is %g, no share between 0 and 1", table_place(t, i), f->accuracy_column, r.accuracy);
         r.first = table_row_is(t, i, &s->firsts) && (f->by_size ? r.params > 0 && r.tokens > 0 : r.flops > 0);

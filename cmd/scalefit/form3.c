@@ -7,7 +7,7 @@
 #include "base/random.h"
 #include "base/thread.h"
 
-enum { ITERATIONS = 2000 };
+enum { ITERATIONS = 2000, MANY_RUNS = 8192 };
 static const double huber_delta = 1e-3;
 /* The relative gain below which a descent stands still. Draws are compared with their own spread, for which 1e-10 is plenty: a
  * value 1e-4 above the minimum moves A by 3 %. A draw's second descent is finished only where it has come lower than the first. */
@@ -174,9 +174,27 @@ void form3_runs_free(Form3Runs *r)
     free(r->weight);
 }
 
+/* Every so manieth run, at random: enough of them to tell the valleys apart. */
+static void thin(const Form3Runs *r, Form3Runs *few)
+{
+    size_t n = (size_t)r->count, kept = n < MANY_RUNS ? n : MANY_RUNS;
+    double *room = memory_alloc(4 * kept, sizeof *room);
+    *few = *r;
+    few->n = room, few->d = room + kept, few->loss = room + 2 * kept, few->weight = room + 3 * kept, few->count = (int)kept;
+    for (size_t i = 0; i < kept; i++) {
+        size_t from = kept == n ? i : (size_t)random_permute(0, RANDOM_FIT, i, n);
+        few->n[i] = r->n[from];
+        few->d[i] = r->d[from];
+        few->loss[i] = r->loss[from];
+        few->weight[i] = r->weight[from];
+    }
+}
+
 int form3_fit(const Form3Runs *r, Form3Objective kind, int threads, Form3 *best, Error *err)
 {
-    Search s = {.runs = r, .fits = memory_alloc(FORM3_STARTS, sizeof *s.fits)};
+    Form3Runs few;
+    thin(r, &few);
+    Search s = {.runs = &few, .fits = memory_alloc(FORM3_STARTS, sizeof *s.fits)};
     int status = thread_parallel(threads, FORM3_STARTS, search_start, &s, err), near = 0;
     *best = s.fits[0];
     for (int i = 1; i < FORM3_STARTS; i++)
@@ -186,6 +204,9 @@ int form3_fit(const Form3Runs *r, Form3Objective kind, int threads, Form3 *best,
         near += s.fits[i].objective <= best->objective * (1 + 1e-4);
     best->share = (double)near / FORM3_STARTS;
     free(s.fits);
+    free(few.n);
+    if (few.count < r->count)
+        descend(r, best, &best->metric, FINE);
     if (status == 0 && kind == FORM3_LIKELIHOOD)
         sharpen(r, best);
     return status;

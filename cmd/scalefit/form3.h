@@ -40,7 +40,8 @@ typedef struct Form3 {
 /* The caller frees the runs, also after an error. */
 int form3_runs(Form3Runs *r, const RunPoint *p, int count, Error *err);
 void form3_runs_free(Form3Runs *r);
-/* Descents from the paper's grid of starts, to their end: the valley is flat, and many stop elsewhere. */
+/* Descents from the paper's grid of starts, to their end: the valley is flat, and many stop elsewhere. Of more than 8,192 runs the starts
+ * see so many, drawn at random, and the best goes on with all. */
 int form3_fit(const Form3Runs *r, Form3Objective objective, int threads, Form3 *best, Error *err);
 /* The same for runs drawn with replacement: samples × FORM3_VALUES constants, to be freed. */
 int form3_bootstrap(const Form3Runs *r, Form3Objective objective, const Form3 *full, size_t samples, uint64_t seed, int threads, double **constants,

@@ -57,8 +57,7 @@ int points_read(const Table *t, RunPoint **out, int *count, Error *err)
             double value;
         } needs[] = {{"params", r.params}, {"flops", r.flops}, {"tokens", r.tokens}, {"loss", r.loss}};
         for (int k = 0; k < 4 && status == 0; k++)
-            if (!(needs[k].value > 0 && isfinite(needs[k].value)))
-                status = error_set(err, "%s: no positive %s", table_place(t, i), needs[k].name);
+            status = table_positive(t, i, needs[k].name, needs[k].value, err);
         p[n++] = r;
     }
     if (status == 0 && (size_t)n < t->row_count && n > 0)

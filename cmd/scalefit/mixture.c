@@ -84,9 +84,7 @@ static int read_target(const Mixture *m, const Table *t, const char *name, Mixtu
             return -1;
         if (isnan(loss))
             continue;
-        if (!(loss > 0 && isfinite(loss)))
-            return error_set(err, "%s: no positive %s", table_place(t, i), name);
-        if (read_shares(m, t, i, r->shares + r->count * r->domains, err) < 0)
+        if (table_positive(t, i, name, loss, err) < 0 || read_shares(m, t, i, r->shares + r->count * r->domains, err) < 0)
             return -1;
         r->losses[r->count++] = loss;
     }

@@ -195,8 +195,8 @@ static int read_runs(Repeats *r, const Table *t, Error *err)
         if (isnan(v[3]))
             continue;
         for (int k = 0; k < 4; k++) {
-            if (!(v[k] > 0 && isfinite(v[k])))
-                return error_set(err, "%s: no positive %s", table_place(t, i), columns[k]);
+            if (table_positive(t, i, columns[k], v[k], err) < 0)
+                return -1;
             (*to[k])[r->count] = log(v[k]);
         }
         if (v[2] > v[1] * (1 + 1e-6))

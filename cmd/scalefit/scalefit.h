@@ -21,6 +21,8 @@ int table_read(Table *t, const char *const *files, const OptionList *wheres, con
 void table_free(Table *t);
 /* The number in a row's column; NAN where it is absent or says so (nan, NA, null, an empty cell). Other text is an error. */
 int table_number(const Table *t, size_t row, const char *column, double *out, Error *err);
+/* An error that names the row unless the number there is above 0 and finite. */
+int table_positive(const Table *t, size_t row, const char *column, double value, Error *err);
 /* The cell's text, NULL where absent. */
 const char *table_text(const Table *t, size_t row, const char *column);
 bool table_has(const Table *t, const char *column);

@@ -72,6 +72,13 @@ int table_number(const Table *t, size_t row, const char *column, double *out, Er
     return *end == 0 ? 0 : error_set(err, "%s: %s is '%s', not a number", t->places[row], column, text);
 }
 
+int table_positive(const Table *t, size_t row, const char *column, double value, Error *err)
+{
+    if (value > 0 && isfinite(value))
+        return 0;
+    return isnan(value) ? error_set(err, "%s: no %s", t->places[row], column) : error_set(err, "%s: %s is %g, not a positive number", t->places[row], column, value);
+}
+
 bool table_has(const Table *t, const char *column)
 {
     for (size_t i = 0; i < t->column_count; i++)
@@ -99,6 +106,8 @@ static char *column_name(const OptionList *renames, const char *name, size_t len
 /* Where a cell of a separated line ends; separators within CSV's quotes do not count. */
 static size_t cell_end(Span line, size_t at, char separator)
 {
+    while (at < line.length && line.data[at] == ' ')
+        at++;
     bool quoted = at < line.length && line.data[at] == '"';
     for (size_t i = at + quoted; i < line.length; i++) {
         if (quoted && line.data[i] == '"')
@@ -113,6 +122,8 @@ static char *cell_text(Span line, size_t begin, size_t end)
 {
     while (end > begin && (line.data[end - 1] == '\r' || line.data[end - 1] == ' '))
         end--;
+    while (begin < end && line.data[begin] == ' ')
+        begin++;
     bool quoted = end - begin >= 2 && line.data[begin] == '"' && line.data[end - 1] == '"';
     char *text = memory_copy(line.data + begin + quoted, end - begin - 2 * quoted), *to = text;
     for (const char *from = text; quoted && (*to = *from) != 0; to++)
@@ -120,12 +131,52 @@ static char *cell_text(Span line, size_t begin, size_t end)
     return text;
 }
 
-static int json_row(Table *t, JsonParser *p, Reader *r, Span line, const OptionList *renames, Error *err)
+/* The line with null for each NaN and Infinity, which are no JSON but what Python's json.dumps writes; false: it has none. */
+static bool without_nan(Span line, Buffer *out)
+{
+    static const char *const words[] = {"-Infinity", "Infinity", "NaN"};
+    bool quoted = false, any = false;
+    for (size_t i = 0; i < line.length;) {
+        size_t k = 0, length = 0;
+        while (!quoted && k < 3 && (length = strlen(words[k]), i + length > line.length || memcmp(line.data + i, words[k], length) != 0))
+            k++;
+        if (!quoted && k < 3) {
+            buffer_string(out, "null");
+            i += length;
+            any = true;
+            continue;
+        }
+        if (line.data[i] == '\\' && quoted && i + 1 < line.length)
+            buffer_byte(out, line.data[i++]);
+        else if (line.data[i] == '"')
+            quoted = !quoted;
+        buffer_byte(out, line.data[i++]);
+    }
+    return any;
+}
+
+/* The tree of a line; `plain` keeps what it was parsed from, where that is not the line itself. */
+static const JsonValue *json_line(JsonParser *p, Span line, Buffer *plain, Error *err)
 {
     JsonField whole = {.type = JSON_OBJECT, .raw = line};
     const JsonValue *v = json_field_tree(p, &whole, err);
-    if (!v || v->type != JSON_OBJECT)
+    if (v || !without_nan(line, plain))
+        return v;
+    size_t length = plain->length;
+    for (int i = 0; i < READER_PADDING; i++)
+        buffer_byte(plain, 0);
+    whole.raw = (Span){plain->data, length};
+    return json_field_tree(p, &whole, err);
+}
+
+static int json_row(Table *t, JsonParser *p, Reader *r, Span line, const OptionList *renames, Error *err)
+{
+    Buffer plain = {0};
+    const JsonValue *v = json_line(p, line, &plain, err);
+    if (!v || v->type != JSON_OBJECT) {
+        buffer_free(&plain);
         return v ? error_set(err, "not a JSON object") : -1;
+    }
     row_add(t, r);
     for (size_t i = 0; i < v->count; i++) {
         const JsonValue *x = &v->items[i];
@@ -143,6 +194,7 @@ static int json_row(Table *t, JsonParser *p, Reader *r, Span line, const OptionL
         t->cells[t->row_count - 1][c] = b.data;
         free(name);
     }
+    buffer_free(&plain);
     return 0;
 }
 
@@ -208,8 +260,14 @@ typedef struct Layout {
 
 static int header_read(Table *t, Layout *f, Reader *r, Span line, const OptionList *renames, Error *err)
 {
+    static const char separators[] = "\t,;";
     f->json = line.data[0] == '{';
-    f->separator = memchr(line.data, '\t', line.length) ? '\t' : ',';
+    if (line.data[0] == '[')
+        return error_set(err, "%s:%lld: a JSON array; one object a line is wanted (jq -c '.[]')", reader_name(r), (long long)reader_line_number(r));
+    f->separator = ',';
+    for (int i = 2; i >= 0; i--)
+        if (memchr(line.data, separators[i], line.length))
+            f->separator = separators[i];
     int status = 0;
     for (size_t at = 0, end; !f->json && status == 0 && at <= line.length; at = end + 1) {
         end = cell_end(line, at, f->separator);
@@ -268,6 +326,9 @@ static int file_table(Table *t, const char *path, const OptionList *wheres, cons
     Span line;
     int got;
     while ((got = reader_line(r, &line, err)) > 0) {
+        static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, which spreadsheets put in front */
+        size_t skip = !f.separator && line.length >= 3 && memcmp(line.data, mark, 3) == 0 ? 3 : 0;
+        line = (Span){line.data + skip, line.length - skip};
         if (line.length == 0 || line.data[0] == '#')
             continue;
         if (!f.separator) {

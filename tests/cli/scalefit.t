@@ -70,6 +70,16 @@ scalefit isoflop --json "$T/holes.tsv" >"$T/b" 2>"$T/said"
 same "rows without a loss are left out" "$T/a" "$T/b"
 like "and counted" "$(cat "$T/said")" '63 of 126 rows have no loss'
 law 2 7 0 | scalefit isoflop --json --budget 1e21 >"$T/two"
+awk -F'\t' -v OFS=';' '{ print $1, $2, $3, $4 }' "$T/known.tsv" | scalefit isoflop --json >"$T/b"
+same "semicolons part cells too" "$T/a" "$T/b"
+{ printf '\357\273\277'; awk -F'\t' -v OFS=', ' '{ print $4, $2, $3, $1 "\r" }' "$T/known.tsv"; } | scalefit isoflop --json >"$T/b"
+same "a byte order mark, blanks behind commas, line ends of two bytes" "$T/a" "$T/b"
+awk -F'\t' 'NR > 1 { printf "{\"note\": \"NaN \\\"NaN\", \"params\": %s, \"tokens\": %s, \"flops\": %s, \"loss\": %s}\n", $1, $2, $3, $4
+    printf "{\"params\": %s, \"tokens\": -Infinity, \"flops\": %s, \"loss\": NaN}\n", $1 * 1.01, $3 }' "$T/known.tsv" | scalefit isoflop --json >"$T/b" 2>"$T/said"
+same "NaN in JSON Lines, as Python writes it, is a missing value" "$T/a" "$T/b"
+fails 1 "array.json:1: a JSON array; one object a line" "a JSON array" sh -c "echo '[{\"params\": 1}]' >'$T/array.json'; scalefit isoflop '$T/array.json'"
+fails 1 "diverged.tsv:3: loss is inf, not a positive number" "a loss that is infinite" sh -c "sed '3s/[^	]*$/inf/' '$T/known.tsv' >'$T/diverged.tsv'; scalefit isoflop '$T/diverged.tsv'"
+fails 1 "none.tsv:4: no params" "a run without a size" sh -c "sed '4s/^[^	]*/nan/' '$T/known.tsv' >'$T/none.tsv'; scalefit isoflop '$T/none.tsv'"
 like "two budgets give a law without intervals" "$(cat "$T/two")" '"slope_ci95": \[null, null\]'
 fails 1 "one.tsv:2: a power law needs two budgets with an inner minimum; 1 of 1" "one budget gives none" sh -c "head -n 8 '$T/known.tsv' >'$T/one.tsv'; scalefit isoflop '$T/one.tsv'"
 like "but its minimum is printed" "$(cat "$T/.out")" '6e\+18 +7 +1\.8[0-9]*e\+08'
