@@ -3,26 +3,20 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 #include "base/message.h"
 #include "base/progress.h"
 #include "base/thread.h"
+#include "parts.h"
 
 const char *const method_names[METHODS] = {"url", "exact", "fuzzy", "paragraphs", "lines"};
-
-enum { LEAST_MEMORY = 1 << 16 };
 
 static bool wanted[METHODS];
 static const char *removed_path;
 static Dedup self = {.common = COMMON_DEFAULT, .threshold = 0.8, .ngram = 5, .max_line_count = 6, .bucket = 30000000};
 
 static const Option options[] = {
-    {"url", 0, OPTION_FLAG, &wanted[METHOD_URL], 0, "one document an address (`url`)", 0, 0, 0},
-    {"exact", 0, OPTION_FLAG, &wanted[METHOD_EXACT], 0, "one document a text, byte for byte", 0, 0, 0},
-    {"fuzzy", 0, OPTION_FLAG, &wanted[METHOD_FUZZY], 0, "near-duplicates: MinHash bands, verified by Jaccard", 0, 0, 0},
-    {"threshold", 0, OPTION_NUMBER, &self.threshold, "J", "least Jaccard similarity of --fuzzy (default 0.8)", 0, 0.01, 1},
-    {"ngram", 0, OPTION_INTEGER, &self.ngram, "N", "words a shingle (default 5)", 0, 1, 100},
-    {"bands", 0, OPTION_INTEGER, &self.bands, "B", "bands of the signature (default: by the threshold)", 0, 1, 256},
-    {"rows", 0, OPTION_INTEGER, &self.rows, "R", "hashes a band (default: by the threshold)", 0, 1, 256},
+    OPTION_WHOLE_DOCUMENTS(wanted, &self),
     {"lines", 0, OPTION_FLAG, &wanted[METHOD_LINES], 0, "cut lines seen more than --max-line-count times", 0, 0, 0},
     {"max-line-count", 0, OPTION_INTEGER, &self.max_line_count, "N", "(default 6)", 0, 1, 1e15},
     {"bucket", 0, OPTION_INTEGER, &self.bucket, "N", "documents in which lines are counted (default 30 million)", 0, 1, 1e15},
@@ -30,7 +24,7 @@ static const Option options[] = {
     {"paragraphs", 0, OPTION_FLAG, &wanted[METHOD_PARAGRAPHS], 0, "cut paragraphs that stood before, anywhere", 0, 0, 0},
     {"removed", 0, OPTION_STRING, &removed_path, "FILE", "write removed documents there, with the reason", 0, 0, 0},
     OPTION_COMMON_OUTPUT(&self.common),
-    {"memory", 0, OPTION_SIZE, &self.common.memory, "SIZE", "memory of the tables (default: half the machine's)", 0, LEAST_MEMORY, 9e18},
+    OPTION_MEMORY_OF_TABLES(&self.common),
     OPTION_COMMON_TMP(&self.common),
     OPTION_COMMON_ON_ERROR(&self.common),
     OPTION_COMMON_THREADS(&self.common),
@@ -51,7 +45,7 @@ static int methods_given(const OptionSet *set, Method *methods)
     return n;
 }
 
-static int write_stats(const Dedup *d, double seconds, Error *err)
+int stats_write(const Dedup *d, double seconds, Error *err)
 {
     Buffer b = {0};
     buffer_format(&b, "{\"documents_in\":%" PRIu64 ",\"bytes_in\":%" PRIu64 ",\"skipped\":%" PRIu64 ",\"cut\":%" PRIu64 ",\"removed\":{", d->documents_in,
@@ -88,12 +82,29 @@ static int run(Dedup *d, const Method *methods, int count, const char *const *fi
         return -1;
     }
     status = removed_close(d->removed, err);
-    return status == 0 && d->common.stats ? write_stats(d, clock_seconds() - begun, err) : status;
+    return status == 0 && d->common.stats ? stats_write(d, clock_seconds() - begun, err) : status;
+}
+
+void common_settle(Common *c)
+{
+    if (c->threads < 1)
+        c->threads = thread_default_count();
+    if (!c->tmp)
+        c->tmp = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    if (c->memory == 0)
+        c->memory = (int64_t)(memory_available() / 2);
 }
 
 int main(int argc, char **argv)
 {
-    OptionSet set = {.tool = "dedup", .synopsis = "dedup [--url] [--exact] [--lines] [--paragraphs] [--fuzzy]\n[OPTION]… [FILE]…",
+    static const struct Step {
+        const char *name;
+        int (*main)(int, char **);
+    } steps[] = {{"sign", sign_main}, {"sort", sort_main}, {"match", pair_main}, {"verify", verify_main}, {"apply", apply_main}};
+    for (size_t i = 0; i < sizeof steps / sizeof *steps && argc > 1; i++)
+        if (strcmp(argv[1], steps[i].name) == 0)
+            return steps[i].main(argc - 1, argv + 1);
+    OptionSet set = {.tool = "dedup", .synopsis = "dedup [--url] [--exact] [--lines] [--paragraphs] [--fuzzy]\n[OPTION]… [FILE]…\ndedup sign|sort|match|verify|apply …    (by many machines: the manual)",
                      .summary = "Drop documents, lines or paragraphs that were there before; the first stays.", .options = options};
     int status = option_main(&set, argc, argv);
     if (status >= 0)
@@ -104,12 +115,7 @@ int main(int argc, char **argv)
         return message_usage("nothing to do: --url, --exact, --lines, --paragraphs or --fuzzy");
     if ((self.bands == 0) != (self.rows == 0))
         return message_usage("--bands and --rows go together");
-    if (self.common.threads < 1)
-        self.common.threads = thread_default_count();
-    if (!self.common.tmp)
-        self.common.tmp = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
-    if (self.common.memory == 0)
-        self.common.memory = (int64_t)(memory_available() / 2);
+    common_settle(&self.common);
     Error err;
     status = run(&self, methods, count, (const char *const *)set.operands, &err) < 0 ? message_failed(&err) : 0;
     option_free(&set);

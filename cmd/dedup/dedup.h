@@ -1,7 +1,8 @@
 /* What the parts of dedup share: the settings, the counts, and where documents come from and go to. A run is a row of stages;
  * each reads the documents that the one before kept:
  *   match.c    --url, --exact, --fuzzy: a document is kept or removed as it comes
- *   cut.c      --lines, --paragraphs: parts of texts are cut, after a first look at all of them */
+ *   cut.c      --lines, --paragraphs: parts of texts are cut, after a first look at all of them
+ * By many machines (parts.h) a method of match.c is five steps: sign.c, sort.c, pair.c (dedup match), verify.c, apply.c. */
 #ifndef DEDUP_DEDUP_H
 #define DEDUP_DEDUP_H
 
@@ -22,6 +23,23 @@ typedef struct Dedup {
     /* Counts. */
     uint64_t documents_in, bytes_in, documents_out, bytes_out, skipped, removed_count[METHODS], cut, spills;
 } Dedup;
+
+enum { DEDUP_LEAST_MEMORY = 1 << 16 };
+
+/* Rows of option tables; wanted: bool [METHODS]. */
+#define OPTION_WHOLE_DOCUMENTS(wanted, d)                                                                                          \
+    {"url", 0, OPTION_FLAG, &(wanted)[METHOD_URL], 0, "one document an address (`url`)", 0, 0, 0},                                \
+    {"exact", 0, OPTION_FLAG, &(wanted)[METHOD_EXACT], 0, "one document a text, byte for byte", 0, 0, 0},                         \
+    {"fuzzy", 0, OPTION_FLAG, &(wanted)[METHOD_FUZZY], 0, "near-duplicates: MinHash bands, verified by Jaccard", 0, 0, 0},        \
+    {"threshold", 0, OPTION_NUMBER, &(d)->threshold, "J", "least Jaccard similarity of --fuzzy (default 0.8)", 0, 0.01, 1},       \
+    {"ngram", 0, OPTION_INTEGER, &(d)->ngram, "N", "words a shingle (default 5)", 0, 1, 100},                                     \
+    {"bands", 0, OPTION_INTEGER, &(d)->bands, "B", "bands of the signature (default: by the threshold)", 0, 1, 256},              \
+    {"rows", 0, OPTION_INTEGER, &(d)->rows, "R", "hashes a band (default: by the threshold)", 0, 1, 256}
+#define OPTION_MEMORY_OF_TABLES(c) \
+    {"memory", 0, OPTION_SIZE, &(c)->memory, "SIZE", "memory of the tables (default: half the machine's)", 0, DEDUP_LEAST_MEMORY, 9e18}
+
+void common_settle(Common *c); /* threads, tmp and memory, where they were not given */
+int stats_write(const Dedup *d, double seconds, Error *err);
 
 /* Where a stage's documents come from. */
 typedef struct Source {

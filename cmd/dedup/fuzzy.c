@@ -79,6 +79,11 @@ int fuzzy_bands(const Fuzzy *f)
     return f->bands;
 }
 
+int fuzzy_rows(const Fuzzy *f)
+{
+    return f->rows;
+}
+
 void fuzzy_prepare(const Fuzzy *f, Shingles *scratch, Span text, Buffer *out)
 {
     uint64_t signature[MINHASH_MOST];

@@ -20,10 +20,11 @@ typedef struct Sketch {
     size_t count;           /* 0: too short a document, which never matches */
 } Sketch;
 
-/* bands and rows 0: chosen for the threshold. The store belongs to the caller. */
+/* bands and rows 0: chosen for the threshold. The store belongs to the caller; without one nothing is kept. */
 Fuzzy *fuzzy_open(double threshold, int ngram, int bands, int rows, size_t memory, Spool *store, Error *err);
 void fuzzy_close(Fuzzy *f); /* NULL is fine */
 int fuzzy_bands(const Fuzzy *f);
+int fuzzy_rows(const Fuzzy *f);
 /* What a worker computes, in a form that its thread hands on: fuzzy_sketch takes it apart, and `out` has to live as long. */
 void fuzzy_prepare(const Fuzzy *f, Shingles *scratch, Span text, Buffer *out);
 Sketch fuzzy_sketch(const Fuzzy *f, const Buffer *prepared);

@@ -1,5 +1,6 @@
 #include "removed.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include "io/json.h"
 #include "io/stream.h"
@@ -74,19 +75,16 @@ static int name_of(Removed *r, uint64_t number, Name *n, Error *err)
     return spool_read(r->index, n, sizeof *n, number * sizeof *n, err);
 }
 
-static int put_name(Removed *r, Buffer *value, const char *key, const Name *n, Error *err)
+static int read_name(Removed *r, Buffer *id, const Name *n, Error *err)
 {
-    Buffer id = {0};
-    buffer_reserve(&id, n->length + 1);
-    int status = spool_read(r->names, id.data, n->length, n->offset, err);
-    buffer_format(value, ",\"%s\":", key);
-    json_write_string(value, (Span){id.data, n->length});
-    buffer_free(&id);
-    return status;
+    id->length = 0;
+    buffer_reserve(id, n->length + 1);
+    id->length = n->length;
+    return spool_read(r->names, id->data, n->length, n->offset, err);
 }
 
-/* `match`, and as `kept` the document that stays at the end of the chain that begins there. */
-static int put_match(Removed *r, Buffer *value, uint64_t match, Error *err)
+/* The names of `match` and of the document that stays at the end of the chain that begins there: *stays, if there is one. */
+static int match_names(Removed *r, uint64_t match, Buffer *name, Buffer *last_name, bool *stays, Error *err)
 {
     Name first, last;
     if (name_of(r, match, &first, err) < 0)
@@ -94,9 +92,33 @@ static int put_match(Removed *r, Buffer *value, uint64_t match, Error *err)
     for (last = first; last.fate != STAYS && last.fate != GONE;)
         if (name_of(r, last.fate - 1, &last, err) < 0)
             return -1;
-    if (last.fate == STAYS && put_name(r, value, "kept", &last, err) < 0)
-        return -1;
-    return put_name(r, value, "match", &first, err);
+    *stays = last.fate == STAYS;
+    return read_name(r, name, &first, err) < 0 ? -1 : read_name(r, last_name, &last, err);
+}
+
+static void put_name(Buffer *value, const char *key, const Span *name)
+{
+    if (!name)
+        return;
+    buffer_format(value, ",\"%s\":", key);
+    json_write_string(value, *name);
+}
+
+void removal_write(Buffer *line, Span raw, const char *method, const Span *kept, const Span *match, double similarity)
+{
+    Buffer value = {0};
+    JsonField absent = {0};
+    buffer_format(&value, "{\"method\":\"%s\"", method);
+    put_name(&value, "kept", kept);
+    put_name(&value, "match", match);
+    if (similarity >= 0) {
+        buffer_string(&value, ",\"similarity\":");
+        json_write_number(&value, similarity);
+    }
+    buffer_byte(&value, '}');
+    json_record_set(line, raw, &absent, "removed", (Span){value.data, value.length});
+    buffer_byte(line, '\n');
+    buffer_free(&value);
 }
 
 static int write_one(Removed *r, uint64_t at, Buffer *line, Error *err)
@@ -104,25 +126,20 @@ static int write_one(Removed *r, uint64_t at, Buffer *line, Error *err)
     Entry e;
     if (spool_read(r->lines, &e, sizeof e, at, err) < 0)
         return -1;
-    Buffer value = {0}, raw = {0};
-    JsonField absent = {0};
+    Buffer raw = {0}, name = {0}, last_name = {0};
+    bool matched = e.removal.match != UINT64_MAX, stays = false;
     buffer_reserve(&raw, e.length + 1);
     int status = spool_read(r->lines, raw.data, e.length, e.offset, err);
-    buffer_format(&value, "{\"method\":\"%s\"", e.removal.method);
-    if (status == 0 && e.removal.match != UINT64_MAX)
-        status = put_match(r, &value, e.removal.match, err);
-    if (e.removal.similarity >= 0) {
-        buffer_string(&value, ",\"similarity\":");
-        json_write_number(&value, e.removal.similarity);
-    }
-    buffer_byte(&value, '}');
+    if (status == 0 && matched)
+        status = match_names(r, e.removal.match, &name, &last_name, &stays, err);
     line->length = 0;
     if (status == 0) {
-        json_record_set(line, (Span){raw.data, e.length}, &absent, "removed", (Span){value.data, value.length});
-        buffer_byte(line, '\n');
+        Span match = {name.data, name.length}, kept = {last_name.data, last_name.length};
+        removal_write(line, (Span){raw.data, e.length}, e.removal.method, stays ? &kept : NULL, matched ? &match : NULL, e.removal.similarity);
         status = writer_write(r->out, line->data, line->length, err);
     }
-    buffer_free(&value);
+    buffer_free(&name);
+    buffer_free(&last_name);
     buffer_free(&raw);
     return status;
 }

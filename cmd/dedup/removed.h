@@ -11,6 +11,9 @@
 
 typedef struct Removed Removed;
 
+/* Appends the line of a removed document: its record with `removed` set. kept and match may be NULL. */
+void removal_write(Buffer *line, Span raw, const char *method, const Span *kept, const Span *match, double similarity);
+
 typedef struct Removal {
     uint64_t number;    /* of the removed document, in the order of the input */
     uint64_t match;     /* the document that it is like; UINT64_MAX: none, its text was cut away */
