@@ -10,8 +10,7 @@
 
 static const char *const recomputes[] = {"none", "norms", "layer"};
 
-/* H100 nodes, and what --cluster says otherwise. */
-static int layout_cluster(const Settings *s, CostCluster *c, Error *err)
+int layout_cluster(const Settings *s, CostCluster *c, Error *err)
 {
     *c = cost_cluster_h100();
     c->flops = s->peak * 1e12;
@@ -51,7 +50,7 @@ static int one_of(const char *text, const char *const *names, int count)
 
 static int layout_run(const Settings *s, const ModelConfig *c, CostRun *r, Error *err)
 {
-    double batch = s->batch_tokens > 0 ? s->batch_tokens : 16 * 1048576.0;
+    double batch = s->batch_tokens > 0 ? s->batch_tokens : PLAN_BATCH;
     *r = (CostRun){.config = c, .extent = {1, 1, 1, 1}, .stages = {.chunks = (int)s->virtual_stages}, .sequence_length = s->sequence,
                    .samples = (int64_t)(batch / (double)s->sequence), .micro_batch = s->micro_batch, .shard = (int)s->shard, .dtype = DTYPE_BF16,
                    .recompute = (Recompute)one_of(s->recompute, recomputes, 3), .engine = strcmp(s->engine, "lmpipe") == 0 ? COST_LMPIPE : COST_LEAN,

@@ -52,11 +52,11 @@ void plan_row(bool json, const char *key, double value, const char *unit, const 
         printf("%s%s\n", unit[0] ? " " : "", unit);
 }
 
-/* Takes what --model-config says where no option does. */
+/* Takes what --model-config says where no option does; parameters also of the sizes that options say. */
 static int plan_config(Settings *s, Error *err)
 {
     ModelConfig c;
-    if (!s->model_config)
+    if (!s->model_config && (s->params > 0 || s->layers < 1 || s->hidden < 1 || s->vocab < 1))
         return 0;
     if (plan_model(s, &c, err) < 0)
         return -1;
@@ -116,6 +116,10 @@ static void plan_compute(const Settings *s, bool known, const PlanShape *p)
     plan_row(s->json, "gpu_seconds", seconds, "s", "time on one GPU");
     plan_row(s->json, "gpu_hours", seconds / 3600, "h", "GPU hours");
     plan_row(s->json, "wall_hours", seconds / 3600 / s->gpus / s->availability, "h", "wall time on all GPUs");
+    if (s->price > 0)
+        plan_row(s->json, "cost", seconds / 3600 / s->availability * s->price, "", "cost of the GPU hours");
+    if (s->hours > 0)
+        plan_row(s->json, "mfu_of_hours", flops / (s->peak * 1e12 * s->hours * 3600), "", "MFU of a run that took --hours");
     if (known) {
         /* Looking up the input table costs nothing; causal attention costs 6·layers·width·length a token, forward and backward. */
         double used = s->params - (s->shared_table ? 0 : p->vocab * p->hidden);
@@ -150,6 +154,7 @@ static void plan_memory(const Settings *s, bool known, const PlanShape *p)
         sum += activations;
         plan_row(j, "logits_bytes", tokens * p->vocab * 10, "bytes", "logits, were they never chunked (not added)");
         plan_row(j, "kv_cache_bytes_per_token", 2 * p->layers * p->kv * 2, "bytes", "KV cache a token, bf16");
+        plan_row(j, "serving_bytes", n * s->bits / 8 + 4 * p->layers * p->kv * tokens, "bytes", "serving: weights and KV of --batch sequences");
     }
     plan_row(j, "training_bytes", sum, "bytes", known ? "training memory, the parts together" : "the parts together, without activations");
     plan_row(j, "training_bytes_spare", 1.1 * sum, "bytes", "with 10 % for fragments and buffers");
@@ -172,8 +177,10 @@ static void plan_storage(const Settings *s)
     interval_young_daly(delta, mtbf, &young, &daly);
     snprintf(text, sizeof text, "a checkpoint of %.3g bytes a parameter", s->bytes_weights);
     plan_row(j, "checkpoint_bytes", checkpoint, "bytes", text);
+    plan_row(j, "model_bytes", s->params * 2, "bytes", "the weights alone, bf16");
     bool narrow = s->vocab > 0 && s->vocab < 65500;
     plan_row(j, "data_bytes", s->tokens * (narrow ? 2 : 4), "bytes", narrow ? "token shards, uint16" : "token shards, int32");
+    plan_row(j, "text_bytes", s->tokens * 4.5, "bytes", "their text, about 4.5 bytes a token");
     plan_row(j, "interruption_hours", mtbf / 3600, "h", "between interruptions, all GPUs");
     plan_row(j, "interruptions", wall / mtbf, "", "interruptions in the run");
     plan_row(j, "checkpoint_interval_young", young, "s", "checkpoint interval, Young");
@@ -183,12 +190,27 @@ static void plan_storage(const Settings *s)
     plan_row(j, "checkpoint_storage_bytes", floor(wall / daly) * checkpoint, "bytes", "storage, were all of them kept");
 }
 
+static int plan_given(const Settings *s, bool known, PlanGiven *g, Error *err)
+{
+    *g = (PlanGiven){.grid = {1, 1, 1, s->gpus}};
+    if (s->base_hidden > 0 && !known)
+        return error_set(err, "--base-hidden needs the model's sizes: --layers and --hidden, or --model-config");
+    if (s->grid && !known)
+        return error_set(err, "--grid needs the model's sizes: --layers and --hidden, or --model-config");
+    if ((s->grid && parse_numbers("grid", s->grid, g->grid, GRID_DIMENSIONS, err) < 0) || layout_cluster(s, &g->cluster, err) < 0)
+        return -1;
+    return plan_gradients(s, g, err);
+}
+
 int command_plan(Settings *s, Error *err)
 {
+    PlanGiven given;
     if (plan_config(s, err) < 0)
         return -1;
     PlanShape p = plan_shape(s);
     bool known = s->layers > 0 && s->hidden > 0;
+    if (plan_given(s, known, &given, err) < 0)
+        return -1;
     char *options = s->model_config ? memory_format("%s/options.json", s->model_config) : NULL;
     bool run = options && access(options, R_OK) == 0;
     free(options);
@@ -201,7 +223,11 @@ int command_plan(Settings *s, Error *err)
         plan_memory(s, known, &p);
     plan_storage(s);
     if (s->published)
-        plan_published(s, known, &p);
+        plan_published(s, known, &p, &given);
+    if (s->base_hidden > 0)
+        plan_width(s, &p);
+    if (given.noise_scale > 0)
+        plan_noise(s, &given);
     if (s->json)
         printf("\n}\n");
     return 0;

@@ -38,6 +38,12 @@ static double effective(double log_u, double log_x, double log_r, double *by_u, 
     return log_u + log(all);
 }
 
+double repeated_worth(double unique, double all, double lifetime)
+{
+    double by_u, by_r;
+    return exp(effective(log(unique), log(all), log(lifetime), &by_u, &by_r));
+}
+
 /* log L of a run, and its derivatives by the variables. */
 static double model(const double v[VARIABLES], double log_n, double log_d, double log_u, double g[VARIABLES])
 {

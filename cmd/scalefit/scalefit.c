@@ -22,20 +22,19 @@ static const Option options[] = {
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw to FILE.svg or FILE.png, with gnuplot", 0, 0, 0},
     {"json", 0, OPTION_FLAG, &self.json, 0, "a JSON object instead of text (plan too)", 0, 0, 0},
     {"bootstrap", 0, OPTION_INTEGER, &self.bootstrap, "N", "samples for intervals, 0: none (default 1000)", 0, 0, 1e6},
-    OPTION_MORE_HEADING("isoflop, power, parametric:"),
+    OPTION_MORE_HEADING("isoflop, power, parametric, downstream:"),
     {"window", 0, OPTION_STRING, &self.window, "N|all", "isoflop: neighbours a side of the lowest loss that the parabola is fitted to (default 2)", 0, 0, 0},
     {"tolerance", 0, OPTION_NUMBER, &self.tolerance, "X", "isoflop: runs of one budget differ by this share (default 0.1)", 0, 0, 10},
     {"x", 0, OPTION_STRING, &self.x, "COL", "power: x of y = k·x^a (default flops)", 0, 0, 0},
     {"y", 0, OPTION_STRING, &self.y, "COL", "power: y of it (default loss)", 0, 0, 0},
     {"objective", 0, OPTION_CHOICE, &self.objective, "WHAT", "parametric: huber or likelihood, with a free scale (default huber)", "huber|likelihood", 0, 0},
-    OPTION_MORE_HEADING("downstream:"),
-    {"task", 0, OPTION_LIST, &self.tasks, "NAME", "columns NAME_bpb (_nll, _loss) and NAME_acc (repeatable; default: all there are)", 0, 0, 0},
-    {"nll", 0, OPTION_STRING, &self.nll, "COL", "loss of the right answer (default nll)", 0, 0, 0},
-    {"accuracy", 0, OPTION_STRING, &self.accuracy, "COL", "share of right answers (default accuracy)", 0, 0, 0},
-    {"chance", 0, OPTION_LIST, &self.chances, "X|TASK=X", "accuracy of guessing (repeatable; default: fitted)", 0, 0, 0},
-    {"first", 0, OPTION_LIST, &self.firsts, "COND", "rows of the first step, as --where; the others are predicted (repeatable)", 0, 0, 0},
-    {"first-law", 0, OPTION_CHOICE, &self.first_law, "LAW", "the loss from compute, or from size: parameters and tokens (default compute)", "compute|size", 0, 0},
-    {"at", 0, OPTION_LIST, &self.points, "N,D[,U]", "predict for parameters, tokens (repeated: and unique ones; repeatable)", 0, 0, 0},
+    {"task", 0, OPTION_LIST, &self.tasks, "NAME", "downstream: columns NAME_bpb (_nll, _loss) and NAME_acc (repeatable; default: all there are)", 0, 0, 0},
+    {"nll", 0, OPTION_STRING, &self.nll, "COL", "downstream: loss of the right answer (default nll)", 0, 0, 0},
+    {"accuracy", 0, OPTION_STRING, &self.accuracy, "COL", "downstream: share of right answers (default accuracy)", 0, 0, 0},
+    {"chance", 0, OPTION_LIST, &self.chances, "X|TASK=X", "downstream: accuracy of guessing (repeatable; default: fitted)", 0, 0, 0},
+    {"first", 0, OPTION_LIST, &self.firsts, "COND", "downstream: rows of the first step, as --where; the others are predicted (repeatable)", 0, 0, 0},
+    {"first-law", 0, OPTION_CHOICE, &self.first_law, "LAW", "downstream: the loss from compute, or from size: parameters and tokens (default compute)", "compute|size", 0, 0},
+    {"at", 0, OPTION_LIST, &self.points, "N,D[,U]", "downstream, repeated: predict for parameters, tokens (repeated: and unique ones; repeatable)", 0, 0, 0},
     OPTION_MORE_HEADING("mixture, repeated:"),
     {"shares", 0, OPTION_STRING, &self.weights, "PREFIX", "columns that begin so are shares of a mix (default w_)", 0, 0, 0},
     {"target", 0, OPTION_LIST, &self.targets, "COL", "loss to fit (repeatable; default: all columns that begin with loss_)", 0, 0, 0},
@@ -68,8 +67,14 @@ static const Option options[] = {
     {"checkpoint-seconds", 0, OPTION_NUMBER, &self.checkpoint_seconds, "S", "for which a save blocks (default 60)", 0, 1e-6, 1e9},
     {"restart-seconds", 0, OPTION_NUMBER, &self.restart_seconds, "S", "that a restart takes (default 0)", 0, 0, 1e9},
     {"mtbf-hours", 0, OPTION_NUMBER, &self.mtbf_hours, "H", "between two failures of a GPU (default 50677: Llama 3's)", 0, 1e-3, 1e12},
+    {"price", 0, OPTION_NUMBER, &self.price, "X", "of a GPU hour", 0, 0, 1e9},
+    {"hours", 0, OPTION_NUMBER, &self.hours, "H", "GPU hours that a run took: its MFU", 0, 0, 1e15},
+    {"published", 0, OPTION_FLAG, &self.published, 0, "what published counts, laws and rules say, too; with --grid of that grid", 0, 0, 0},
+    {"unique-tokens", 0, OPTION_NUMBER, &self.unique_tokens, "N", "--published: of --tokens that are unique", 0, 0, 1e24},
+    {"base-hidden", 0, OPTION_NUMBER, &self.base_hidden, "N", "muP from a model of this width, tuned at --lr", 0, 0, 1e9},
+    {"noise-scale", 0, OPTION_NUMBER, &self.noise_scale, "N", "critical batch in tokens: steps and tokens at --batch-tokens", 0, 0, 1e15},
+    {"gradient-norms", 0, OPTION_STRING, &self.gradient_norms, "B,G,C,H", "it from squared gradient norms G, H over B < C tokens", 0, 0, 0},
     OPTION_MORE_HEADING("plan --layout:"),
-    {"published", 0, OPTION_FLAG, &self.published, 0, "what published counts, laws and rules say, too", 0, 0, 0},
     {"layout", 0, OPTION_FLAG, &self.layout, 0, "search the grids of --gpus GPUs", 0, 0, 0},
     {"grid", 0, OPTION_STRING, &self.grid, "T,C,P,D", "this one alone", 0, 0, 0},
     {"batch-tokens", 0, OPTION_NUMBER, &self.batch_tokens, "N", "tokens a step (default: 16 · 2^20)", 0, 1, 1e15},
@@ -171,10 +176,11 @@ int main(int argc, char **argv)
     else if ((strcmp(command, "plan") == 0 || strcmp(command, "shape") == 0) && *files)
         return message_usage("%s reads no table: '%s'", command, *files);
     else if (strcmp(command, "plan") == 0) {
-        if (self.layout || self.grid)
+        bool shape = self.layers > 0 && self.hidden > 0 && self.vocab > 0;
+        if (self.layout || (self.grid && !self.published))
             status = command_layout(&self, &err);
-        else if ((!(self.tokens > 0) && !self.model_config) || (!(self.params > 0) && !self.model_config))
-            return message_usage("plan needs --tokens, and --params or --model-config");
+        else if ((!(self.tokens > 0) && !self.model_config) || (!(self.params > 0) && !self.model_config && !shape))
+            return message_usage("plan needs --tokens, and --params, --model-config or --layers, --hidden and --vocab");
         else
             status = command_plan(&self, &err);
     } else if (strcmp(command, "shape") == 0 || strcmp(command, "grid") == 0) {

@@ -6,6 +6,7 @@
 #include "base/option.h"
 #include "model/config.h"
 #include "plot/plot.h"
+#include "train/cost.h"
 
 typedef struct Table {
     char **columns;
@@ -90,6 +91,9 @@ typedef struct Settings {
     /* grid */
     const char *rule, *around, *train;
     double lr, ratio;
+    /* plan: scaling by width, the batch, epochs, what a run took */
+    double base_hidden, noise_scale, unique_tokens, hours, price;
+    const char *gradient_norms;
     int64_t count;
 } Settings;
 
@@ -153,8 +157,28 @@ void plan_row(bool json, const char *key, double value, const char *unit, const 
 typedef struct PlanShape {
     double layers, hidden, heads, query, kv, feed, vocab;
 } PlanShape;
+/* What options of plan say beside its sizes, checked before anything is printed. */
+typedef struct PlanGiven {
+    double grid[GRID_DIMENSIONS];
+    CostCluster cluster;
+    double noise_scale;                     /* 0: none */
+    double gradient_square, gradient_noise; /* |G|^2, tr(Sigma); 0: not asked for */
+} PlanGiven;
 /* --published; known: the shape is. */
-void plan_published(const Settings *s, bool known, const PlanShape *p);
+void plan_published(const Settings *s, bool known, const PlanShape *p, const PlanGiven *g);
+/* Of it: FLOPs by several counts; memory and communication on --grid. */
+void plan_counts(const Settings *s, const PlanShape *p);
+void plan_parallel(const Settings *s, const PlanShape *p, const PlanGiven *g);
+/* --base-hidden; --noise-scale and --gradient-norms, which plan_gradients reads. */
+void plan_width(const Settings *s, const PlanShape *p);
+void plan_noise(const Settings *s, const PlanGiven *g);
+int plan_gradients(const Settings *s, PlanGiven *g, Error *err);
+/* Tokens (or parameters) that `all` are worth of which `unique` are new, by Muennighoff et al.'s lifetime R: U + U R (1 - exp(-(all/U - 1)/R)). */
+double repeated_worth(double unique, double all, double lifetime);
+/* Tokens a step where no option says. */
+#define PLAN_BATCH (16 * 1048576.0)
+/* H100 nodes, and what --cluster says otherwise. */
+int layout_cluster(const Settings *s, CostCluster *c, Error *err);
 /* The model that the options describe, or --model-config. */
 int plan_model(const Settings *s, ModelConfig *c, Error *err);
 /* Seconds between checkpoints that block for delta seconds, where a failure comes every mtbf seconds (Young 1974; Daly 2006, eq. 37). */

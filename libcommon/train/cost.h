@@ -97,6 +97,18 @@ CostCluster cost_cluster_cpu(int ranks_here, double memory);
 /* H100 SXM nodes of eight with a 400 Gbit/s adapter each, as Llama 3's. */
 CostCluster cost_cluster_h100(void);
 
+/* The links that a group of `size` ranks, `stride` apart, goes over, within a node if all of it is there: seconds a byte, seconds a step. */
+typedef struct CostLink {
+    double per_byte, latency;
+} CostLink;
+CostLink cost_link(const CostCluster *c, double stride, double size);
+/* Seconds that p ranks take for n bytes in all: an all-gather or reduce-scatter in a ring, (p - 1) latencies, or by doubling, log2 p; an
+ * all-reduce in a ring, 2 (p - 1) latencies and 2 (p - 1)/p n bytes, or over a tree, 2 log2 p and 2 n (Thakur et al. 2005). */
+double cost_gather_ring(CostLink l, double p, double n);
+double cost_gather_doubling(CostLink l, double p, double n);
+double cost_all_reduce_ring(CostLink l, double p, double n);
+double cost_all_reduce_tree(CostLink l, double p, double n);
+
 /* Seconds of a step. */
 typedef struct CostTime {
     double products, attention, elementwise;     /* of the busiest stage's passes */

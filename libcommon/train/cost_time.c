@@ -20,29 +20,12 @@ CostCluster cost_cluster_cpu(int ranks_here, double memory)
                          .spread = 0.01};
 }
 
-/* Seconds a byte and a step of the links that a group of `size` ranks, `stride` apart, goes over: within a node if all of it is there. */
-typedef struct Link {
-    double per_byte, latency;
-} Link;
-
-static Link link_of(const CostCluster *c, int64_t stride, int64_t size)
-{
-    bool inside = stride * size <= c->node;
-    return (Link){1 / ((inside ? c->intra_bandwidth : c->inter_bandwidth) * c->link_share), inside ? c->intra_latency : c->inter_latency};
-}
-
 static int64_t stride_of(const CostRun *r, int dimension)
 {
     int64_t stride = 1;
     for (int d = 0; d < dimension; d++)
         stride *= r->extent[d];
     return stride;
-}
-
-/* An all-gather or reduce-scatter in a ring of p ranks, of n bytes in all. */
-static double ring(Link l, int64_t p, double n)
-{
-    return p > 1 ? (double)(p - 1) * l.latency + (double)(p - 1) / (double)p * n * l.per_byte : 0;
 }
 
 /* Seconds of one layer's forward pass, by what it does; and of the output layer's. */
@@ -61,7 +44,7 @@ static Pass layer_forward(const CostRun *r, const CostCluster *c)
     double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP], t = r->extent[GRID_TP], h = (double)m->hidden_size;
     double q = (double)(m->num_attention_heads * m->head_dim), kv = (double)(m->num_key_value_heads * m->head_dim), f = (double)m->intermediate_size;
     double size = r->dtype == DTYPE_F32 ? 4 : 2;
-    Link tp = link_of(c, 1, r->extent[GRID_TP]), cp = link_of(c, stride_of(r, GRID_CP), r->extent[GRID_CP]);
+    CostLink tp = cost_link(c, 1, r->extent[GRID_TP]), cp = cost_link(c, stride_of(r, GRID_CP), r->extent[GRID_CP]);
     return (Pass){
         .products = 2 * rows * (2 * h * q + 2 * h * kv + 3 * h * f) / t / (c->flops * c->product_share),
         /* Scores and values of half of all pairs. */
@@ -69,8 +52,8 @@ static Pass layer_forward(const CostRun *r, const CostCluster *c)
         /* Two norms with their residuals read and write 4 h each, RoPE 2 (q + kv), SwiGLU 3 f. */
         .elementwise = size * rows / t * (8 * h + 2 * (q + kv) + 3 * f) / (c->memory_bandwidth * c->memory_share),
         /* Two gathers, two sums that are scattered. */
-        .tp = 4 * ring(tp, r->extent[GRID_TP], size * rows * h),
-        .cp = ring(cp, r->extent[GRID_CP], size * rows * r->extent[GRID_CP] * 2 * kv / t),
+        .tp = 4 * cost_gather_ring(tp, r->extent[GRID_TP], size * rows * h),
+        .cp = cost_gather_ring(cp, r->extent[GRID_CP], size * rows * r->extent[GRID_CP] * 2 * kv / t),
     };
 }
 
@@ -130,7 +113,7 @@ void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, do
 double cost_message(const CostRun *r, const CostCluster *c)
 {
     double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP] / r->extent[GRID_TP];
-    Link l = link_of(c, stride_of(r, GRID_PP), r->extent[GRID_PP]);
+    CostLink l = cost_link(c, stride_of(r, GRID_PP), r->extent[GRID_PP]);
     return r->extent[GRID_PP] > 1 ? l.latency + rows * (double)r->config->hidden_size * (r->engine == COST_LEAN ? 2 : 4) * l.per_byte : 0;
 }
 
@@ -161,12 +144,12 @@ static double dp_seconds(const CostRun *r, const CostCluster *c, const CostTime 
     double n = parameters(r);
     if (data == 1)
         return 0;
-    Link l = link_of(c, stride_of(r, GRID_CP), data);
+    CostLink l = cost_link(c, stride_of(r, GRID_CP), data);
     /* Rings over cp and dp; buckets of 40M numbers, or a layer each. */
     if (r->extent[GRID_CP] == 1)
-        l = link_of(c, stride_of(r, GRID_DP), data);
+        l = cost_link(c, stride_of(r, GRID_DP), data);
     double buckets = ceil(n / 40e6), passes = (double)cost_passes(r), weight = r->engine == COST_LEAN ? 2 : 4;
-    double scatter = buckets * ring(l, data, 4 * n / buckets), gather = buckets * ring(l, data, weight * n / buckets);
+    double scatter = buckets * cost_gather_ring(l, data, 4 * n / buckets), gather = buckets * cost_gather_ring(l, data, weight * n / buckets);
     if (r->shard >= 2)
         scatter *= passes;
     if (r->shard >= 3)
@@ -228,7 +211,7 @@ int cost_simulate_run(const CostRun *r, const CostCluster *c, const double *slow
     for (int i = 0; i < stages; i++)
         for (int k = 0; k < chunks; k++)
             cost_stage(r, c, i, k, &s.seconds[(i * chunks + k) * 2], &s.seconds[(i * chunks + k) * 2 + 1]);
-    Link l = link_of(c, stride_of(r, GRID_PP), stages);
+    CostLink l = cost_link(c, stride_of(r, GRID_PP), stages);
     double message = cost_message(r, c) - (stages > 1 ? l.latency : 0);
     int status = cost_simulate(stages, chunks, cost_passes(r), stage_duration, &s, message, l.latency, out, err);
     free(s.seconds);
