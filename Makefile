@@ -124,6 +124,9 @@ bench-fits: all ## scaling-law fits as ratios against SciPy (PYTHON=, SCALING=)
 bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, TYPES=, WAYS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' TYPES='$(TYPES)' WAYS=$(WAYS) sh tests/bench/train
 
+bench-checkpoint: all $(B)/tests/bench/shard ## what checkpoints in the background cost a training (MODELS=, TYPES=, DIR=)
+	$(Q)B=$(B) MODELS='$(MODELS)' TYPES='$(TYPES)' DIR=$(DIR) sh tests/bench/checkpoint
+
 bench-generate: all ## answers as ratios against transformers' generate (PYTHON=, MODELS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/generate
 
@@ -275,5 +278,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-checkpoint bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static void (*before_exit)(void);
@@ -56,6 +57,17 @@ void *memory_aligned(size_t count, size_t size)
     if (bytes > PTRDIFF_MAX - 64 || posix_memalign(&p, 64, (bytes + 63) / 64 * 64) != 0)
         out_of_memory(count, size);
     return memset(p, 0, bytes);
+}
+
+void *memory_large(size_t count, size_t size)
+{
+    enum { LARGE = 2 << 20, SMALL = 1 << 16 };
+    size_t bytes = product(count, size), page = bytes < LARGE ? SMALL : LARGE;
+    void *p = NULL;
+    if (bytes > PTRDIFF_MAX - LARGE || posix_memalign(&p, page, bytes) != 0)
+        out_of_memory(count, size);
+    madvise(p, bytes / LARGE * LARGE, MADV_HUGEPAGE); /* it may be refused */
+    return p;
 }
 
 void *memory_realloc(void *p, size_t count, size_t size)

@@ -9,6 +9,7 @@
 void *memory_alloc(size_t count, size_t size);            /* not cleared */
 void *memory_zalloc(size_t count, size_t size);           /* cleared */
 void *memory_aligned(size_t count, size_t size);          /* 64-byte aligned, cleared; freed with free() */
+void *memory_large(size_t count, size_t size);            /* not cleared, in large pages where it fills some, at the begin of a page; freed with free() */
 void *memory_realloc(void *p, size_t count, size_t size);
 /* Makes room for `needed` elements, doubling *capacity; returns the moved array. */
 void *memory_grow(void *p, size_t *capacity, size_t needed, size_t size);

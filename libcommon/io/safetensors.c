@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#include "io/disk.h"
 #include "io/filemap.h"
 #include "io/stream.h"
 
@@ -236,28 +237,30 @@ uint64_t safetensors_layout(const SafetensorsSource *tensors, size_t count, cons
 
 int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, uint64_t *sum, Error *err)
 {
-    const SafetensorsSource **order = sources_sort(tensors, count);
+    enum { PIECE = 1 << 18 }; /* summed and copied while it is near */
     Buffer header = {0};
-    header_write(&header, order, count, metadata);
+    uint64_t *begin = memory_alloc(count, sizeof *begin), size = safetensors_layout(tensors, count, metadata, &header, begin);
+    const SafetensorsSource **order = sources_sort(tensors, count);
     XXH3_state_t *state = XXH3_createState();
     XXH3_64bits_reset(state);
     XXH3_64bits_update(state, header.data, header.length);
-    Writer *w = writer_open(path, err);
-    if (w)
-        writer_pass_cache(w);
-    int status = w ? writer_write(w, header.data, header.length, err) : -1;
+    DiskFile *f = disk_open(path, size, err);
+    int status = f ? disk_write(f, header.data, header.length, 0, err) : -1;
     for (size_t i = 0; i < count && status == 0; i++) {
-        XXH3_64bits_update(state, order[i]->data, source_bytes(order[i]));
-        status = writer_write(w, order[i]->data, source_bytes(order[i]), err);
+        const char *data = order[i]->data;
+        uint64_t at = begin[order[i] - tensors];
+        for (size_t done = 0, n = source_bytes(order[i]), m; done < n && status == 0; done += m) {
+            m = n - done < PIECE ? n - done : PIECE;
+            XXH3_64bits_update(state, data + done, m);
+            status = disk_write(f, data + done, m, at + done, err);
+        }
     }
-    if (sum)
-        *sum = XXH3_64bits_digest(state);
+    *sum = XXH3_64bits_digest(state);
     XXH3_freeState(state);
-    if (w && status < 0)
-        writer_abandon(w);
-    else if (w)
-        status = writer_close(w, err);
+    if (f)
+        status = disk_close(f, status, err);
     buffer_free(&header);
+    free(begin);
     free(order);
     return status;
 }

@@ -31,8 +31,7 @@ int safetensors_open(Safetensors *out, const char *path, Error *err);
 const SafetensorsEntry *safetensors_find(const Safetensors *s, const char *name);
 void safetensors_close(Safetensors *s);
 
-/* Writing: declare all tensors, then their bytes are asked for one after the other in the file's own order (dtype by
- * descending width, then name). Appears whole or not at all. */
+/* Writing, in the file's own order: dtype by descending width, then name. */
 typedef struct SafetensorsSource {
     const char *name;
     Dtype dtype;
@@ -40,8 +39,8 @@ typedef struct SafetensorsSource {
     int64_t shape[SAFETENSORS_MAX_DIMS];
     const void *data; /* exactly the bytes of the shape */
 } SafetensorsSource;
-/* metadata: pairs of strings, NULL-terminated: {"format", "pt", NULL}. sum: XXH3 of the file's bytes (NULL: not wanted). The file does not stay
- * in the system's cache: checkpoints are large and nobody reads them soon. */
+/* metadata: pairs of strings, NULL-terminated: {"format", "pt", NULL}. sum: XXH3 of the file's bytes. Written in place (io/disk.h): what is
+ * there after a failure is no whole file. */
 int safetensors_write(const char *path, const SafetensorsSource *tensors, size_t count, const char *const *metadata, uint64_t *sum, Error *err);
 
 /* For a file that several write together: its header, and where each tensor's bytes begin in the file; returns the file's size.

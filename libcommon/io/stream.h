@@ -39,8 +39,6 @@ typedef struct Writer Writer;
 Writer *writer_open(const char *path, Error *err);
 /* Failures of the background thread (disk full) are returned by a later call or by close. */
 int writer_write(Writer *w, const void *data, size_t n, Error *err);
-/* What is written goes to the disk as it comes and does not stay in the system's cache, whose new pages cost more than the writing. */
-void writer_pass_cache(Writer *w);
 int writer_flush(Writer *w, Error *err); /* everything so far reaches the file */
 /* Finishes and renames; the writer is gone afterwards, also on errors (then no file appears). NULL is fine. */
 int writer_close(Writer *w, Error *err);
@@ -49,8 +47,6 @@ void writer_abandon(Writer *w);
 
 /* A small file written whole: temporary name, fsync, rename, fsync of the folder. */
 int file_write(const char *path, const void *data, size_t n, Error *err);
-/* n bytes of a file go to the disk and out of the system's cache, where it can do that. */
-int file_pass_cache(int descriptor, const char *path, uint64_t begin, uint64_t n, Error *err);
 int folder_create(const char *path, Error *err); /* with parents; one that exists is fine */
 int folder_sync(const char *path, Error *err);
 

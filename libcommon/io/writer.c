@@ -15,7 +15,7 @@
 
 /* The caller fills one block while a thread compresses and writes the other. A failure is kept and given to the caller's
  * next call; the thread goes on taking blocks and dropping them, so nobody waits for ever. */
-enum { BLOCK_BYTES = 1 << 20, CACHE_BYTES = 8 << 20 };
+enum { BLOCK_BYTES = 1 << 20 };
 enum Kind { PLAIN, GZIP, ZSTD };
 
 struct Writer {
@@ -28,23 +28,12 @@ struct Writer {
     ZSTD_CCtx *zstd;
     unsigned char *packed;  /* the compressor's output */
     Buffer filling, writing;
-    bool pending, finish, threaded, failed, pass_cache;
-    uint64_t written, passed; /* bytes, and how many of them went past the cache */
+    bool pending, finish, threaded, failed;
     Error error;
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed;
 };
-
-int file_pass_cache(int descriptor, const char *path, uint64_t begin, uint64_t n, Error *err)
-{
-    /* An error of the disk is told once, here and not by fsync; others mean that the file is no file of a disk. */
-    if (sync_file_range(descriptor, (off_t)begin, (off_t)n, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0 &&
-        (errno == EIO || errno == ENOSPC || errno == EDQUOT))
-        return error_set(err, "%s:", path);
-    posix_fadvise(descriptor, (off_t)begin, (off_t)n, POSIX_FADV_DONTNEED);
-    return 0;
-}
 
 static int write_all(Writer *w, const void *data, size_t n, Error *err)
 {
@@ -57,13 +46,8 @@ static int write_all(Writer *w, const void *data, size_t n, Error *err)
             return error_set(err, "%s:", w->path);
         p += done;
         n -= (size_t)done;
-        w->written += (uint64_t)done;
     }
-    if (!w->pass_cache || w->written - w->passed < CACHE_BYTES)
-        return 0;
-    uint64_t begin = w->passed;
-    w->passed = w->written;
-    return file_pass_cache(w->descriptor, w->path, begin, w->passed - begin, err);
+    return 0;
 }
 
 static int pack_gzip(Writer *w, const void *data, size_t n, bool last, Error *err)
@@ -318,11 +302,6 @@ static int hand_over(Writer *w, Error *err)
     pthread_cond_broadcast(&w->changed);
     pthread_mutex_unlock(&w->lock);
     return 0;
-}
-
-void writer_pass_cache(Writer *w)
-{
-    w->pass_cache = true;
 }
 
 int writer_write(Writer *w, const void *data, size_t n, Error *err)

@@ -1,16 +1,13 @@
 #include "model/folder_parts.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 #include "base/memory.h"
+#include "io/disk.h"
 #include "io/safetensors.h"
-#include "io/stream.h"
 #include "model/lora.h"
 
 const char *parts_file(const Model *m)
@@ -75,44 +72,14 @@ static void layout_close(FileLayout *l)
     free(l->begin);
 }
 
-static int write_at(int file, const char *path, const void *data, size_t n, uint64_t at, Error *err)
-{
-    const char *p = data;
-    while (n > 0) {
-        ssize_t done = pwrite(file, p, n, (off_t)at);
-        if (done < 0 && errno == EINTR)
-            continue;
-        if (done < 0)
-            return error_set(err, "%s:", path);
-        p += done;
-        at += (uint64_t)done;
-        n -= (size_t)done;
-    }
-    return 0;
-}
-
-/* Closes, after what was written has reached the disk. */
-static int finish(int file, const char *path, int status, Error *err)
-{
-    if (status == 0 && fsync(file) != 0)
-        status = error_set(err, "%s:", path);
-    if (close(file) != 0 && status == 0)
-        status = error_set(err, "%s:", path);
-    return status;
-}
-
 int parts_begin(const Model *m, Dtype type, const char *folder, Error *err)
 {
     FileLayout l;
     char *path = file_path(m, folder);
     int status = layout_open(&l, m, type, err);
     if (status == 0) {
-        int file = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
-        status = file < 0 ? error_set(err, "%s:", path) : write_at(file, path, l.header.data, l.header.length, 0, err);
-        if (status == 0 && ftruncate(file, (off_t)l.size) != 0)
-            status = error_set(err, "%s:", path);
-        if (file >= 0)
-            status = finish(file, path, status, err);
+        DiskFile *file = disk_open(path, l.size, err);
+        status = file ? disk_close(file, disk_write(file, l.header.data, l.header.length, 0, err), err) : -1;
         layout_close(&l);
     }
     free(path);
@@ -125,7 +92,7 @@ static void sum_add(Buffer *sums, const char *file, const char *what, XXH64_hash
 }
 
 /* n numbers that lie together in the file, piece by piece: a second copy of a whole embedding would be the largest thing in memory. */
-static int write_stretch(int file, const char *path, const float *values, size_t n, Dtype type, uint64_t at, XXH3_state_t *sum, Error *err)
+static int write_stretch(DiskFile *file, const float *values, size_t n, Dtype type, uint64_t at, XXH3_state_t *sum, Error *err)
 {
     enum { PIECE = 1 << 16 };
     size_t size = dtype_size(type);
@@ -135,14 +102,14 @@ static int write_stretch(int file, const char *path, const float *values, size_t
         size_t count = n - begin < PIECE ? n - begin : PIECE;
         dtype_convert(bytes, type, values + begin, DTYPE_F32, count);
         XXH3_64bits_update(sum, bytes, count * size);
-        status = write_at(file, path, bytes, count * size, at + begin * size, err);
+        status = disk_write(file, bytes, count * size, at + begin * size, err);
     }
     free(bytes);
     return status;
 }
 
 /* values: those of the box, row by row. */
-static int write_box(const Model *m, int file, const char *path, const Parameter *p, const Box *b, const float *values, Dtype type, uint64_t at, Buffer *sums, Error *err)
+static int write_box(const Model *m, DiskFile *file, const Parameter *p, const Box *b, const float *values, Dtype type, uint64_t at, Buffer *sums, Error *err)
 {
     size_t size = dtype_size(type), count = box_count(b), columns = p->ndim == 2 ? (size_t)p->shape[1] : 1, width = (size_t)b->extent[1];
     int64_t rows = width == columns ? 1 : b->extent[0];
@@ -151,12 +118,10 @@ static int write_box(const Model *m, int file, const char *path, const Parameter
     int status = 0;
     XXH3_64bits_reset(sum);
     for (int64_t r = 0; r < rows && status == 0; r++)
-        status = write_stretch(file, path, values + (size_t)r * stretch, stretch, type, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, sum, err);
-    if (status == 0)
-        status = file_pass_cache(file, path, at + (size_t)b->begin[0] * columns * size, (uint64_t)b->extent[0] * columns * size, err);
+        status = write_stretch(file, values + (size_t)r * stretch, stretch, type, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, sum, err);
     if (sums) {
         char *box = box_text(p, b), *name = entry_name(m, p), *what = memory_format("%s %s", name, box);
-        sum_add(sums, strrchr(path, '/') + 1, what, XXH3_64bits_digest(sum));
+        sum_add(sums, parts_file(m), what, XXH3_64bits_digest(sum));
         free(box);
         free(name);
         free(what);
@@ -171,16 +136,17 @@ int parts_write(const Model *m, const float *values, const ArenaStretch *stretch
     if (layout_open(&l, m, type, err) < 0)
         return -1;
     char *path = file_path(m, folder);
-    int file = open(path, O_WRONLY | O_CLOEXEC), status = file < 0 ? error_set(err, "%s:", path) : 0;
+    DiskFile *file = disk_open(path, 0, err);
+    int status = file ? 0 : -1;
     size_t count;
     OwnBox *boxes = boxes_own(&m->params.table, stretches, n, &count);
     for (size_t i = 0; i < count && status == 0; i++) {
         const Parameter *p = boxes[i].parameter;
-        status = write_box(m, file, path, p, &boxes[i].box, values + boxes[i].at, type, l.begin[param_find(&l.whole.table, p->name)], sums, err);
+        status = write_box(m, file, p, &boxes[i].box, values + boxes[i].at, type, l.begin[param_find(&l.whole.table, p->name)], sums, err);
     }
     free(boxes);
-    if (file >= 0)
-        status = finish(file, path, status, err);
+    if (file)
+        status = disk_close(file, status, err);
     free(path);
     layout_close(&l);
     return status;

@@ -63,6 +63,11 @@ static int begin_folder(Checkpoints *c, const char *name, const TrainState *s, D
     return comm_agree(&c->grid->world, status, err);
 }
 
+int checkpoint_prepare(Checkpoints *c, const TrainState *s, Error *err)
+{
+    return snapshot_take(&c->snapshot, c->optimizer, c->average, s, err);
+}
+
 int checkpoint_begin(Checkpoints *c, const TrainState *s, Error *err)
 {
     if (begin_folder(c, "step", s, DTYPE_F32, err) < 0) {

@@ -26,6 +26,8 @@ typedef struct Checkpoints {
     Error error;
 } Checkpoints;
 
+/* Takes the memory that copies need, by taking one: a run that has begun is not ended for lack of it, nor held up by fresh pages. */
+int checkpoint_prepare(Checkpoints *c, const TrainState *s, Error *err);
 /* Takes a copy and starts writing it. Nothing may be in writing: checkpoint_settle first. */
 int checkpoint_begin(Checkpoints *c, const TrainState *s, Error *err);
 /* Is one in writing that this rank has written its part of? */

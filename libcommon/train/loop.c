@@ -348,6 +348,11 @@ static int loop_open(Loop *l, Error *err)
     l->checkpoints = (Checkpoints){.run = &l->run, .grid = l->grid, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
     if (checkpoint_resume(&l->checkpoints, &l->state, err) < 0 || log_open(l, err) < 0)
         return -1;
+    if (l->run.done)
+        return 0;
+    if ((o->average_every > 0 && average_need(&l->average, &l->m->params.table, err) < 0) ||
+        (o->save_every > 0 && checkpoint_prepare(&l->checkpoints, &l->state, err) < 0))
+        return -1;
     l->flops_per_token = config_flops_per_token(&l->m->config, l->task->sequence_length);
     l->peak = o->peak_flops > 0 ? o->peak_flops * l->grid->size : measure_peak(l->m);
     return o->peak_flops > 0 ? 0 : comm_sum_host(&l->grid->world, &l->peak, 1, err);

@@ -84,15 +84,16 @@ void share_copy(const ArenaShare *s, const Optimizer *o, float *to, const float 
 int snapshot_take(Snapshot *to, const Optimizer *o, const Average *a, const TrainState *s, Error *err)
 {
     ParameterTable *t = o->table;
+    bool first = !to->share.stretches;
     float **host[] = {&to->weights, &to->first, &to->second, &to->average};
     const float *device[] = {t->weights + t->frozen, o->first, o->second, a->weights};
-    if (!to->share.stretches)
+    if (first)
         to->share = share_open(o);
     for (int i = 0; i < 4; i++) {
-        if (!device[i])
+        if (!device[i] || (i == 3 && !first && a->count == 0))
             continue;
         if (!*host[i])
-            *host[i] = memory_alloc(to->share.count, sizeof(float));
+            *host[i] = memory_large(to->share.count, sizeof(float));
         share_copy(&to->share, o, *host[i], device[i], i == 1 || i == 2);
     }
     to->optimizer_steps = o->steps;

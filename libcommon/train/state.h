@@ -38,7 +38,7 @@ void share_copy(const ArenaShare *s, const Optimizer *o, float *to, const float 
 /* A copy of all that a rank writes of a checkpoint, in host memory: training goes on while another thread writes it. */
 typedef struct Snapshot {
     ArenaShare share;
-    float *weights, *first, *second, *average; /* [share.count]; first use allocates them */
+    float *weights, *first, *second, *average; /* [share.count]; the first copy allocates them */
     int64_t optimizer_steps, averaged;
     TrainState state;
 } Snapshot;

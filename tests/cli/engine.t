@@ -6,24 +6,38 @@ tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 >"$T/c.json"
 sed 's/"model_type": "llama"/"model_type": "mistral", "sliding_window": 24/; s/LlamaForCausalLM/MistralForCausalLM/' "$T/c.json" >"$T/window.json"
 P="pretrain -q --data $T/s --seq-len 64 --batch-tokens 256 --micro-batch 2 --save-every 0"
-allocations() { # allocations STEPS OPTION…: how often the program allocates
+allocations() { # allocations STEPS OPTION…: how often the process allocates, in $own how often the program itself does
     steps=$1
     shift
     rm -rf "$T/run"
     LD_PRELOAD=$BIN/../tests/preload/allocations.so ALLOCATIONS=$T/count $P --steps "$steps" -o "$T/run" "$@"
-    cat "$T/count"
+    read -r all own <"$T/count"
 }
 if nm "$BIN/pretrain" 2>/dev/null | grep -q __asan_init; then
     skip "nothing is allocated in training" "the sanitizer has its own allocator"
 else
     for how in "-j 1 --dtype f32" "-j 1 --dtype bf16 --recompute layer" "-j 1 --model-config $T/window.json"; do
         case $how in *config*) ;; *) how="--model-config $T/c.json $how" ;; esac
-        few=$(allocations 3 $how)
+        allocations 3 $how
+        few=$all
         ok "the counter counts" test "$few" -gt 100
         # A block a step would be 37 more; a thread of the C library's or OpenMP's may take one when it comes late.
-        ok "40 steps allocate no more than 3 (${how##*/})" test "$(allocations 40 $how)" -lt $((few + 10))
+        allocations 40 $how
+        ok "40 steps allocate no more than 3 (${how##*/})" test "$all" -lt $((few + 10))
     done
-    ok "nor do they with threads" test "$(allocations 60 -j 2 --model-config "$T/c.json")" -lt $((few + 20))
+    allocations 60 -j 2 --model-config "$T/c.json"
+    ok "nor do they with threads" test "$all" -lt $((few + 20))
+    LMPIPE_CUDA=$(cd "$BIN/.." && pwd)/lib/liblmpipe-emulated.so
+    export LMPIPE_CUDA
+    for type in f32 bf16; do
+        [ -e "$LMPIPE_CUDA" ] || break
+        how="--device cuda -j 1 --batch-tokens 64 --micro-batch 1 --dtype $type --model-config $T/c.json"
+        allocations 2 $how
+        few=$own
+        allocations 4 $how
+        ok "nor do steps on a GPU, of the host or of the GPU ($type)" test "$few" -gt 100 -a "$own" -eq "$few"
+    done
+    unset LMPIPE_CUDA
 fi
 out=$($P --steps 3 --model-config "$T/c.json" --profile -o "$T/p")
 for name in 'product, forward' 'product, of weights' 'attention, backward' 'rmsnorm' 'adamw' 'all operations'; do
