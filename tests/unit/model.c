@@ -159,7 +159,7 @@ static void test_family(const char *folder, const char *out, Device *d)
     head_backward(&m, &s, b.labels, lse, dlogprob, NULL);
     model_backward(&m, &s);
     e = distance(m.params.table.gradients, first, m.params.table.total);
-    ok(e < 1e-6, "%s: fused and two-pass heads agree (%.2g)", family, e);
+    ok(e < 1e-5, "%s: fused and two-pass heads agree (%.2g)", family, e);
     loss = pass(&m, &s, &b);
     memcpy(first, m.params.table.gradients, m.params.table.total * sizeof *first);
     test_policies(family, out != NULL, &m, &b, loss, first, tokens, logits);
