@@ -2,11 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "io/yaml.h"
 #include "task.h"
 
 int field_set(Field *f, const char *name, const JsonValue *value, Error *err)
 {
-    *f = (Field){.name = name, .value = value && value->type != JSON_NULL ? value : NULL};
+    *f = (Field){.name = name, .value = value && value->type != JSON_NULL ? value : NULL, .function = json_get(value, YAML_FUNCTION) != NULL};
     if (f->value && f->value->type != JSON_STRING && f->value->type != JSON_INTEGER && f->value->type != JSON_ARRAY && f->value->type != JSON_OBJECT)
         return error_set(err, "'%s' is neither a text nor a list", name);
     return 0;
@@ -14,13 +15,15 @@ int field_set(Field *f, const char *name, const JsonValue *value, Error *err)
 
 int field_bind(Field *f, const Split *s, Error *err)
 {
-    if (!f->value || f->value->type != JSON_STRING)
+    if (!f->value || (f->value->type != JSON_STRING && !f->function))
         return 0;
-    Span text = f->value->string;
+    Span text = f->function ? (Span){f->name, strlen(f->name)} : f->value->string;
     f->column = false;
     for (size_t i = 0; i < s->column_count; i++)
         f->column |= s->columns[i].length == text.length && memcmp(s->columns[i].data, text.data, text.length) == 0;
-    if (f->column || f->template)
+    if (f->function && !f->column && s->count)
+        return error_set(err, "Python's: the rows need its values as a column '%s'", f->name);
+    if (f->column || f->template || f->function)
         return 0;
     f->template = jinja_compile(text, JINJA_TASK, err);
     return f->template ? 0 : error_prefix(err, "'%s'", f->name);
@@ -38,10 +41,15 @@ static int render(const Field *f, const Doc *d, Arena *arena, Span *out, Error *
     return status;
 }
 
+static const char *column_name(const Field *f)
+{
+    return f->function ? f->name : f->value->string.data;
+}
+
 static const JsonValue *column(const Field *f, const Doc *d)
 {
     for (size_t i = 0; i < d->split->column_count; i++)
-        if (strcmp(d->variables[i].name, f->value->string.data) == 0)
+        if (strcmp(d->variables[i].name, column_name(f)) == 0)
             return d->variables[i].value;
     return NULL;
 }
@@ -49,14 +57,14 @@ static const JsonValue *column(const Field *f, const Doc *d)
 /* A column's value, a template's text or the definition's own value. */
 static int field_value(const Field *f, const Doc *d, Arena *arena, JsonValue *out, Error *err)
 {
-    if (f->value->type != JSON_STRING) {
+    if (f->value->type != JSON_STRING && !f->function) {
         *out = *f->value;
         return 0;
     }
     if (f->column) {
         const JsonValue *v = column(f, d);
         if (!v)
-            return error_set(err, "no '%s'", f->value->string.data);
+            return error_set(err, "no '%s'", column_name(f));
         *out = *v;
         return 0;
     }
@@ -124,7 +132,7 @@ int field_choice(const Field *f, const Doc *d, Arena *arena, JsonValue *out, Err
         if (literal_eval(text, arena, out, err) < 0)
             return error_prefix(err, "'%s'", f->name);
     }
-    if (out->type == JSON_OBJECT && f->value->type == JSON_OBJECT)
+    if (out->type == JSON_OBJECT && f->value->type == JSON_OBJECT && !f->function)
         out->type = JSON_ARRAY;
     if (out->type != JSON_ARRAY || out->count < 1)
         return error_set(err, "'%s' gives no list of choices", f->name);

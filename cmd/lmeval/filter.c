@@ -142,21 +142,17 @@ int filter_find(const Filter *f, Span text, Span *out, Error *err)
 int filter_case(Span s, Arena *arena, bool upper, Span *out, Error *err)
 {
     Buffer b = {0};
-    for (size_t i = 0, n; i < s.length; i += n) {
-        uint32_t low[2], c = utf8_decode(s.data + i, &n);
-        char bytes[4];
-        if (upper && c >= 0x80 && (unicode_class(c) & UNICODE_LOWER)) {
+    if (!upper)
+        unicode_lower_text(s, &b);
+    for (size_t i = 0, n; i < s.length && upper; i += n) {
+        uint32_t c = utf8_decode(s.data + i, &n);
+        if (c >= 0x80 && (unicode_class(c) & UNICODE_LOWER)) {
             buffer_free(&b);
             return error_set(err, "the filter 'uppercase' beyond ASCII is not known here");
         }
-        if (upper) {
-            buffer_append(&b, s.data + i, n);
-            if (c >= 'a' && c <= 'z')
-                b.data[b.length - 1] &= ~32;
-            continue;
-        }
-        for (int k = 0, count = unicode_to_lower(c, low); k < count; k++)
-            buffer_append(&b, bytes, utf8_encode(low[k], bytes));
+        buffer_append(&b, s.data + i, n);
+        if (c >= 'a' && c <= 'z')
+            b.data[b.length - 1] &= ~32;
     }
     *out = (Span){arena_copy(arena, b.data ? b.data : "", b.length), b.length};
     buffer_free(&b);

@@ -39,6 +39,9 @@ static const Option options[] = {
     {"fewshot-in-one-turn", 0, OPTION_FLAG, &self.one_turn, 0, "with --chat examples stand in the user's turn", 0, 0, 0},
     {"fewshot-seed", 0, OPTION_INTEGER, &self.fewshot_seed, "N", "draws the examples (default 1234)", 0, 0, 9.2e18},
     {"bootstrap", 0, OPTION_INTEGER, &self.bootstraps, "N", "draws for errors that need them, 0: no errors (default 100000)", 0, 0, 1e9},
+    {"check", 0, OPTION_FLAG, &self.check, 0, "read the definitions of --task alone: what would be refused (needs no model)", 0, 0, 0},
+    {"processed", 0, OPTION_FLAG, &self.processed, 0, "rows are what a definition's Python made of its data", 0, 0, 0},
+    {"responses", 0, OPTION_STRING, &self.responses, "FILE", "score these answers (records with response) instead of the model's", 0, 0, 0},
     {"log-samples", 0, OPTION_STRING, &samples_path, "FILE", "write what came of each document of --task and --choices", 0, 0, 0},
     {"max-length", 0, OPTION_INTEGER, &self.max_length, "N", "tokens seen at once (default: the model's length)", 0, 8, 1 << 24},
     {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "longest generated answer (default 32)", 0, 1, 1 << 20},
@@ -142,6 +145,19 @@ static int run(Eval *e, Error *err)
     return status == 0 ? stats_write(e->common.stats, items, 2, begin, err) : status;
 }
 
+/* Reads all definitions, whatever is refused. */
+static int check_tasks(Eval *e)
+{
+    for (size_t i = 0; i < tasks.count; i++) {
+        Error err;
+        if (eval_task(e, tasks.values[i], &err) < 0) {
+            message_failed(&err);
+            e->refused++;
+        }
+    }
+    return e->refused > 0;
+}
+
 static int open_model(Eval *e, ChatCoder *coder, Error *err)
 {
     e->device = device_open(e->common.device, (int)e->common.threads, err);
@@ -178,7 +194,8 @@ int main(int argc, char **argv)
     int status = option_main(&set, argc, argv);
     if (status >= 0)
         return status;
-    if (!self.model_path)
+    bool without_model = self.check || (self.responses && perplexity.count + choices.count + match.count + safety.count + needle == 0);
+    if (!self.model_path && !without_model)
         return message_usage("--model DIR is needed");
     if (set.operand_count > 0)
         return message_usage("'%s': files go with --perplexity, --choices, --match, --safety or --task", set.operands[0]);
@@ -186,7 +203,10 @@ int main(int argc, char **argv)
         return message_usage("nothing to measure: --perplexity, --choices, --match, --safety, --task or --needle");
     Error err;
     ChatCoder coder = {0};
-    status = open_model(&self, &coder, &err) < 0 || run(&self, &err) < 0 ? message_failed(&err) : 0;
+    if (self.check)
+        status = check_tasks(&self);
+    else
+        status = (!without_model && open_model(&self, &coder, &err) < 0) || run(&self, &err) < 0 ? message_failed(&err) : 0;
     slot_free(&self.slot);
     cache_close(&self.cache);
     results_cut(&self);

@@ -31,13 +31,16 @@ typedef struct Eval {
     int64_t sample_length; /* of a shard's samples and the longest needle: max_length, where not asked for 2048 at most */
     int64_t max_tokens, needle_samples, needle_depths, limit;
     int64_t num_fewshot, fewshot_seed, bootstraps; /* num_fewshot -1: as the task says */
-    bool json;
+    bool json, check;      /* check: definitions are read and nothing else */
+    bool processed;        /* documents are what the definitions' Python made */
+    uint64_t refused;      /* definitions, with --check */
     Result *results;       /* of the definition that is being run, for groups */
     size_t result_count, result_capacity;
     int64_t tokens;        /* of all requests, for --stats */
     Writer *samples;       /* --log-samples, else NULL */
     OptionList data;
     const char *model_path, *adapter;
+    const char *responses; /* --responses: answers of tasks, written elsewhere; NULL: the model's */
     const char *answers; /* --answers: where --match and --safety write what was answered */
     const char *needle_plot;
     OptionList needle_lengths, until, refusals;

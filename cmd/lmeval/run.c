@@ -6,46 +6,8 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
-#include "task.h"
+#include "run.h"
 #include "text/utf8.h"
-#include "train/answers.h"
-
-enum { ANSWERS_AT_ONCE = 32 };
-
-/* A document whose requests wait. */
-typedef struct Item {
-    size_t at;                /* in the split */
-    size_t first, count;      /* of its requests; with acc_mutual_info as many again without a context */
-    double *chars, *bytes;    /* of each choice, or of the text: words and bytes */
-    int64_t *gold;            /* right choices */
-    size_t gold_count;
-    bool several_golds;
-} Item;
-
-/* A document whose answer is to be written. */
-typedef struct Question {
-    size_t at;
-    int32_t *ids;
-    int64_t length;
-    Span *wanted; /* any of them is right */
-    size_t wanted_count;
-    Span *choices; /* the document's column of that name, where a filter asks for it */
-    size_t choice_count;
-} Question;
-
-typedef struct TaskRun {
-    Eval *e;
-    Task *t;
-    Requests requests;
-    Item *items;
-    size_t item_count, item_capacity;
-    Question *questions;
-    size_t question_count, question_capacity;
-    Arena arena, kept; /* a document's, and what questions hold */
-    Ids ids;
-    uint64_t skipped;
-    Error first_skip;
-} TaskRun;
 
 static bool wants(const Task *t, MetricKind kind)
 {
@@ -55,16 +17,16 @@ static bool wants(const Task *t, MetricKind kind)
     return false;
 }
 
-static const struct SplitLine *line_of(const TaskRun *r, size_t at)
+const struct SplitLine *run_line(const TaskRun *r, size_t at)
 {
     return &r->t->docs.lines[at];
 }
 
 /* ---- What is logged of each document ---- */
 
-static void log_begin(const TaskRun *r, size_t at, Buffer *b)
+void run_log_begin(const TaskRun *r, size_t at, Buffer *b)
 {
-    const struct SplitLine *line = line_of(r, at);
+    const struct SplitLine *line = run_line(r, at);
     buffer_string(b, "{\"task\":");
     json_write_string(b, (Span){r->t->name, strlen(r->t->name)});
     buffer_string(b, ",\"file\":");
@@ -72,7 +34,7 @@ static void log_begin(const TaskRun *r, size_t at, Buffer *b)
     buffer_format(b, ",\"line\":%" PRId64, line->line);
 }
 
-static int log_end(const TaskRun *r, Buffer *b, Error *err)
+int run_log_end(const TaskRun *r, Buffer *b, Error *err)
 {
     buffer_string(b, "}\n");
     int status = writer_write(r->e->samples, b->data, b->length, err);
@@ -95,7 +57,7 @@ static int log_item(const TaskRun *r, const Item *item, Error *err)
     if (!r->e->samples)
         return 0;
     Buffer b = {0};
-    log_begin(r, item->at, &b);
+    run_log_begin(r, item->at, &b);
     log_numbers(r, "loglikelihoods", item->first, item->count, &b);
     if (wants(r->t, METRIC_ACC_MUTUAL_INFO))
         log_numbers(r, "unconditional", item->first + item->count, item->count, &b);
@@ -109,7 +71,7 @@ static int log_item(const TaskRun *r, const Item *item, Error *err)
             buffer_format(&b, "%s%" PRId64, i ? "," : "", item->gold[i]);
         buffer_byte(&b, ']');
     }
-    return log_end(r, &b, err);
+    return run_log_end(r, &b, err);
 }
 
 /* ---- Multiple choice, continuations and texts ---- */
@@ -327,180 +289,6 @@ static int take_text(TaskRun *r, const Doc *d, const Context *context, Item *ite
     return 0;
 }
 
-/* ---- Generation ---- */
-
-static int take_wanted(TaskRun *r, const Doc *d, Question *q, Error *err)
-{
-    Task *t = r->t;
-    JsonValue target, choices;
-    if (field_target(t, &t->target, d, &r->arena, &target, err) < 0)
-        return -1;
-    if (t->choice.value) {
-        if (field_choice(&t->choice, d, &r->arena, &choices, err) < 0)
-            return -1;
-        if (target.type != JSON_INTEGER || target.integer < 0 || target.integer >= (int64_t)choices.count)
-            return error_set(err, "the answer is none of the %zu choices", choices.count);
-        target = choices.items[target.integer];
-    }
-    bool several = t->multiple_target && target.type == JSON_ARRAY;
-    if (several && target.count == 0)
-        return error_set(err, "no answer (an empty list)");
-    q->wanted_count = several ? target.count : 1;
-    q->wanted = arena_alloc(&r->kept, q->wanted_count, sizeof *q->wanted);
-    for (size_t i = 0; i < q->wanted_count; i++) {
-        Span text;
-        if (value_string_of(several ? &target.items[i] : &target, &r->arena, &text, err) < 0)
-            return -1;
-        q->wanted[i] = (Span){arena_copy(&r->kept, text.data, text.length), text.length};
-    }
-    return 0;
-}
-
-static void take_column(TaskRun *r, const Doc *d, Question *q)
-{
-    const JsonValue *v = NULL;
-    for (size_t i = 0; i < r->t->pipeline_count; i++)
-        for (size_t k = 0; k < r->t->pipelines[i].count; k++)
-            if (r->t->pipelines[i].filters[k].kind == FILTER_CHOICE)
-                v = json_get(d->root, "choices");
-    if (!json_is(v, JSON_ARRAY))
-        return;
-    q->choices = arena_alloc(&r->kept, v->count + 1, sizeof *q->choices);
-    for (size_t i = 0; i < v->count && v->items[i].type == JSON_STRING; i++)
-        q->choices[q->choice_count++] = (Span){arena_copy(&r->kept, v->items[i].string.data, v->items[i].string.length), v->items[i].string.length};
-    q->choice_count = q->choice_count == v->count ? v->count : 0;
-}
-
-static int take_question(TaskRun *r, const Doc *d, const Context *context, size_t at, Error *err)
-{
-    Question q = {.at = at};
-    r->ids.count = 0;
-    int64_t room = r->e->max_length - r->t->max_tokens;
-    if (room < 1)
-        return error_set(err, "an answer of %" PRId64 " tokens leaves no room for a prompt (--max-length %" PRId64 ")", r->t->max_tokens, r->e->max_length);
-    if (take_wanted(r, d, &q, err) < 0 || context_encode(r->e, context, &r->ids, err) < 0)
-        return -1;
-    take_column(r, d, &q);
-    int32_t prefix;
-    if (r->ids.count == 0 && eval_prefix(r->e, &prefix, err) < 0)
-        return -1;
-    if (r->ids.count == 0)
-        ids_add(&r->ids, prefix);
-    int64_t n = (int64_t)r->ids.count, drop = n > room ? n - room : 0; /* from the left */
-    q.length = n - drop;
-    q.ids = (int32_t *)(void *)arena_copy(&r->kept, (const char *)(r->ids.data + drop), (size_t)q.length * sizeof *q.ids);
-    r->questions = memory_grow(r->questions, &r->question_capacity, r->question_count + 1, sizeof *r->questions);
-    r->questions[r->question_count++] = q;
-    return 0;
-}
-
-static int judge(TaskRun *r, const Question *q, Span answer, Error *err)
-{
-    Task *t = r->t;
-    Buffer b = {0};
-    if (r->e->samples) {
-        log_begin(r, q->at, &b);
-        buffer_string(&b, ",\"response\":");
-        json_write_string(&b, answer);
-        buffer_string(&b, ",\"target\":");
-        json_write_string(&b, q->wanted[0]);
-    }
-    int status = 0;
-    for (size_t i = 0; i < t->pipeline_count && status == 0; i++) {
-        Pipeline *p = &t->pipelines[i];
-        Span filtered;
-        status = filters_apply(p, answer, q->choices, q->choice_count, &r->arena, &filtered, err);
-        for (size_t k = 0; k < t->metric_count && status == 0; k++) {
-            bool right = false, equal;
-            for (size_t w = 0; w < q->wanted_count && status == 0; w++) {
-                status = metric_match(&p->metrics[k], filtered, q->wanted[w], &equal, err);
-                right |= equal;
-            }
-            metric_add(&p->metrics[k], right, 1);
-            if (r->e->samples && status == 0 && k == 0) {
-                buffer_string(&b, ",");
-                json_write_string(&b, (Span){p->name, strlen(p->name)});
-                buffer_string(&b, ":{\"answer\":");
-                json_write_string(&b, filtered);
-                buffer_format(&b, ",\"exact_match\":%d}", right);
-            }
-        }
-    }
-    if (status < 0) {
-        buffer_free(&b);
-        return error_prefix(err, "%s:%" PRId64, line_of(r, q->at)->file, line_of(r, q->at)->line);
-    }
-    return r->e->samples ? log_end(r, &b, err) : 0;
-}
-
-static void cut_at(Buffer *text, const char *stop, size_t length)
-{
-    const char *found = length && text->length ? memmem(text->data, text->length, stop, length) : NULL;
-    text->length = found ? (size_t)(found - text->data) : text->length;
-}
-
-static int answer_text(TaskRun *r, const Answer *a, Buffer *text, Error *err)
-{
-    text->length = 0;
-    if (tokenizer_decode(r->e->tokenizer, a->tokens, (size_t)a->count, true, text, err) < 0)
-        return -1;
-    utf8_repair(text);
-    for (size_t i = 0; i < r->t->until_count; i++)
-        cut_at(text, r->t->until[i], strlen(r->t->until[i]));
-    if (tokenizer_eos(r->e->tokenizer) >= 0) {
-        Span eos = tokenizer_bytes(r->e->tokenizer, tokenizer_eos(r->e->tokenizer));
-        cut_at(text, eos.data, eos.length);
-    }
-    return 0;
-}
-
-static int write_answers(TaskRun *r, Error *err)
-{
-    Eval *e = r->e;
-    GenerateOptions o = {.sample = {.temperature = 0, .top_p = 1, .repetition_penalty = 1}, .max_tokens = r->t->max_tokens, .samples = 1, .batch = ANSWERS_AT_ONCE};
-    if (tokenizer_eos(e->tokenizer) >= 0)
-        o.stops[o.stop_count++] = tokenizer_eos(e->tokenizer);
-    Answerer stops = {.tokenizer = e->tokenizer, .stops = {.values = r->t->until, .count = r->t->until_count}};
-    for (size_t i = 0; i < r->t->until_count; i++)
-        stops.longest_stop = strlen(r->t->until[i]) > stops.longest_stop ? strlen(r->t->until[i]) : stops.longest_stop;
-    if (stops.longest_stop) {
-        o.ends = answerer_ended;
-        o.ends_context = &stops;
-    }
-    for (int i = 0; i < e->model.config.eos_count && o.stop_count < GENERATE_MAX_STOPS; i++)
-        o.stops[o.stop_count++] = e->model.config.eos_token_id[i];
-    int64_t longest = 1;
-    for (size_t i = 0; i < r->question_count; i++)
-        longest = r->questions[i].length > longest ? r->questions[i].length : longest;
-    Generator g;
-    if (generator_open(&g, &e->model, &o, longest, err) < 0)
-        return -1;
-    Buffer text = {0};
-    int status = 0;
-    for (size_t first = 0; first < r->question_count && status == 0; first += ANSWERS_AT_ONCE) {
-        const int32_t *ids[ANSWERS_AT_ONCE];
-        int64_t lengths[ANSWERS_AT_ONCE], n = 0;
-        Answer answers[ANSWERS_AT_ONCE] = {0};
-        for (; n < ANSWERS_AT_ONCE && first + (size_t)n < r->question_count; n++) {
-            ids[n] = r->questions[first + (size_t)n].ids;
-            lengths[n] = r->questions[first + (size_t)n].length;
-        }
-        status = generator_run(&g, ids, lengths, n, first, answers, NULL, NULL, err);
-        for (int64_t i = 0; i < n; i++) {
-            arena_reset(&r->arena);
-            if (status == 0)
-                status = answer_text(r, &answers[i], &text, err);
-            if (status == 0)
-                status = judge(r, &r->questions[first + (size_t)i], (Span){text.data ? text.data : "", text.length}, err);
-            free(answers[i].tokens);
-        }
-    }
-    buffer_free(&text);
-    buffer_free(&stops.tail);
-    generator_close(&g);
-    return status;
-}
-
 /* ---- The whole ---- */
 
 static int take_doc(TaskRun *r, size_t at, const Doc *d, Error *err)
@@ -508,9 +296,9 @@ static int take_doc(TaskRun *r, size_t at, const Doc *d, Error *err)
     Task *t = r->t;
     Context *contexts = NULL;
     size_t count = 0, requests = r->requests.count;
-    int status = t->kind == TASK_ROLLING ? 0 : task_contexts(t, r->e, d, &r->arena, &contexts, &count, err);
+    int status = t->kind == TASK_ROLLING || r->e->responses ? 0 : task_contexts(t, r->e, d, &r->arena, &contexts, &count, err);
     if (status == 0 && t->kind == TASK_GENERATE) {
-        status = take_question(r, d, contexts, at, err);
+        status = question_take(r, d, contexts, at, err);
     } else if (status == 0) {
         Item item = {.at = at, .first = requests};
         status = t->kind == TASK_CHOICE ? take_choices(r, d, contexts, &item, err) : take_text(r, d, contexts, &item, err);
@@ -539,7 +327,7 @@ static int run_docs(TaskRun *r, Error *err)
         arena_reset(&r->arena);
         int status = split_doc(&r->t->docs, at, &d, err);
         if (status == 0 && (status = take_doc(r, at, &d, err)) < 0)
-            error_prefix(err, "%s:%" PRId64, line_of(r, at)->file, line_of(r, at)->line);
+            error_prefix(err, "%s:%" PRId64, run_line(r, at)->file, run_line(r, at)->line);
         free(d.variables);
         if (status < 0 && skip && r->skipped++ == 0)
             r->first_skip = *err;
@@ -550,7 +338,7 @@ static int run_docs(TaskRun *r, Error *err)
     }
     if (count_items(r, err) < 0)
         return -1;
-    return r->question_count ? write_answers(r, err) : 0;
+    return r->question_count ? questions_answer(r, err) : 0;
 }
 
 static int print_results(TaskRun *r, Error *err)
@@ -574,7 +362,7 @@ static int print_results(TaskRun *r, Error *err)
 int task_run(Eval *e, Task *t, Error *err)
 {
     TaskRun r = {.e = e, .t = t};
-    int status = run_docs(&r, err);
+    int status = e->responses && t->kind != TASK_GENERATE ? error_set(err, "%s: --responses is for output_type generate_until", t->path) : run_docs(&r, err);
     if (status == 0)
         status = print_results(&r, err);
     items_cut(&r);

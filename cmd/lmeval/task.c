@@ -1,116 +1,16 @@
 /* Reads a task's definition. Whatever it says that is not done here is refused by the name of its field: a number that leaves
  * part of a definition out would look like the harness's and be another. */
-#include "task.h"
-
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/memory.h"
-#include "io/yaml.h"
-
-enum { MAX_INCLUDES = 16, MAX_MEMBERS = 64 };
-
-/* The members of a definition and of what it includes, its own first. */
-typedef struct Definition {
-    Task *t;
-    struct Member {
-        const char *name, *path;
-        int64_t line;
-        const JsonValue *value;
-        bool used;
-    } members[MAX_MEMBERS];
-    size_t count;
-    Error *err;
-} Definition;
-
-/* What has no influence on the numbers. */
-static const char *const idle[] = {"tag", "task_alias", "group_alias", "metadata", "dataset_name", "should_decontaminate", "doc_to_decontamination_query", "include", NULL};
-
-static struct Member *member_find(Definition *d, const char *name)
-{
-    for (size_t i = 0; i < d->count; i++)
-        if (strcmp(d->members[i].name, name) == 0)
-            return &d->members[i];
-    return NULL;
-}
-
-static char *beside(const char *path, const char *file)
-{
-    const char *slash = strrchr(path, '/');
-    return file[0] == '/' || !slash ? memory_string(file) : memory_format("%.*s/%s", (int)(slash - path), path, file);
-}
-
-static int file_load(Definition *d, const char *path, int depth)
-{
-    Task *t = d->t;
-    YamlTree tree;
-    if (depth > MAX_INCLUDES || t->tree_count >= MAX_INCLUDES)
-        return error_set(d->err, "%s: files include each other without end", path);
-    if (yaml_parse_file(&tree, path, d->err) < 0)
-        return -1;
-    t->trees = memory_realloc(t->trees, t->tree_count + 1, sizeof *t->trees);
-    t->trees[t->tree_count++] = tree.tree;
-    const JsonValue *root = tree.tree.root, *include = json_get(root, "include");
-    if (!json_is(root, JSON_OBJECT))
-        return error_set(d->err, "%s: not a task's definition", path);
-    const char *name = arena_copy(&t->arena, path, strlen(path));
-    for (size_t i = 0; i < root->count; i++) {
-        if (member_find(d, root->keys[i].data))
-            continue;
-        if (d->count == MAX_MEMBERS)
-            return error_set(d->err, "%s: too many fields", path);
-        d->members[d->count++] = (struct Member){root->keys[i].data, name, tree.lines[i], &root->items[i], false};
-    }
-    if (!include || include->type == JSON_NULL)
-        return 0;
-    if (include->type != JSON_STRING)
-        return error_set(d->err, "%s: 'include' must name one file", path);
-    char *other = beside(path, include->string.data);
-    int status = file_load(d, other, depth + 1);
-    free(other);
-    return status;
-}
-
-static int complain(Definition *d, const char *name, const char *reason)
-{
-    const struct Member *m = member_find(d, name);
-    if (!m)
-        return error_set(d->err, "%s: %s", d->t->path, reason);
-    return error_set(d->err, "%s:%" PRId64 ": '%s' %s", m->path, m->line, name, reason);
-}
-
-/* Puts the member's place before the message that is there. */
-static int place(Definition *d, const char *name)
-{
-    const struct Member *m = member_find(d, name);
-    return m ? error_prefix(d->err, "%s:%" PRId64, m->path, m->line) : error_prefix(d->err, "%s", d->t->path);
-}
-
-/* A member's value; NULL where it is absent or null. */
-static const JsonValue *take(Definition *d, const char *name)
-{
-    struct Member *m = member_find(d, name);
-    if (!m)
-        return NULL;
-    m->used = true;
-    return m->value->type == JSON_NULL ? NULL : m->value;
-}
-
-static int take_string(Definition *d, const char *name, const char **out)
-{
-    const JsonValue *v = take(d, name);
-    if (v && v->type != JSON_STRING)
-        return complain(d, name, "must be a text");
-    if (v)
-        *out = v->string.data;
-    return 0;
-}
+#include "definition.h"
 
 static int take_split(Definition *d, const char *name, char **out)
 {
     const char *text = NULL;
-    if (take_string(d, name, &text) < 0)
+    if (definition_string(d, name, &text) < 0)
         return -1;
     *out = text ? memory_string(text) : NULL;
     return 0;
@@ -118,24 +18,24 @@ static int take_split(Definition *d, const char *name, char **out)
 
 static int take_field(Definition *d, const char *name, Field *f)
 {
-    return field_set(f, name, take(d, name), d->err) < 0 ? place(d, name) : 0;
+    return field_set(f, name, definition_take(d, name), d->err) < 0 ? definition_place(d, name) : 0;
 }
 
 static int take_shots(Definition *d)
 {
     Task *t = d->t;
     Shots *s = &t->shots;
-    const JsonValue *v = take(d, "fewshot_config");
-    static const char *const known[] = {"sampler", "split", "samples", "doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "fewshot_delimiter", "target_delimiter", NULL};
+    const JsonValue *v = definition_take(d, "fewshot_config");
+    static const char *const known[] = {"sampler", "split", "samples", "process_docs", "doc_to_text", "doc_to_choice", "doc_to_target", "gen_prefix", "fewshot_delimiter", "target_delimiter", NULL};
     if (v && v->type != JSON_OBJECT)
-        return complain(d, "fewshot_config", "must be a mapping");
+        return definition_complain(d, "fewshot_config", "must be a mapping");
     for (size_t i = 0; v && i < v->count; i++) {
         bool found = false;
         for (const char *const *k = known; *k; k++)
             found |= strcmp(*k, v->keys[i].data) == 0;
         if (!found && v->items[i].type != JSON_NULL) {
             char *reason = memory_format("has '%s', which is not known here", v->keys[i].data);
-            complain(d, "fewshot_config", reason);
+            definition_complain(d, "fewshot_config", reason);
             free(reason);
             return -1;
         }
@@ -143,9 +43,9 @@ static int take_shots(Definition *d)
     const JsonValue *sampler = json_get(v, "sampler"), *split = json_get(v, "split"), *text = json_get(v, "doc_to_text"), *choice = json_get(v, "doc_to_choice");
     const JsonValue *target = json_get(v, "doc_to_target"), *prefix = json_get(v, "gen_prefix"), *between = json_get(v, "fewshot_delimiter"), *before = json_get(v, "target_delimiter");
     if (sampler && (sampler->type != JSON_STRING || (strcmp(sampler->string.data, "default") != 0 && strcmp(sampler->string.data, "first_n") != 0)))
-        return complain(d, "fewshot_config", "has a sampler that is neither 'default' nor 'first_n'");
+        return definition_complain(d, "fewshot_config", "has a sampler that is neither 'default' nor 'first_n'");
     if ((split && split->type != JSON_STRING && split->type != JSON_NULL) || (between && between->type != JSON_STRING) || (before && before->type != JSON_STRING))
-        return complain(d, "fewshot_config", "has a 'split' or a delimiter that is no text");
+        return definition_complain(d, "fewshot_config", "has a 'split' or a delimiter that is no text");
     s->first_n = sampler && strcmp(sampler->string.data, "first_n") == 0;
     if (split) {
         free(t->fewshot);
@@ -153,135 +53,21 @@ static int take_shots(Definition *d)
     }
     s->samples = json_get(v, "samples");
     if (s->samples && (s->samples->type != JSON_ARRAY || s->samples->count == 0))
-        return complain(d, "fewshot_config", "has 'samples' that are no list");
+        return definition_complain(d, "fewshot_config", "has 'samples' that are no list");
     s->delimiter = between ? between->string.data : t->delimiter;
     s->target_delimiter = before ? before->string.data : t->target_delimiter;
     const JsonValue *none = NULL;
-    if (field_set(&s->text, "doc_to_text", text ? text : t->text.value, d->err) < 0 || field_set(&s->choice, "doc_to_choice", choice ? choice : t->choice.value, d->err) < 0 ||
-        field_set(&s->target, "doc_to_target", target ? target : t->target.value, d->err) < 0 ||
+    if (field_set(&s->text, text ? "fewshot_config.doc_to_text" : "doc_to_text", text ? text : t->text.value, d->err) < 0 || field_set(&s->choice, choice ? "fewshot_config.doc_to_choice" : "doc_to_choice", choice ? choice : t->choice.value, d->err) < 0 ||
+        field_set(&s->target, target ? "fewshot_config.doc_to_target" : "doc_to_target", target ? target : t->target.value, d->err) < 0 ||
         field_set(&s->prefix, "gen_prefix", prefix ? prefix : t->prefix.value ? t->prefix.value : none, d->err) < 0)
-        return place(d, "fewshot_config");
-    return 0;
-}
-
-static int take_generation(Definition *d)
-{
-    Task *t = d->t;
-    static const char *const lengths[] = {"max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"};
-    const JsonValue *v = take(d, "generation_kwargs"), *until = json_get(v, "until");
-    if (v && v->type != JSON_OBJECT)
-        return complain(d, "generation_kwargs", "must be a mapping");
-    t->max_tokens = 0;
-    for (size_t i = 0; v && i < v->count; i++) {
-        const char *key = v->keys[i].data;
-        const JsonValue *value = &v->items[i];
-        bool fine = strcmp(key, "until") == 0 || (strcmp(key, "do_sample") == 0 && value->type == JSON_BOOL && !value->boolean) ||
-                    (strcmp(key, "temperature") == 0 && (value->type == JSON_INTEGER || value->type == JSON_NUMBER) && value->number == 0);
-        for (int k = 0; k < 4; k++)
-            fine |= strcmp(key, lengths[k]) == 0 && value->type == JSON_INTEGER && value->integer > 0 && value->integer < 1 << 20;
-        if (!fine) {
-            char *reason = memory_format("has '%s' with a value that is not known here: answers are written greedily", key);
-            complain(d, "generation_kwargs", reason);
-            free(reason);
-            return -1;
-        }
-    }
-    for (int k = 3; k >= 0; k--) /* the first wins */
-        if (json_get(v, lengths[k]))
-            t->max_tokens = json_get(v, lengths[k])->integer;
-    if (t->max_tokens == 0)
-        t->max_tokens = 256;
-    size_t n = !until ? 1 : until->type == JSON_ARRAY ? until->count : 1;
-    t->until = memory_zalloc(n + 1, sizeof *t->until);
-    for (size_t i = 0; i < n; i++) {
-        const JsonValue *one = until && until->type == JSON_ARRAY ? &until->items[i] : until;
-        if (one && one->type != JSON_STRING)
-            return complain(d, "generation_kwargs", "has an 'until' that is no text");
-        t->until[t->until_count++] = one ? one->string.data : t->delimiter;
-    }
-    return 0;
-}
-
-/* One entry of metric_list. */
-static int read_metric(Definition *d, Metric *m, const JsonValue *v)
-{
-    const JsonValue *name = json_get(v, "metric"), *aggregation = json_get(v, "aggregation"), *ignored = json_get(v, "regexes_to_ignore");
-    static const char *const own[METRICS] = {"mean", "mean", "mean", "mean", "mean", "f1", "matthews_corrcoef", "brier_score", "perplexity", "weighted_perplexity", "weighted_perplexity", "bits_per_byte"};
-    if (!json_is(name, JSON_STRING))
-        return error_set(d->err, "an entry names no 'metric'");
-    int kind = 0;
-    while (kind < METRICS && strcmp(metric_names[kind], name->string.data) != 0)
-        kind++;
-    if (kind == METRICS || !metric_allowed(d->t->kind, (MetricKind)kind))
-        return error_set(d->err, "the metric '%s' is not known for this output_type", name->string.data);
-    *m = (Metric){.kind = (MetricKind)kind};
-    const char *wanted = json_is(aggregation, JSON_STRING) ? aggregation->string.data : own[kind];
-    bool mean = strcmp(own[kind], "mean") == 0;
-    m->median = mean && strcmp(wanted, "median") == 0;
-    if ((aggregation && aggregation->type != JSON_STRING) || (strcmp(wanted, own[kind]) != 0 && !m->median))
-        return error_set(d->err, "the aggregation '%s' of '%s' is not known here", wanted, name->string.data);
-    for (size_t i = 0; i < v->count; i++) {
-        const char *key = v->keys[i].data;
-        const JsonValue *value = &v->items[i];
-        bool flag = value->type == JSON_BOOL, match = kind == METRIC_EXACT_MATCH && d->t->kind == TASK_GENERATE;
-        bool *to = strcmp(key, "ignore_case") == 0 ? &m->ignore_case : strcmp(key, "ignore_punctuation") == 0 ? &m->ignore_punctuation : strcmp(key, "ignore_numbers") == 0 ? &m->ignore_numbers : NULL;
-        if (to && match && flag)
-            *to = value->boolean;
-        else if (strcmp(key, "metric") != 0 && strcmp(key, "aggregation") != 0 && strcmp(key, "higher_is_better") != 0 && !(strcmp(key, "regexes_to_ignore") == 0 && match) &&
-                 !(strcmp(key, "hf_evaluate") == 0 && flag && !value->boolean))
-            return error_set(d->err, "'%s' of the metric '%s' is not known here", key, name->string.data);
-    }
-    return filter_patterns(ignored, &m->ignored, &m->ignored_count, d->err);
-}
-
-/* The metrics that the harness counts where the definition names none (api/registry.py, DEFAULT_METRIC_REGISTRY). */
-static void standard_metrics(Task *t, Pipeline *p)
-{
-    static const MetricKind of[][3] = {[TASK_GENERATE] = {METRIC_EXACT_MATCH}, [TASK_CHOICE] = {METRIC_ACC, METRIC_ACC_NORM}, [TASK_LIKELIHOOD] = {METRIC_PERPLEXITY, METRIC_ACC},
-                                       [TASK_ROLLING] = {METRIC_WORD_PERPLEXITY, METRIC_BYTE_PERPLEXITY, METRIC_BITS_PER_BYTE}};
-    t->metric_count = t->kind == TASK_GENERATE ? 1 : t->kind == TASK_ROLLING ? 3 : 2;
-    p->metrics = memory_zalloc(t->metric_count, sizeof *p->metrics);
-    for (size_t i = 0; i < t->metric_count; i++)
-        p->metrics[i].kind = of[t->kind][i];
-}
-
-static int take_pipelines(Definition *d)
-{
-    Task *t = d->t;
-    const JsonValue *filters = take(d, "filter_list"), *metrics = take(d, "metric_list");
-    if ((filters && filters->type != JSON_ARRAY) || (metrics && (metrics->type != JSON_ARRAY || metrics->count == 0)))
-        return complain(d, filters && filters->type != JSON_ARRAY ? "filter_list" : "metric_list", "must be a list");
-    if (filters && t->kind != TASK_GENERATE)
-        return complain(d, "filter_list", "is known for output_type generate_until alone");
-    t->pipeline_count = filters && filters->count ? filters->count : 1;
-    t->pipelines = memory_zalloc(t->pipeline_count, sizeof *t->pipelines);
-    for (size_t i = 0; i < t->pipeline_count; i++) {
-        Pipeline *p = &t->pipelines[i];
-        const JsonValue *v = filters && filters->count ? &filters->items[i] : NULL, *name = json_get(v, "name"), *list = json_get(v, "filter");
-        if (v && (!json_is(name, JSON_STRING) || !json_is(list, JSON_ARRAY)))
-            return complain(d, "filter_list", "needs a 'name' and a 'filter' in each entry");
-        p->name = memory_string(v ? name->string.data : "none");
-        p->filters = memory_zalloc((list ? list->count : 0) + 1, sizeof *p->filters);
-        for (; list && p->count < list->count; p->count++)
-            if (filter_read(&p->filters[p->count], &list->items[p->count], d->err) < 0)
-                return place(d, "filter_list");
-        if (!metrics) {
-            standard_metrics(t, p);
-            continue;
-        }
-        t->metric_count = metrics->count;
-        p->metrics = memory_zalloc(t->metric_count, sizeof *p->metrics);
-        for (size_t k = 0; k < t->metric_count; k++)
-            if (read_metric(d, &p->metrics[k], &metrics->items[k]) < 0)
-                return place(d, "metric_list");
-    }
+        return definition_place(d, "fewshot_config");
     return 0;
 }
 
 /* The file's place, else beside the definition. */
 static int read_file(Definition *d, Split *s, const char *file)
 {
-    char *other = access(file, F_OK) == 0 ? memory_string(file) : beside(d->t->path, file);
+    char *other = access(file, F_OK) == 0 ? memory_string(file) : definition_beside(d->t->path, file);
     int status = split_read(s, access(other, F_OK) == 0 ? other : file, d->err);
     free(other);
     return status;
@@ -292,7 +78,7 @@ static int read_files(Definition *d, Split *s, const JsonValue *v)
     for (size_t i = 0; i < (v->type == JSON_ARRAY ? v->count : 1); i++) {
         const JsonValue *one = v->type == JSON_ARRAY ? &v->items[i] : v;
         if (one->type != JSON_STRING)
-            return complain(d, "dataset_kwargs", "has 'data_files' that are no texts");
+            return definition_complain(d, "dataset_kwargs", "has 'data_files' that are no texts");
         if (read_file(d, s, one->string.data) < 0)
             return -1;
     }
@@ -315,15 +101,15 @@ static int read_split(Definition *d, Split *s, const char *name, const OptionLis
         if (split_read(s, equal + 1, d->err) < 0)
             return -1;
     }
-    const JsonValue *arguments = take(d, "dataset_kwargs"), *files = json_get(arguments, "data_files"), *path = take(d, "dataset_path");
+    const JsonValue *arguments = definition_take(d, "dataset_kwargs"), *files = json_get(arguments, "data_files"), *path = definition_take(d, "dataset_path");
     if (found)
         return 0;
     for (size_t i = 0; arguments && i < arguments->count; i++)
         if (strcmp(arguments->keys[i].data, "data_files") != 0 && strcmp(arguments->keys[i].data, "trust_remote_code") != 0)
-            return complain(d, "dataset_kwargs", "has more than 'data_files'");
+            return definition_complain(d, "dataset_kwargs", "has more than 'data_files'");
     if (!json_is(path, JSON_STRING) || strcmp(path->string.data, "json") != 0 || !files) {
         char *reason = memory_format("is not fetched: name local files by --data %s=FILE (or dataset_path: json with data_files)", name);
-        complain(d, "dataset_path", reason);
+        definition_complain(d, "dataset_path", reason);
         free(reason);
         return -1;
     }
@@ -331,7 +117,7 @@ static int read_split(Definition *d, Split *s, const char *name, const OptionLis
     if (these)
         return read_files(d, s, these);
     char *reason = memory_format("has no 'data_files' for the split '%s'", name);
-    complain(d, "dataset_kwargs", reason);
+    definition_complain(d, "dataset_kwargs", reason);
     free(reason);
     return -1;
 }
@@ -340,34 +126,26 @@ static int take_kind(Definition *d)
 {
     static const char *const kinds[] = {"generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling"};
     const char *kind = kinds[0];
-    if (take_string(d, "output_type", &kind) < 0)
+    if (definition_string(d, "output_type", &kind) < 0)
         return -1;
     for (int i = 0; i < 4; i++)
         if (strcmp(kind, kinds[i]) == 0) {
             d->t->kind = (TaskKind)i;
             return 0;
         }
-    return complain(d, "output_type", "is none of generate_until, multiple_choice, loglikelihood, loglikelihood_rolling");
+    return definition_complain(d, "output_type", "is none of generate_until, multiple_choice, loglikelihood, loglikelihood_rolling");
 }
 
-static int refuse_unknown(Definition *d)
+/* fewshot_split, samples, the training, validation or test split, the first there is. */
+const char *task_pool(const Task *t)
 {
-    for (size_t i = 0; i < d->count; i++) {
-        const struct Member *m = &d->members[i];
-        bool fine = m->used || m->value->type == JSON_NULL || (strcmp(m->name, "unsafe_code") == 0 && m->value->type == JSON_BOOL && !m->value->boolean);
-        for (const char *const *name = idle; *name; name++)
-            fine |= strcmp(*name, m->name) == 0;
-        if (!fine)
-            return complain(d, m->name, "is a field that is not known here");
-    }
-    return 0;
+    return t->fewshot ? t->fewshot : t->shots.samples ? NULL : t->training ? t->training : t->validation ? t->validation : t->test;
 }
 
-/* The few-shot examples' documents: of fewshot_split, of samples, of the training, validation or test split, the first there is. */
 static int read_pool(Definition *d, const OptionList *data)
 {
     Task *t = d->t;
-    const char *name = t->fewshot ? t->fewshot : t->shots.samples ? NULL : t->training ? t->training : t->validation ? t->validation : t->test;
+    const char *name = task_pool(t);
     if (name)
         return read_split(d, &t->pool, name, data);
     for (size_t i = 0; i < t->shots.samples->count; i++)
@@ -381,10 +159,10 @@ static int bind_all(Definition *d)
     Field *own[] = {&t->text, &t->target, &t->choice, &t->prefix, &t->description}, *shots[] = {&t->shots.text, &t->shots.target, &t->shots.choice, &t->shots.prefix};
     for (int i = 0; i < 5; i++)
         if (field_bind(own[i], &t->docs, d->err) < 0)
-            return place(d, own[i]->name);
+            return definition_place(d, own[i]->name);
     for (int i = 0; i < 4 && t->num_fewshot > 0; i++)
-        if (field_bind(shots[i], i < 3 ? &t->docs : &t->pool, d->err) < 0)
-            return place(d, "fewshot_config");
+        if (field_bind(shots[i], i < 3 && !shots[i]->function ? &t->docs : &t->pool, d->err) < 0)
+            return definition_place(d, "fewshot_config");
     return 0;
 }
 
@@ -402,6 +180,9 @@ static int learn_from(Task *t, size_t at, Error *err)
         t->multiple_target = target.type == JSON_ARRAY;
         if (t->multiple_input && (t->kind != TASK_CHOICE || !t->choice.value))
             status = error_set(err, "'doc_to_text' gives a number, and there are no choices");
+        for (size_t i = 0; i < t->metric_count && t->multiple_target && t->kind == TASK_GENERATE && status == 0; i++)
+            if (!metric_takes_several(t->pipelines->metrics[i].kind))
+                status = error_set(err, "'doc_to_target' gives a list, and the metric '%s' takes one right answer", metric_names[t->pipelines->metrics[i].kind]);
     }
     if (status < 0)
         error_prefix(err, "%s:%" PRId64, t->docs.lines[at].file, t->docs.lines[at].line);
@@ -422,29 +203,31 @@ static int read_all(Definition *d, const OptionList *data, int64_t num_fewshot)
 {
     Task *t = d->t;
     const char *name = NULL;
-    if (file_load(d, t->path, 0) < 0 || take_string(d, "task", &name) < 0 || take_kind(d) < 0)
+    if (definition_load(d, t->path, 0) < 0 || definition_python(d, d->processed) < 0 || definition_string(d, "task", &name) < 0 || take_kind(d) < 0)
         return -1;
     t->name = name ? memory_string(name) : task_name(t->path);
     t->target_delimiter = " ";
     t->delimiter = "\n\n";
-    if (take_string(d, "target_delimiter", &t->target_delimiter) < 0 || take_string(d, "fewshot_delimiter", &t->delimiter) < 0 || take_split(d, "test_split", &t->test) < 0 ||
+    if (definition_string(d, "target_delimiter", &t->target_delimiter) < 0 || definition_string(d, "fewshot_delimiter", &t->delimiter) < 0 || take_split(d, "test_split", &t->test) < 0 ||
         take_split(d, "validation_split", &t->validation) < 0 || take_split(d, "training_split", &t->training) < 0 || take_split(d, "fewshot_split", &t->fewshot) < 0 ||
         take_field(d, "doc_to_text", &t->text) < 0 || take_field(d, "doc_to_target", &t->target) < 0 || take_field(d, "doc_to_choice", &t->choice) < 0 ||
-        take_field(d, "gen_prefix", &t->prefix) < 0 || take_field(d, "description", &t->description) < 0 || take_shots(d) < 0 || take_generation(d) < 0 || take_pipelines(d) < 0)
+        take_field(d, "gen_prefix", &t->prefix) < 0 || take_field(d, "description", &t->description) < 0 || take_shots(d) < 0 || generation_take(d) < 0 || pipelines_take(d) < 0)
         return -1;
-    const JsonValue *shots = take(d, "num_fewshot"), *repeats = take(d, "repeats");
+    const JsonValue *shots = definition_take(d, "num_fewshot"), *repeats = definition_take(d, "repeats");
     if (shots && (shots->type != JSON_INTEGER || shots->integer < 0))
-        return complain(d, "num_fewshot", "must be a whole number");
+        return definition_complain(d, "num_fewshot", "must be a whole number");
     if (repeats && (repeats->type != JSON_INTEGER || repeats->integer != 1))
-        return complain(d, "repeats", "other than 1 is not known here: answers are written greedily");
+        return definition_complain(d, "repeats", "other than 1 is not known here: answers are written greedily");
     /* A definition's 0 stands against the option, as in the harness. */
     t->num_fewshot = num_fewshot >= 0 && !(shots && shots->integer == 0) ? num_fewshot : shots ? shots->integer : 0;
     if (t->kind == TASK_CHOICE && !t->choice.value)
-        return complain(d, "output_type", "multiple_choice needs 'doc_to_choice'");
+        return definition_complain(d, "output_type", "multiple_choice needs 'doc_to_choice'");
     const char *split = t->test ? t->test : t->validation;
     if (!split)
         return error_set(d->err, "%s: no 'test_split' and no 'validation_split'", t->path);
-    if (read_split(d, &t->docs, split, data) < 0 || (t->num_fewshot > 0 && read_pool(d, data) < 0) || refuse_unknown(d) < 0)
+    if (d->without_documents)
+        return definition_take(d, "dataset_path"), definition_take(d, "dataset_kwargs"), definition_finish(d) < 0 ? -1 : bind_all(d);
+    if (read_split(d, &t->docs, split, data) < 0 || (t->num_fewshot > 0 && read_pool(d, data) < 0) || definition_finish(d) < 0)
         return -1;
     if (t->docs.count == 0)
         return error_set(d->err, "%s: no records", t->docs.file_count ? t->docs.files[0] : t->path);
@@ -456,7 +239,7 @@ int task_open(Task *t, const char *path, const Eval *e, Error *err)
     *t = (Task){.path = path};
     t->docs.skip = t->pool.skip = strcmp(e->common.on_error, "skip") == 0;
     mersenne_seed(&t->random, (uint64_t)e->fewshot_seed);
-    Definition d = {.t = t, .err = err};
+    Definition d = {.t = t, .without_documents = e->check, .processed = e->processed, .err = err};
     return read_all(&d, &e->data, e->num_fewshot);
 }
 
@@ -477,7 +260,7 @@ int task_open_choices(Task *t, const char *path, const Eval *e, Error *err)
     t->pipelines->name = memory_string("none");
     t->pipelines->metrics = memory_zalloc(3, sizeof *t->pipelines->metrics);
     for (int i = 0; i < 3; i++)
-        t->pipelines->metrics[i].kind = kinds[i];
+        t->pipelines->metrics[i] = metric_new(kinds[i]);
     field_set(&t->text, "context", &columns[0], err);
     field_set(&t->target, "answer", &columns[1], err);
     field_set(&t->choice, "choices", &columns[2], err);

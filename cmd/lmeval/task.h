@@ -44,12 +44,12 @@ typedef struct Field {
     const char *name;       /* for messages */
     const JsonValue *value; /* as the definition has it; NULL: absent */
     Jinja *template;
-    bool column;
+    bool column, function; /* function: Python's, whose values are a column of the field's name */
 } Field;
 
 typedef enum MetricKind {
     METRIC_ACC, METRIC_ACC_NORM, METRIC_ACC_BYTES, METRIC_ACC_MUTUAL_INFO, METRIC_EXACT_MATCH, METRIC_F1, METRIC_MCC, METRIC_BRIER, METRIC_PERPLEXITY,
-    METRIC_WORD_PERPLEXITY, METRIC_BYTE_PERPLEXITY, METRIC_BITS_PER_BYTE, METRICS
+    METRIC_WORD_PERPLEXITY, METRIC_BYTE_PERPLEXITY, METRIC_BITS_PER_BYTE, METRIC_BLEU, METRIC_CHRF, METRIC_CHRF_WORDS, METRIC_TER, METRIC_BYPASS, METRICS
 } MetricKind;
 
 typedef struct Metric {
@@ -59,6 +59,7 @@ typedef struct Metric {
     size_t ignored_count;
     bool ignore_case, ignore_punctuation, ignore_numbers;
     double *items, *weights; /* a document each; weights are words, bytes or the right answers */
+    size_t width;            /* how many of items and weights a document has; 1 but for corpus.h's */
     size_t count, capacity, weight_capacity;
 } Metric;
 
@@ -112,11 +113,13 @@ typedef struct Task {
     Arena arena;
 } Task;
 
-/* Reads the definition and its documents, as the options of the Eval say: files of splits, how many examples. */
+/* Reads the definition and (without --check) its documents, as the options of the Eval say: files of splits, how many examples. */
 int task_open(Task *t, const char *path, const Eval *e, Error *err);
 /* A task of our own format: a file with context, choices and answer. */
 int task_open_choices(Task *t, const char *path, const Eval *e, Error *err);
 void task_close(Task *t);
+/* The split that few-shot examples are of; NULL: the definition's own samples. */
+const char *task_pool(const Task *t);
 /* All documents, and the numbers printed. */
 int task_run(Eval *e, Task *t, Error *err);
 
@@ -171,9 +174,14 @@ int filter_patterns(const JsonValue *v, PythonRe ***out, size_t *count, Error *e
 /* exact_match of an answer and what was wanted. */
 int metric_match(const Metric *m, Span answer, Span wanted, bool *equal, Error *err);
 
-extern const char *const metric_names[METRICS];
+extern const char *const metric_names[METRICS], *const metric_aggregations[METRICS];
+/* Whether documents may have several right answers. */
+bool metric_takes_several(MetricKind metric);
 bool metric_allowed(TaskKind kind, MetricKind metric);
+Metric metric_new(MetricKind kind);
 void metric_add(Metric *m, double item, double weight);
+/* An answer and what was wanted: any of them (exact_match), or the one. */
+int metric_add_answer(Metric *m, Span answer, const Span *wanted, size_t count, Error *err);
 /* The aggregate, and its standard error: NaN where the harness has none. */
 int metric_value(const Metric *m, int64_t bootstraps, double *value, double *stderror, Error *err);
 

@@ -16,6 +16,7 @@ typedef struct Loader {
     Arena *arena;
     const char *path;
     size_t nodes; /* aliases of aliases must not grow without end */
+    int64_t *lines; /* of the root's members */
     Error *err;
 } Loader;
 
@@ -106,15 +107,47 @@ static int64_t line_of(const yaml_node_t *node)
     return (int64_t)node->start_mark.line + 1;
 }
 
+static int convert(Loader *l, int index, int depth, const char *field, JsonValue *out);
+
+/* Of a key that stands twice the last value counts, as in PyYAML. */
+static int convert_mapping(Loader *l, const yaml_node_t *node, int depth, JsonValue *out)
+{
+    size_t n = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
+    *out = (JsonValue){.type = JSON_OBJECT, .items = arena_alloc(l->arena, n + 1, sizeof *out->items), .keys = arena_alloc(l->arena, n + 1, sizeof *out->keys)};
+    if (depth == 0)
+        l->lines = arena_alloc(l->arena, n + 1, sizeof *l->lines);
+    for (size_t i = 0; i < n; i++) {
+        const yaml_node_t *key = yaml_document_get_node(l->document, node->data.mapping.pairs.start[i].key);
+        if (key->type != YAML_SCALAR_NODE || strcmp((const char *)key->data.scalar.value, "<<") == 0)
+            return error_set(l->err, "%s:%" PRId64 ": a key that is no plain word", l->path, line_of(key));
+        Span name = {arena_copy(l->arena, (const char *)key->data.scalar.value, key->data.scalar.length), key->data.scalar.length};
+        size_t at = 0;
+        while (at < out->count && (out->keys[at].length != name.length || memcmp(out->keys[at].data, name.data, name.length) != 0))
+            at++;
+        out->count += at == out->count;
+        out->keys[at] = name;
+        if (depth == 0)
+            l->lines[at] = line_of(key);
+        if (convert(l, node->data.mapping.pairs.start[i].value, depth + 1, name.data, &out->items[at]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 static int convert(Loader *l, int index, int depth, const char *field, JsonValue *out)
 {
     const yaml_node_t *node = yaml_document_get_node(l->document, index);
     if (depth > MAX_DEPTH || ++l->nodes > MAX_NODES)
         return error_set(l->err, "%s:%" PRId64 ": too deep or too large", l->path, line_of(node));
     const char *tag = (const char *)node->tag;
+    if (tag && strcmp(tag, "!function") == 0 && node->type == YAML_SCALAR_NODE) {
+        static const Span key = {YAML_FUNCTION, sizeof YAML_FUNCTION - 1};
+        *out = (JsonValue){.type = JSON_OBJECT, .count = 1, .items = arena_alloc(l->arena, 1, sizeof *out->items), .keys = (Span *)(uintptr_t)&key};
+        *out->items = (JsonValue){.type = JSON_STRING, .string = {arena_copy(l->arena, (const char *)node->data.scalar.value, node->data.scalar.length), node->data.scalar.length}};
+        return 0;
+    }
     if (tag && strncmp(tag, "tag:yaml.org,2002:", 18) != 0)
-        return error_set(l->err, "%s:%" PRId64 ": '%s' has the tag %s, which is not known here%s", l->path, line_of(node), field, tag,
-                         strcmp(tag, "!function") == 0 ? " (Python is not run)" : "");
+        return error_set(l->err, "%s:%" PRId64 ": '%s' has the tag %s, which is not known here", l->path, line_of(node), field, tag);
     if (node->type == YAML_SCALAR_NODE) {
         *out = scalar(l, node);
         return 0;
@@ -127,20 +160,7 @@ static int convert(Loader *l, int index, int depth, const char *field, JsonValue
                 return -1;
         return 0;
     }
-    size_t n = (size_t)(node->data.mapping.pairs.top - node->data.mapping.pairs.start);
-    *out = (JsonValue){.type = JSON_OBJECT, .count = n, .items = arena_alloc(l->arena, n + 1, sizeof *out->items), .keys = arena_alloc(l->arena, n + 1, sizeof *out->keys)};
-    for (size_t i = 0; i < n; i++) {
-        const yaml_node_t *key = yaml_document_get_node(l->document, node->data.mapping.pairs.start[i].key);
-        if (key->type != YAML_SCALAR_NODE || strcmp((const char *)key->data.scalar.value, "<<") == 0)
-            return error_set(l->err, "%s:%" PRId64 ": a key that is no plain word", l->path, line_of(key));
-        out->keys[i] = (Span){arena_copy(l->arena, (const char *)key->data.scalar.value, key->data.scalar.length), key->data.scalar.length};
-        for (size_t k = 0; k < i; k++)
-            if (out->keys[k].length == out->keys[i].length && memcmp(out->keys[k].data, out->keys[i].data, out->keys[k].length) == 0)
-                return error_set(l->err, "%s:%" PRId64 ": '%s' stands twice", l->path, line_of(key), out->keys[i].data);
-        if (convert(l, node->data.mapping.pairs.start[i].value, depth + 1, out->keys[i].data, &out->items[i]) < 0)
-            return -1;
-    }
-    return 0;
+    return convert_mapping(l, node, depth, out);
 }
 
 static int load(YamlTree *out, const char *path, Span text, Error *err)
@@ -162,11 +182,7 @@ static int load(YamlTree *out, const char *path, Span text, Error *err)
     if (root)
         status = convert(&l, 1, 0, "the document", value);
     out->tree.root = value;
-    if (status == 0 && value->type == JSON_OBJECT) {
-        out->lines = arena_alloc(&out->tree.arena, value->count + 1, sizeof *out->lines);
-        for (size_t i = 0; i < value->count; i++)
-            out->lines[i] = line_of(yaml_document_get_node(&document, root->data.mapping.pairs.start[i].key));
-    }
+    out->lines = l.lines;
     yaml_document_delete(&document);
     yaml_parser_delete(&parser);
     return status;

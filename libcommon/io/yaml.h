@@ -1,9 +1,11 @@
 /* YAML files as JSON trees, through libyaml: plain scalars become null, truth values and numbers as PyYAML's loaders read them
- * (YAML 1.1), aliases are copied. Tags are refused by name. A build without libyaml reads JSON files alone. */
+ * (YAML 1.1), aliases are copied. `!function NAME` becomes {YAML_FUNCTION: NAME}; other tags are refused by name. A build without libyaml reads JSON files alone. */
 #ifndef IO_YAML_H
 #define IO_YAML_H
 
 #include "io/json.h"
+
+#define YAML_FUNCTION "!function"
 
 typedef struct YamlTree {
     JsonTree tree;   /* json_free(&tree) frees all */

@@ -242,14 +242,12 @@ static int lower_case(Render *r, const Value *s, Value *out)
     Buffer text = {0}, origins = {0};
     for (size_t i = 0, n; i < s->count; i += n) {
         uint32_t lower[2], c = utf8_decode(s->data + i, &n);
-        if (c == 0x3a3) {
-            buffer_free(&text);
-            buffer_free(&origins);
-            return render_fail(r, "the lower case of a capital sigma is not known here");
-        }
         char bytes[8];
         size_t length = 0;
-        for (int k = 0, m = unicode_to_lower(c, lower); k < m; k++)
+        int count = unicode_to_lower(c, lower);
+        if (c == UNICODE_SIGMA)
+            lower[0] = unicode_lower_sigma((Span){s->data, s->count}, i);
+        for (int k = 0; k < count; k++)
             length += utf8_encode(lower[k], bytes + length);
         value_append(&text, &origins, bytes, NULL, length);
         if (s->origins)

@@ -29,6 +29,51 @@ int unicode_to_lower(uint32_t c, uint32_t out[2])
     return 1 + (out[1] != 0);
 }
 
+/* Case_Ignorable, but for a few modifier symbols. */
+static bool is_ignorable(uint32_t c)
+{
+    unsigned b = unicode_break(c) & BREAK_CLASS;
+    return (unicode_class(c) & (UNICODE_MN | UNICODE_LM)) || b == BREAK_EXTEND || b == BREAK_ZWJ || b == BREAK_FORMAT || b == BREAK_SINGLE_QUOTE || b == BREAK_MIDNUMLET || b == BREAK_MIDLETTER ||
+           c == '^' || c == '`' || c == 0xa8 || c == 0xaf || c == 0xb4 || c == 0xb8;
+}
+
+/* Is the first character before (or behind) the place that is not ignorable one that has a case? */
+static bool is_beside_cased(Span text, size_t at, bool behind)
+{
+    size_t n;
+    while (behind ? at < text.length : at > 0) {
+        if (!behind)
+            do
+                at--;
+            while (at > 0 && ((unsigned char)text.data[at] & 0xc0) == 0x80);
+        uint32_t c = utf8_decode(text.data + at, &n);
+        if (!is_ignorable(c))
+            return (unicode_class(c) & (UNICODE_UPPER | UNICODE_LOWER)) != 0;
+        at += behind ? n : 0;
+    }
+    return false;
+}
+
+uint32_t unicode_lower_sigma(Span text, size_t at)
+{
+    size_t n;
+    utf8_decode(text.data + at, &n);
+    return is_beside_cased(text, at, false) && !is_beside_cased(text, at + n, true) ? 0x3c2 : 0x3c3;
+}
+
+void unicode_lower_text(Span text, Buffer *out)
+{
+    for (size_t i = 0, n; i < text.length; i += n) {
+        uint32_t low[2], c = utf8_decode(text.data + i, &n);
+        char bytes[4];
+        int count = unicode_to_lower(c, low);
+        if (c == UNICODE_SIGMA)
+            low[0] = unicode_lower_sigma(text, i);
+        for (int k = 0; k < count; k++)
+            buffer_append(out, bytes, utf8_encode(low[k], bytes));
+    }
+}
+
 static unsigned combining_class(uint32_t c)
 {
     if (c < 0x300)

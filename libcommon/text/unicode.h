@@ -53,8 +53,14 @@ static inline unsigned unicode_break(uint32_t c)
     return c < 0x110000 ? unicode_breaks[unicode_break_block[c >> 7] * 128 + (c & 127)] : 0;
 }
 
-/* Full lower case: one or two code points into out; returns how many. (Python's str.lower but for the final sigma.) */
+/* Full lower case: one or two code points into out; returns how many. (Python's str.lower but for the sigma.) */
 int unicode_to_lower(uint32_t c, uint32_t out[2]);
+
+enum { UNICODE_SIGMA = 0x3a3 }; /* the capital one */
+/* The small sigma for the capital one that stands there: the final one at a word's end. */
+uint32_t unicode_lower_sigma(Span text, size_t at);
+/* Python's str.lower, appended to out. */
+void unicode_lower_text(Span text, Buffer *out);
 
 /* Normal form C of valid UTF-8, appended to out. */
 void unicode_nfc(Span text, Buffer *out);

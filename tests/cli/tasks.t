@@ -107,7 +107,9 @@ refused "Python functions" "t.yaml:9: 'process_docs' has the tag !function"
 task 'process_results: x'
 refused "fields that are not known" "t.yaml:9: 'process_results' is a field that is not known here"
 task 'metric_list: [{metric: acc}, {metric: bleu}]'
-refused "metrics" "t.yaml:9: the metric 'bleu'"
+refused "metrics of another kind" "t.yaml:9: the metric 'bleu'"
+task 'metric_list: [{metric: acc}, {metric: likelihood}]'
+refused "metrics" "t.yaml:9: the metric 'likelihood'"
 task 'filter_list: [{name: x, filter: [{function: regex}]}]'
 refused "filters of choices" "t.yaml:9: 'filter_list' is known for"
 sed -i 's/multiple_choice/generate_until/; /doc_to_choice/d' "$T/t.yaml"
@@ -149,4 +151,67 @@ printf '%s\n' '{"context":"x","choices":["a","a"],"answer":1}' >"$T/equal.jsonl"
 fails 1 "equal.jsonl:1: choices 0 and 1 are equal" "equal choices in a file of our own" $E --choices "$T/equal.jsonl"
 printf '%s\n' '{"context":"x","choices":["a","b"]}' >"$T/none.jsonl"
 fails 1 "none.jsonl:1: no 'answer'" "and no answer" $E --choices "$T/none.jsonl"
+# Several definitions, read alone.
+task 'process_docs: !function utils.process_docs'
+cp "$T/t.yaml" "$T/python.yaml"
+fails 1 "python.yaml:9: 'process_docs' has the tag !function" "what would be refused" lmeval --check --task "$T/python.yaml" --task "$D/tasks/numbers.yaml"
+like "and what would not" "$(lmeval --check --task "$T/python.yaml" --task "$D/tasks/numbers.yaml" --task "$D/tasks/_group.yaml" 2>"$T/err")" "^numbers: exact_match,strict exact_match,flexible of test, 1 examples of train"
+# Rows as the definition's Python has made them.
+ok "rows that Python has made" $E --task "$T/python.yaml" --processed
+task
+sed -i 's/^doc_to_text.*/doc_to_text: !function utils.text/' "$T/t.yaml"
+refused "a column that Python should have made" "t.yaml:6: Python's: the rows need its values as a column 'doc_to_text'" --processed
+perl -MJSON::PP -ne 'my $o = decode_json($_); $o->{doc_to_text} = $o->{before}; print encode_json($o), "\n"' "$D/tasks/fill.jsonl" >"$T/made.jsonl"
+$E --task "$T/t.yaml" --processed --data test="$T/made.jsonl" --json >"$T/made"
+task
+$E --task "$T/t.yaml" --json >"$T/written"
+ok "a column stands for its function" cmp "$T/made" "$T/written"
+task 'process_results: !function utils.results'
+refused "Python that rows are not enough for" "t.yaml:9: 'process_results' has the tag !function where rows" --processed
+
+# Answers given: the harness's filters and metrics (tests/data/answers, by tests/reference/answers_check.py).
+A=$D/answers
+for task in letters translate; do
+    lmeval --task "$A/$task.yaml" --responses "$A/$task-responses.jsonl" --json --bootstrap 1000 --log-samples "$T/log" >"$T/out"
+    ok "$task: the harness's numbers of given answers" perl -MJSON::PP -e '
+        my ($task, $golden, $out) = @ARGV;
+        open my $f, "<", $out or die;
+        my %got;
+        while (<$f>) { my $o = decode_json($_); $got{"$o->{metric}\t" . ($o->{filter} // "none")} = $o }
+        sub near { my ($a, $b) = @_; return defined $a && abs($a - $b) <= 1e-9 * (abs($b) > 1 ? abs($b) : 1) }
+        my ($n, $bad) = (0, 0);
+        open $f, "<", $golden or die;
+        while (<$f>) {
+            chomp;
+            my ($t, $m, $k, $v, $e) = split /\t/;
+            next if $t ne $task;
+            my $o = $got{"$m\t$k"};
+            $n++;
+            next if $o && near($o->{value}, $v) && ($e eq "-" ? !defined $o->{stderr} : near($o->{stderr}, $e));
+            $bad++;
+            print "# $m,$k: got ", $o ? "$o->{value} ± " . ($o->{stderr} // "-") : "nothing", ", wanted $v ± $e\n";
+        }
+        exit($bad || !$n)' "$task" "$A/golden.tsv" "$T/out"
+done
+lmeval --task "$A/letters.yaml" --responses "$A/letters-responses.jsonl" --log-samples "$T/log" >/dev/null
+ok "what each filter makes of each answer" perl -MJSON::PP -e '
+    open my $g, "<", $ARGV[0] or die; open my $l, "<", $ARGV[1] or die;
+    my ($n, $bad) = (0, 0);
+    while (<$g>) {
+        my ($want, $got) = (decode_json($_), decode_json(scalar <$l>));
+        for (sort keys %$want) {
+            $n++;
+            next if $got->{$_}{answer} eq $want->{$_};
+            $bad++;
+            print "# document $., $_ of \"$got->{response}\": $got->{$_}{answer}, wanted $want->{$_}\n";
+        }
+    }
+    exit($bad || $n != 1200)' "$A/letters-filtered.jsonl" "$T/log"
+head -n 5 "$A/letters-responses.jsonl" >"$T/few.jsonl"
+fails 1 "few.jsonl: 5 answers for letters, whose last document is number 120" "fewer answers than documents" lmeval --task "$A/letters.yaml" --responses "$T/few.jsonl"
+echo '{"response":3}' >"$T/few.jsonl"
+fails 1 "few.jsonl:1: needs 'response', a text" "an answer that is no text" lmeval --task "$A/letters.yaml" --responses "$T/few.jsonl"
+fails 1 "fill.yaml: --responses is for output_type generate_until" "answers of a task that asks for none" lmeval --task "$D/tasks/fill.yaml" --responses "$T/few.jsonl"
+echo '{"question":"q","answer":["a","b"]}' >"$T/translate.jsonl"
+fails 1 "translate.jsonl:1: 'doc_to_target' gives a list, and the metric 'bleu' takes one" "a metric that takes one right answer" lmeval --task "$A/translate.yaml" --data test="$T/translate.jsonl" --responses "$T/few.jsonl"
 done_testing

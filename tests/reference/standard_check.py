@@ -1,15 +1,17 @@
 """lmeval on lm-evaluation-harness's own task definitions (those of the installed package), beside the harness, on a tiny random model and on
-invented rows in the columns of each data set: the metrics of both, or lmeval's refusal by name where a definition runs Python.
+invented rows in the columns of each data set: the metrics of both. Where Python runs in a definition, lmeval gets the rows that it makes
+(--processed), or refuses by name what rows are not enough for.
 
 usage: standard_check.py BIN [TASK…]         (needs torch, transformers, lm_eval, scikit-learn)
 """
 import glob, json, math, os, random, re, subprocess, sys, tempfile
 
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
-import yaml
+import datasets
 import lm_eval.tasks
 from lm_eval import evaluator
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks._yaml_loader import load_yaml
 
 BIN, ONLY = os.path.abspath(sys.argv[1]), sys.argv[2:]
 ROOT = os.path.dirname(lm_eval.tasks.__file__)
@@ -88,15 +90,20 @@ TASKS = {
     "belebele_eng_Latn": lambda i: {"flores_passage": phrase(9), "question": phrase(4) + "?", **{f"mc_answer{k}": phrase(k) for k in range(1, 5)}, "correct_answer_num": str(r.randint(1, 4))},
     "ceval-valid_accountant": lambda i: {"question": phrase(4), **{c: phrase(2) + c for c in "ABCD"}, "answer": r.choice("ABCD")},
     "babi": lambda i: {"passage": phrase(9), "question": phrase(3) + "?", "answer": phrase(1)},
-    "hellaswag": None, "winogrande": None, "race": None, "wikitext": None, "mathqa": None, "truthfulqa_gen": None, "drop": None, "squadv2": None, "ifeval": None,
+    # Python runs in these.
+    "hellaswag": lambda i: {"activity_label": phrase(2), "ctx_a": phrase(5) + ".", "ctx_b": phrase(2), "endings": [phrase(2) + " [title] " + phrase(1) + str(k) for k in range(4)], "label": str(r.randrange(4))},
+    "winogrande": lambda i: {"sentence": f"{phrase(3)} _ {phrase(4)}.", "option1": phrase(1) + "x", "option2": phrase(2), "answer": r.choice("12")},
+    "race": lambda i: {"article": phrase(9), "problems": repr([{"question": phrase(4) + x, "answer": r.choice("ABCD"), "options": choices(4)["text"]} for x in ("?", "  _  .", "?")])},
+    "mathqa": lambda i: {"Problem": phrase(5), "options": f"a ) {i} , b ) {i + 1} , c ) 7{i} , d ) x , e ) none", "correct": r.choice("abcde")},
+    "copa": lambda i: {"premise": phrase(4) + ".", "choice1": phrase(3).capitalize(), "choice2": phrase(2).capitalize(), "question": r.choice(["cause", "effect"]), "label": r.randrange(2)},
+    "wsc": lambda i: {"text": f"A {phrase(4)} it.", "span1_text": "A", "span2_text": "it", "span1_index": 0, "span2_index": 5, "label": r.randrange(2)},
+    "eus_exams_es_ejadministrativo": lambda i: {"id": i, "question": phrase(4), "candidates": choices(4)["text"], "answer": r.randrange(4)},
+    "tmmluplus_accounting": lambda i: {"question": phrase(4), **{c: phrase(1) + c for c in "ABCD"}, "answer": r.choice("ABCD")},
+    "wikitext": None, "truthfulqa_gen": None, "drop": None, "squadv2": None, "ifeval": None,
+    # Translations.
+    "wmt14-en-fr": lambda i: {"translation": {"en": phrase(5), "fr": phrase(6)}},
+    "flores_en-es": lambda i: {"sentence_eng_Latn": phrase(5), "sentence_spa_Latn": phrase(6)},
 }
-
-
-class Loader(yaml.SafeLoader):
-    pass
-
-
-Loader.add_multi_constructor("!function", lambda loader, suffix, node: f"!function {node.value}")
 
 
 def definitions():
@@ -108,11 +115,15 @@ def definitions():
     return found
 
 
-def load(path):
-    own = yaml.load(open(path), Loader)
-    base = load(os.path.join(os.path.dirname(path), own.pop("include"))) if own.get("include") else {}
-    own.pop("include", None)
-    return {**base, **own}
+def processed(config, rows, to):
+    """What the definition's Python makes of the rows, as --processed wants it."""
+    if callable(config.get("process_docs")):
+        rows = list(config["process_docs"](datasets.Dataset.from_list(rows)))
+    shots = config.get("fewshot_config") or {}
+    functions = {name: config.get(name) for name in ("doc_to_text", "doc_to_target", "doc_to_choice")} | {f"fewshot_config.{k}": v for k, v in shots.items() if k.startswith("doc_to")}
+    with open(to, "w") as f:
+        for row in rows:
+            f.write(json.dumps(dict(row) | {name: fn(row) for name, fn in functions.items() if callable(fn)}) + "\n")
 
 
 paths = definitions()
@@ -124,15 +135,19 @@ for name, rows in TASKS.items():
     if name not in paths:
         print(f"# {name}: this harness has no such definition")
         continue
-    config, data, options = load(paths[name]), {}, []
+    config, data, options = load_yaml(paths[name]), {}, []
+    python = any(map(callable, list(config.values()) + list((config.get("fewshot_config") or {}).values())))
     tested = config.get("test_split") or config.get("validation_split")
     for split in sorted({config.get(k) for k in ("training_split", "validation_split", "test_split", "fewshot_split")} - {None}):
         data[split] = f"{FOLDER}/{name}-{split}.jsonl"
+        given = [rows(i) if rows else {"text": phrase(3)} for i in range(3 if split == tested and config.get("output_type", "generate_until") == "generate_until" else 12)]
         with open(data[split], "w") as f:
-            f.writelines(json.dumps(rows(i) if rows else {"text": phrase(3)}) + "\n" for i in range(3 if split == tested and config.get("output_type", "generate_until") == "generate_until" else 12))
-        options += ["--data", f"{split}={data[split]}"]
-    run = subprocess.run([f"{BIN}/lmeval", "-q", "--model", MODEL, "--task", paths[name], "--max-length", "1024", "--json", "--bootstrap", "1000", *options], capture_output=True, text=True)
-    if rows is None or "!function" in json.dumps(config):
+            f.writelines(json.dumps(row) + "\n" for row in given)
+        if python and rows:
+            processed(config, given, f"{data[split]}.processed")
+        options += ["--data", f"{split}={data[split]}" + ".processed" * bool(python and rows)]
+    run = subprocess.run([f"{BIN}/lmeval", "-q", "--model", MODEL, "--task", paths[name], "--max-length", "1024", "--json", "--bootstrap", "1000", *options, *["--processed"] * python], capture_output=True, text=True)
+    if rows is None:
         ok = run.returncode == 1 and re.search(r"\.yaml:\d+: '\w+' has the tag !function", run.stderr)
         refused += bool(ok)
         failed += not ok
