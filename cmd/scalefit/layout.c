@@ -20,7 +20,8 @@ int layout_cluster(const Settings *s, CostCluster *c, Error *err)
         double *to, unit;
     } keys[] = {{"node", &node, 1}, {"memory", &c->memory, 1e9}, {"memory-bandwidth", &c->memory_bandwidth, 1e9}, {"intra-bandwidth", &c->intra_bandwidth, 1e9},
                 {"inter-bandwidth", &c->inter_bandwidth, 1e9}, {"intra-latency", &c->intra_latency, 1e-6}, {"inter-latency", &c->inter_latency, 1e-6},
-                {"products", &c->product_share, 1}, {"attention", &c->attention_share, 1}, {"links", &c->link_share, 1}, {"spread", &c->spread, 1}};
+                {"products", &c->product_share, 1}, {"attention", &c->attention_share, 1}, {"links", &c->link_share, 1}, {"overlap", &c->overlap, 1},
+                {"spread", &c->spread, 1}};
     for (size_t i = 0; i < s->cluster.count; i++)
         for (const char *at = s->cluster.values[i]; *at;) {
             size_t length = strcspn(at, "="), k = 0;
@@ -30,14 +31,14 @@ int layout_cluster(const Settings *s, CostCluster *c, Error *err)
                 k++;
             if (k == sizeof keys / sizeof *keys)
                 return error_set(err, "--cluster %s: there is no '%.*s' (node, memory, memory-bandwidth, intra-bandwidth, inter-bandwidth, intra-latency, "
-                                 "inter-latency, products, attention, links, spread)", s->cluster.values[i], (int)length, at);
-            if (!(x >= 0 && isfinite(x)) || end == at + length + 1 || (*end && *end != ',') || (x == 0 && keys[k].unit != 1e-6 && strcmp(keys[k].key, "spread") != 0))
+                                 "inter-latency, products, attention, links, overlap, spread)", s->cluster.values[i], (int)length, at);
+            if (!(x >= 0 && isfinite(x)) || end == at + length + 1 || (*end && *end != ',') || (x == 0 && keys[k].unit != 1e-6 && strcmp(keys[k].key, "spread") != 0 && strcmp(keys[k].key, "overlap") != 0))
                 return error_set(err, "--cluster %s: %s must be a positive number", s->cluster.values[i], keys[k].key);
             *keys[k].to = x * keys[k].unit;
             at = *end ? end + 1 : end;
         }
     c->node = (int)fmax(1, fmin(node, 1e6));
-    return 0;
+    return c->overlap <= 1 ? 0 : error_set(err, "--cluster: overlap is a share, at most 1");
 }
 
 static int one_of(const char *text, const char *const *names, int count)
@@ -154,13 +155,31 @@ static void print_table(const CostChoice *x, size_t count, size_t top)
         print_choice(&x[i], i + 1);
 }
 
+/* Where nothing fits: what takes least, and how many such GPUs hold so much. */
+static void print_least(const CostChoice *x, size_t count, const CostCluster *c)
+{
+    size_t least = 0;
+    for (size_t i = 1; i < count; i++)
+        least = x[i].memory.all < x[least].memory.all ? i : least;
+    const CostMemory *m = &x[least].memory;
+    char *grid = grid_text(&x[least].run);
+    double ranks = cost_ranks(&x[least].run), room = c->memory - m->program - m->activations - m->buffers;
+    printf("no grid fits; the least is taken by %s: %.1f GB a GPU of %.0f", grid, m->all / 1e9, c->memory / 1e9);
+    if (room > 0)
+        printf("; weights, gradients and states alone would fill %.0f GPUs", ceil(ranks * (m->weights + m->gradients + m->states) / room));
+    printf("\n");
+    free(grid);
+}
+
 /* Why the fastest of those that do not fit do not. */
 static void print_others(const CostChoice *x, size_t count, const CostCluster *c)
 {
     size_t first = 0, shown = 0;
     while (first < count && x[first].fits)
         first++;
-    if (first < count)
+    if (first == 0)
+        print_least(x, count, c);
+    else if (first < count)
         printf("%zu of %zu grids do not fit into %.0f GB, such as\n", count - first, count, c->memory / 1e9);
     for (size_t i = first; i < count && shown < 5; i++, shown++) {
         char *grid = grid_text(&x[i].run);
@@ -186,6 +205,8 @@ int command_layout(const Settings *s, Error *err)
     CostCluster c;
     CostChoice *found = NULL;
     size_t count = 0;
+    if (s->gpus != floor(s->gpus) || s->gpus > INT32_MAX)
+        return error_set(err, "--gpus %g: a grid has a whole number of them", s->gpus);
     if (layout_cluster(s, &c, err) < 0 || plan_model(s, &config, err) < 0 || layout_run(s, &config, &like, err) < 0)
         return -1;
     int status = s->grid ? one_grid(s, &like, &c, &found, &count, err) : cost_search(&like, (int64_t)s->gpus, &c, (int)s->tp_most, &found, &count, err);
@@ -225,7 +246,8 @@ int command_layout(const Settings *s, Error *err)
         fwrite(b.data, 1, b.length, stdout);
         buffer_free(&b);
     } else {
-        print_table(found, count, (size_t)s->top);
+        if (found[0].fits || s->grid)
+            print_table(found, count, (size_t)s->top);
         if (found[0].fits || s->grid) {
             if (!found[0].fits)
                 print_choice(&found[0], 1);

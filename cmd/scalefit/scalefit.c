@@ -86,7 +86,7 @@ static const Option options[] = {
     {"engine", 0, OPTION_CHOICE, &self.engine, "WHAT", "whose memory is counted: lean (bf16 weights, as Megatron-LM) or lmpipe (default lean)", "lean|lmpipe", 0, 0},
     {"top", 0, OPTION_INTEGER, &self.top, "N", "layouts that are printed (default 10)", 0, 1, 1e6},
     {"cluster", 0, OPTION_LIST, &self.cluster, "KEY=X,…", "what differs from H100 nodes: node=8 memory=80 memory-bandwidth=3350 intra-bandwidth=450 "
-     "inter-bandwidth=50 (GB, GB/s a GPU) intra-latency=3 inter-latency=10 (µs) products=0.62 attention=0.5 links=0.8 (shares reached) spread=0.01 (repeatable)", 0, 0, 0},
+     "inter-bandwidth=50 (GB, GB/s a GPU) intra-latency=3 inter-latency=10 (µs) products=0.62 attention=0.5 links=0.8 (shares reached) overlap=0.25 spread=0.01 (repeatable)", 0, 0, 0},
     {"slow", 0, OPTION_NUMBER, &self.slow, "X", "simulate with a stage that takes X times as long too (default 1.1)", 0, 0.1, 100},
     OPTION_MORE_HEADING("shape, grid:"),
     {"rule", 0, OPTION_CHOICE, &self.rule, "RULE", "of batch and learning rate: step (law), deepseek, olmo, width (0.3 / width; default step)", "step|deepseek|olmo|width", 0, 0},

@@ -77,6 +77,7 @@ typedef struct CostCluster {
     double intra_bandwidth, inter_bandwidth;     /* bytes a second of a GPU, within a node and between nodes */
     double intra_latency, inter_latency;         /* seconds a step of a collective */
     double product_share, attention_share, memory_share, link_share; /* of the above that long products, attention … reach */
+    double overlap;                              /* of tensor-parallel communication, what products in pieces hide */
     double spread;                               /* standard deviation of GPUs' speeds: N wait for the slowest, 1 + spread·√(2 ln N) */
 } CostCluster;
 
@@ -113,7 +114,7 @@ double cost_all_reduce_tree(CostLink l, double p, double n);
 typedef struct CostTime {
     double products, attention, elementwise;     /* of the busiest stage's passes */
     double tp, cp;                               /* its exposed communication */
-    double bubble, pp;                           /* idle, and messages in it */
+    double bubble, pp;                           /* idle; and waiting for messages */
     double dp, optimizer;                        /* exposed communication of gradients and weights, and the step itself */
     double stragglers;
     double all, mfu;                             /* of 6·parameters + attention, no recomputing */
@@ -124,6 +125,11 @@ int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err);
 /* A pass through one virtual stage, forward and backward, in seconds; and that of a message between two stages. */
 void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward);
 double cost_message(const CostRun *r, const CostCluster *c);
+/* What a pipeline waits for messages in a step, each so many seconds on its way; forward and backward: a pass through one virtual stage. Plain
+ * 1F1B has no slack: the P passes in flight go round by 2 (P - 1) messages, M/P times, and P - 2 more wait on the way in and out. Interleaved
+ * the first goes through all v P stages and back, and later ones wait only for what is longer than the pass that runs meanwhile. Fitted to
+ * the simulation. */
+double cost_messages(int stages, int chunks, int64_t passes, double message, double forward, double backward);
 
 /* A step simulated event by event from the very actions that ranks execute (pipeline.h). */
 typedef struct CostSimulation {

@@ -10,7 +10,7 @@ CostCluster cost_cluster_h100(void)
 {
     return (CostCluster){.node = 8, .memory = 80e9, .flops = 989e12, .memory_bandwidth = 3.35e12, .intra_bandwidth = 450e9, .inter_bandwidth = 50e9,
                          .intra_latency = 3e-6, .inter_latency = 10e-6, .product_share = 0.62, .attention_share = 0.5, .memory_share = 0.8,
-                         .link_share = 0.8, .spread = 0.01};
+                         .link_share = 0.8, .overlap = 0.25, .spread = 0.01};
 }
 
 CostCluster cost_cluster_cpu(int ranks_here, double memory)
@@ -52,7 +52,7 @@ static Pass layer_forward(const CostRun *r, const CostCluster *c)
         /* Two norms with their residuals read and write 4 h each, RoPE 2 (q + kv), SwiGLU 3 f. */
         .elementwise = size * rows / t * (8 * h + 2 * (q + kv) + 3 * f) / (c->memory_bandwidth * c->memory_share),
         /* Two gathers, two sums that are scattered. */
-        .tp = 4 * cost_gather_ring(tp, r->extent[GRID_TP], size * rows * h),
+        .tp = 4 * (1 - c->overlap) * cost_gather_ring(tp, r->extent[GRID_TP], size * rows * h),
         .cp = cost_gather_ring(cp, r->extent[GRID_CP], size * rows * r->extent[GRID_CP] * 2 * kv / t),
     };
 }
@@ -145,10 +145,10 @@ static double dp_seconds(const CostRun *r, const CostCluster *c, const CostTime 
     if (data == 1)
         return 0;
     CostLink l = cost_link(c, stride_of(r, GRID_CP), data);
-    /* Rings over cp and dp; buckets of 40M numbers, or a layer each. */
+    /* Rings over cp and dp; buckets of 40M numbers, or more where many ranks would wait for latencies (Megatron-LM's). */
     if (r->extent[GRID_CP] == 1)
         l = cost_link(c, stride_of(r, GRID_DP), data);
-    double buckets = ceil(n / 40e6), passes = (double)cost_passes(r), weight = r->engine == COST_LEAN ? 2 : 4;
+    double buckets = ceil(n / fmax(40e6, 1e6 * (double)data)), passes = (double)cost_passes(r), weight = r->engine == COST_LEAN ? 2 : 4;
     double scatter = buckets * cost_gather_ring(l, data, 4 * n / buckets), gather = buckets * cost_gather_ring(l, data, weight * n / buckets);
     if (r->shard >= 2)
         scatter *= passes;
@@ -158,6 +158,15 @@ static double dp_seconds(const CostRun *r, const CostCluster *c, const CostTime 
         return scatter + gather;
     double hide = r->shard >= 2 ? passes : 1, hide_gather = r->shard >= 3 ? passes : 1;
     return fmax(0, scatter - hide * t->backward) + fmax(0, gather - hide_gather * (r->shard >= 3 ? t->forward + t->backward : t->forward));
+}
+
+double cost_messages(int stages, int chunks, int64_t passes, double message, double forward, double backward)
+{
+    double p = stages, v = chunks, m = (double)passes;
+    if (v == 1)
+        return 2 * message * ((p - 1) * fmax(1, m / p) + fmax(0, fmin(m - 1, p - 2)));
+    double hidden = fmin(forward, backward) + fabs(forward - backward) / (2 * v);
+    return 2 * (v * p - 1) * message + v * fmax(0, m - p) * fmax(0, message - hidden);
 }
 
 int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err)
@@ -179,7 +188,7 @@ int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err)
     double least = fmin(passes, p), most = fmax(passes, p);
     t->bubble = (v * (most - passes) + least - 1) * pass / v;
     t->bubble_share = t->bubble / (passes * pass);
-    t->pp = p > 1 ? 2 * (p - 1) * cost_message(r, c) : 0;
+    t->pp = p > 1 ? cost_messages(r->extent[GRID_PP], r->stages.chunks, cost_passes(r), cost_message(r, c), t->forward / v, t->backward / v) : 0;
     t->dp = dp_seconds(r, c, t);
     /* Reads gradient, weight and moments, writes the latter three: 28 bytes a parameter. */
     t->optimizer = 28 * parameters(r) / (r->shard >= 1 ? r->extent[GRID_CP] * r->extent[GRID_DP] : 1) / (c->memory_bandwidth * c->memory_share);

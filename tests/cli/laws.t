@@ -76,6 +76,12 @@ ok "plan --layout has Llama 3's grid among its best ten" grep -Eq '^ +([1-9]|10)
 like "and says why others do not fit" "$(cat "$T/layouts")" 'grids do not fit into 80 GB, such as'
 like "with failures and intervals" "$(cat "$T/layouts")" 'a failure every 3.09 h; .*\(Young 19.3, Daly 18.6\)'
 is "as JSON too" "$(scalefit plan --layout $llama --gpus 512 --cluster memory=40,node=4 --json | perl -MJSON::PP -e 'local $/; print ref decode_json(<>)->{layouts}')" ARRAY
+scalefit plan --layout $llama --gpus 8 --batch-tokens 1048576 >"$T/none"
+like "a model that fits nowhere: what takes least is told" "$(head -n 1 "$T/none")" '^no grid fits; the least is taken by --tp [0-9]+ .*: [0-9.]+ GB a GPU of 80; .* would fill [0-9]+ GPUs$'
+scalefit plan --layout --json $llama --gpus 1024 --cluster inter-latency=10000 --top 1 >"$T/slow.json"
+ok "where messages are slow the formula is the simulation's, within 10 %" perl -MJSON::PP -e 'local $/; my $j = decode_json(<>); my $l = $j->{layouts}[0]; my $f = 0;
+    $f += $l->{$_ . "_seconds"} for qw(products attention elementwise tp cp bubble pp); exit(abs($j->{simulated_pipeline_seconds} / $f - 1) > 0.1)' "$T/slow.json"
+fails 1 "gpus 1.5: a grid has a whole number" "half a GPU" scalefit plan --layout $llama --gpus 1.5
 fails 1 "attention heads, fewer" "a grid that cannot be" scalefit plan --grid 256,1,1,1 $llama
 fails 1 "leave none for stage" "a pipeline longer than the model" scalefit plan --grid 1,1,200,1 $llama
 fails 1 "there is no 'ram'" "a cluster's property that is not known" scalefit plan --layout --gpus 8 --cluster ram=1 $llama

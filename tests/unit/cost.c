@@ -43,6 +43,22 @@ static void test_simulation(void)
     ok(worst < 1e-9, "the simulated bubble of %d pipelines is (P − 1)/(vM): off by %g", runs, worst);
     CostSimulation plain, late;
     int slow = 2;
+    static const double messages[] = {0.01, 0.1, 0.5, 1, 2, 5};
+    worst = 0;
+    for (int stages = 4; stages <= 16; stages *= 2)
+        for (int chunks = 1; chunks <= 8; chunks *= 2)
+            for (int m = stages; m <= 8 * stages; m *= 2)
+                for (size_t i = 0; i < sizeof messages / sizeof *messages; i++)
+                    for (int kind = 0; kind < 3; kind++) { /* a wire that is busy, a long one, both */
+                        double x = messages[i], busy = kind == 0 ? x : kind == 1 ? 0 : x / 2;
+                        if (cost_simulate(stages, chunks, m, even, NULL, 0, 0, &plain, &err) < 0 || cost_simulate(stages, chunks, m, even, NULL, busy, x - busy, &s, &err) < 0) {
+                            ok(false, "%s", err.text);
+                            return;
+                        }
+                        double said = plain.seconds + cost_messages(stages, chunks, m, x, forward_seconds, backward_seconds);
+                        worst = fmax(worst, fabs(said / s.seconds - 1));
+                    }
+    ok(worst < 0.12, "what pipelines wait for messages is what the simulation says: off by %.1f %% of the step at most", 100 * worst);
     cost_simulate(4, 2, 16, even, NULL, 0, 0, &plain, &err);
     cost_simulate(4, 2, 16, one_slow, &slow, 0, 0, &s, &err);
     ok(s.seconds > plain.seconds * 1.35 && s.seconds < plain.seconds * 1.5, "a slow stage holds up all: %g s for %g", s.seconds, plain.seconds);
