@@ -90,7 +90,7 @@ sanitized:
 units: $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST)
 
 check-asan: ## every test again, built with the address and undefined-behaviour sanitizers
-	$(Q)$(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
+	$(Q)TEST_SECONDS=$${TEST_SECONDS:-1500} $(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
 
 check-peers: all ## compare with the real Python packages (tests/reference/README.md)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/peers

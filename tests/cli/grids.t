@@ -1,6 +1,7 @@
 # Grids of up to 16 ranks, as threads and under mpirun, train as one process does: the losses of 50 steps within 1e-4, gradient norms
 # and held-out losses too. Documents cross the borders of chunks, layers and vocabulary do not divide evenly.
 . "$(dirname "$0")/tap.sh"
+. "$(dirname "$0")/ranks.sh"
 for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 323 -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
@@ -102,17 +103,10 @@ else
     skip "grids of --device cuda under the emulation" "it is not built (make check builds it)"
 fi
 
-reason=
-command -v mpirun >/dev/null || reason="no mpirun here (Debian: openmpi-bin)"
-[ -e "$BIN/../lib/liblmpipe-mpi.so" ] || reason="built without MPI (Debian: libopenmpi-dev)"
-case ${ASAN_OPTIONS-}${B-} in *asan*) reason="MPI leaks under the address sanitizer" ;; esac
-if [ "$reason" ]; then
-    skip "grids of mpirun" "$reason"
+if [ "$no_mpi" ]; then
+    skip "grids of mpirun" "$no_mpi"
 else
-    more=
-    mpirun --version 2>/dev/null | grep -q "Open MPI" && more="--oversubscribe --bind-to none"
-    [ "$(id -u)" = 0 ] && [ "$more" ] && more="$more --allow-run-as-root"
-    mpi() { n=$1; shift; P_threads=$P; P="mpirun $more -n $n $P"; grid "$@"; P=$P_threads; }
+    mpi() { n=$1; shift; P_threads=$P; P="$mpirun -n $n $P"; grid "$@"; P=$P_threads; }
     mpi 2 untied seven --pp 2
     mpi 2 tied eight --cp 2
     mpi 4 tied seven --tp 2 --pp 2 --virtual-stages 3

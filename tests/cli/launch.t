@@ -6,34 +6,13 @@
 ranks_data
 sed 's/"num_hidden_layers": 1/"num_hidden_layers": 2/' "$T/c.json" >"$T/two.json"
 train="pretrain -q -j 1 --model-config $T/two.json --data $T/s --seq-len 32 --batch-tokens 256 --micro-batch 1 --lr 3e-4 --seed 3 --save-every 10 --peak-flops 1e12"
-meet=$T/meet
-# start RANKS COMMAND…: one process a rank; their numbers in $processes, what rank N says in $T/says.N
-start() {
-    ranks=$1
-    shift
-    processes=
-    for rank in $(seq 0 $((ranks - 1))); do
-        LMPIPE_MEET=$meet LMPIPE_RANK=$rank LMPIPE_RANKS=$ranks "$@" 2>"$T/says.$rank" &
-        processes="$processes $!"
-    done
-}
-# Waits for them; succeeds where all have.
-ended() {
-    failed=0
-    for p in $processes; do wait "$p" || failed=$((failed + 1)); done
-    cat "$T"/says.* >"$T/said"
-    [ $failed = 0 ] || cat "$T/said" >&2
-    [ $failed = 0 ]
-}
-all() { start "$@"; ended; }
-process() { echo "$processes" | cut -d ' ' -f $(($1 + 2)); }
 trained() { for i in $(seq 1200); do [ -e "$1/latest" ] && return; sleep 0.05; done; }
 
 for n in 2 3; do
-    ok "$n processes: every collective and send" all $n "$BIN/../tests/unit/collectives" cpu
+    ok "$n processes: every collective and send" meet_all $n "$BIN/../tests/unit/collectives" cpu
 done
 $train --device cpu --steps 20 --tp 2 --dp 2 -o "$T/threads"
-ok "pretrain --tp 2 --dp 2 as four processes" all 4 $train --device cpu --steps 20 --tp 2 -o "$T/four"
+ok "pretrain --tp 2 --dp 2 as four processes" meet_all 4 $train --device cpu --steps 20 --tp 2 -o "$T/four"
 same "has the bits of four threads" "$T/threads/final/model.safetensors" "$T/four/final/model.safetensors"
 is "and leaves no file behind" "$([ -e "$meet" ] && echo there)" ""
 WORLD_SIZE=2 RANK=0 LMPIPE_MEET=$meet $train --device cpu --steps 5 --pp 2 -o "$T/torchrun" 2>"$T/says.0" &
@@ -42,11 +21,11 @@ wait $!
 is "on both sides" "$? $([ -e "$T/torchrun/done" ] && echo done)" "0 done"
 
 # Nobody ends ranks that no launcher has started but they themselves. The third speaks where the first and the second are gone.
-start 4 $train --device cpu --steps 1000000 --comm-timeout 20 -o "$T/two"
+meet_start 4 $train --device cpu --steps 1000000 --comm-timeout 20 -o "$T/two"
 trained "$T/two"
-gone=$(process 0)
-kill -KILL "$gone" "$(process 1)"
-ended 2>/dev/null
+gone=$(meet_process 0)
+kill -KILL "$gone" "$(meet_process 1)"
+meet_ended 2>/dev/null
 is "two ranks killed at once, one of which is the first: the other two end" $failed 4
 like "with the first's name" "$(cat "$T/said")" "^pretrain: rank 0 \(host [^ ]+, process $gone\) has died: step [0-9]+, "
 is "said once" "$(grep -c '^pretrain:' "$T/said")" 1
@@ -55,21 +34,21 @@ cuda=$BIN/../lib/liblmpipe-emulated.so nccl=$BIN/../lib/liblmpipe-nccl-emulated.
 if [ -e "$cuda" ] && [ -e "$nccl" ]; then
     LMPIPE_CUDA=$cuda LMPIPE_NCCL=$nccl
     export LMPIPE_CUDA LMPIPE_NCCL
-    ok "two processes over NCCL's code: every collective and send" all 2 "$BIN/../tests/unit/collectives" nccl
+    ok "two processes over NCCL's code: every collective and send" meet_all 2 "$BIN/../tests/unit/collectives" nccl
     $train --device cpu --steps 4 -o "$T/cpu"
     for grid in "--tp 2 --dp 2" "--pp 2 --dp 2 --shard 2"; do
-        ok "--device cuda $grid, one process a GPU" all 4 $train --device cuda --steps 4 $grid -o "$T/cuda$tap_count"
+        ok "--device cuda $grid, one process a GPU" meet_all 4 $train --device cuda --steps 4 $grid -o "$T/cuda$tap_count"
         near "has the losses of one process's CPU" "$T/cpu/log.jsonl" "$T/cuda$((tap_count - 1))/log.jsonl"
     done
     for fault in "KILL 2" "KILL 0" "STOP 1"; do
         victim=${fault#* }
-        start 3 $train --device cuda --steps 100000 --comm-timeout 3 -o "$T/$fault"
+        meet_start 3 $train --device cuda --steps 100000 --comm-timeout 3 -o "$T/$fault"
         trained "$T/$fault"
-        victim_process=$(process "$victim")
+        victim_process=$(meet_process "$victim")
         kill "-${fault% *}" "$victim_process"
-        for r in 0 1 2; do [ $r = "$victim" ] || wait "$(process $r)"; done
+        for r in 0 1 2; do [ $r = "$victim" ] || wait "$(meet_process $r)"; done
         kill -KILL "$victim_process" 2>/dev/null
-        ended 2>/dev/null
+        meet_ended 2>/dev/null
         result $((!$?)) "SIG$fault of three processes of GPUs ends them all"
         like "with one message" "$(cat "$T/said")" "^pretrain: rank $victim \(host [^ ]+, process $victim_process\) (has died|does not answer): step [0-9]+, "
         is "one" "$(grep -c '^pretrain:' "$T/said")" 1
@@ -112,6 +91,6 @@ is "a first rank that a signal ends takes its file along" "$([ -e "$meet" ] && e
 fails 1 "LMPIPE_RANK is set, LMPIPE_RANKS is not" "half of a place" env LMPIPE_RANK=1 $train -o "$T/x"
 fails 1 "neither rank nor number" "a place that is none" env LMPIPE_RANK=3 LMPIPE_RANKS=2 $train -o "$T/x"
 unset LMPIPE_MEET_TIMEOUT
-all 3 $train --pp 3 -o "$T/x" 2>/dev/null
+meet_all 3 $train --pp 3 -o "$T/x" 2>/dev/null
 is "what all ranks refuse is said once" "$(grep -c '^pretrain: ' "$T/said") $failed" "1 3"
 done_testing

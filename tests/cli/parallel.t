@@ -1,5 +1,6 @@
 # Ranks as threads and ranks of mpirun give the losses of one process; a run goes on with another number of ranks.
 . "$(dirname "$0")/tap.sh"
+. "$(dirname "$0")/ranks.sh"
 for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 320 -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
@@ -68,26 +69,19 @@ fi
 # The same binary without MPI, and with it.
 fails 1 "one of 4 that a launcher started: MPI: .*nothing.so" "a launcher's process without MPI says what is missing" \
     env OMPI_COMM_WORLD_SIZE=4 LMPIPE_MPI="$T/nothing.so" $P --steps 20 -o "$T/lonely"
-reason=
-command -v mpirun >/dev/null || reason="no mpirun here (Debian: openmpi-bin)"
-[ -e "$BIN/../lib/liblmpipe-mpi.so" ] || reason="built without MPI (Debian: libopenmpi-dev)"
-case ${ASAN_OPTIONS-}${B-} in *asan*) reason="MPI leaks under the address sanitizer" ;; esac
-if [ "$reason" ]; then
-    skip "ranks of mpirun" "$reason"
+if [ "$no_mpi" ]; then
+    skip "ranks of mpirun" "$no_mpi"
 else
-    more=
-    mpirun --version 2>/dev/null | grep -q "Open MPI" && more="--oversubscribe --bind-to none"
-    [ "$(id -u)" = 0 ] && [ "$more" ] && more="$more --allow-run-as-root"
     for n in 2 3; do
-        ok "mpirun -n $n: every collective and send" mpirun $more -n $n "$BIN/../tests/unit/collectives" cpu
+        ok "mpirun -n $n: every collective and send" $mpirun -n $n "$BIN/../tests/unit/collectives" cpu
     done
     for n in 2 4; do
-        ok "mpirun -n $n" mpirun $more -n $n $P --steps 20 -o "$T/mpi$n"
+        ok "mpirun -n $n" $mpirun -n $n $P --steps 20 -o "$T/mpi$n"
         same "with the bits of $n threads" "$T/threads$n/final/model.safetensors" "$T/mpi$n/final/model.safetensors"
         near "and the losses of one" "$T/one/log.jsonl" "$T/mpi$n/log.jsonl"
     done
-    fails 1 "the job has 4 ranks, the grid --tp 1 --cp 1 --pp 1 --dp 3 has 3" "a grid of another size than the job" mpirun $more -n 4 $P --steps 20 --dp 3 -o "$T/three"
-    mpirun $more -n 2 $P --steps 100000 -o "$T/mpistop" 2>/dev/null &
+    fails 1 "the job has 4 ranks, the grid --tp 1 --cp 1 --pp 1 --dp 3 has 3" "a grid of another size than the job" $mpirun -n 4 $P --steps 20 --dp 3 -o "$T/three"
+    $mpirun -n 2 $P --steps 100000 -o "$T/mpistop" 2>/dev/null &
     pid=$!
     for i in $(seq 300); do [ -e "$T/mpistop/latest" ] && break; sleep 0.02; done
     kill -USR1 $pid

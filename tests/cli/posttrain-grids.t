@@ -1,5 +1,6 @@
 # sft, dpo and rmtrain on grids of ranks give the losses, norms, metrics and held-out scores of one process over 20 steps.
 . "$(dirname "$0")/tap.sh"
+. "$(dirname "$0")/ranks.sh"
 for i in $(seq 40); do
     a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
     echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a, of course\"}]}" >&3
@@ -187,16 +188,14 @@ is "--grid auto takes all ranks" "$(sed -n '1s/.*"rank_seconds":\[\([^]]*\)\].*/
 fails 1 "2 layers leave none for stage 2 of 3" "more stages than layers" sft --model $M $Q --pp 3 -o "$T/x" "$T/chat.jsonl"
 fails 1 "there is no pipeline" "virtual stages of no pipeline" sft --model $M $Q --virtual-stages 2 -o "$T/x" "$T/chat.jsonl"
 fails 1 "take --shard 1" "gradients cut among ranks whose widths differ" sft --model "$T/odd" $Q --tp 2 --dp 2 --shard 3 -o "$T/x" "$T/chat.jsonl"
-if command -v mpirun >/dev/null && [ -e "$BIN/../lib/liblmpipe-mpi.so" ]; then
-    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-    export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
+if [ "$no_mpi" ]; then
+    skip "ranks as processes" "$no_mpi"
+else
     for t in dpo rmtrain; do
         data=$T/$([ $t = dpo ] && echo pairs || echo ranks).jsonl
-        ok "mpirun -n 4 $t --cp 2 --pp 2" mpirun --oversubscribe --bind-to none -n 4 $t --model $M --val "$data" $Q --cp 2 --pp 2 -o "$T/mpi-$t" "$data"
+        ok "mpirun -n 4 $t --cp 2 --pp 2" $mpirun -n 4 $t --model $M --val "$data" $Q --cp 2 --pp 2 -o "$T/mpi-$t" "$data"
         near "has the numbers of one process" "$T/$t" "$T/mpi-$t"
     done
-    fails 1 "several processes cannot read standard input" "processes and standard input" sh -c "mpirun --oversubscribe -n 2 sft --model $M $Q -o '$T/stdin2' <'$T/chat.jsonl'"
-else
-    skip "ranks as processes" "no mpirun, or built without MPI"
+    fails 1 "several processes cannot read standard input" "processes and standard input" sh -c "$mpirun -n 2 sft --model $M $Q -o '$T/stdin2' <'$T/chat.jsonl'"
 fi
 done_testing

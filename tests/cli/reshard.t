@@ -1,6 +1,7 @@
 # Grids of ranks, as threads and under mpirun, give the losses of one process; what one grid has saved another goes on from; the model
 # that any grid writes is the same file.
 . "$(dirname "$0")/tap.sh"
+. "$(dirname "$0")/ranks.sh"
 for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 323 -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
@@ -102,10 +103,10 @@ fails 1 "do not divide evenly; take --shard 1" "gradients cut among ranks whose 
 fails 1 "2 key-value heads" "key-value heads that do not go into the ranks" $R --tp 3
 
 # Ranks as processes.
-if command -v mpirun >/dev/null && [ -e "$BIN/../lib/liblmpipe-mpi.so" ]; then
-    MPI="mpirun --oversubscribe --bind-to none -n"
-    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-    export OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
+if [ "$no_mpi" ]; then
+    skip "ranks as processes" "$no_mpi"
+else
+    MPI="$mpirun -n"
     ok "mpirun -n 4 --tp 2" $MPI 4 $P --model-config "$T/untied.json" --steps 20 --tp 2 -o "$T/mpi"
     same "has the bits of threads" "$T/untiedtp2dp2/final/model.safetensors" "$T/mpi/final/model.safetensors"
     same "in its checkpoints too" "$T/untiedtp2dp2/latest/trainer/optimizer-00002.safetensors" "$T/mpi/latest/trainer/optimizer-00002.safetensors"
@@ -118,8 +119,6 @@ if command -v mpirun >/dev/null && [ -e "$BIN/../lib/liblmpipe-mpi.so" ]; then
     wait $pid
     ok "a run of which a rank was killed goes on" $P --model-config "$T/untied.json" --steps 20 --tp 2 --dp 2 --save-every 1 -o "$T/killed"
     near "with the losses of one process" "$T/untied/log.jsonl" "$T/killed/log.jsonl"
-else
-    skip "ranks as processes" "no mpirun, or built without MPI"
 fi
 
 # The CUDA build's way: kernels under the emulation, NCCL's code over the stand-in.
