@@ -21,6 +21,7 @@
 #include "train/grid_options.h"
 #include "train/loop.h"
 #include "train/passes.h"
+#include "train/same.h"
 
 /* What the command line says: the same for all ranks, and not changed once they run. */
 typedef struct Pretrain {
@@ -426,6 +427,8 @@ static int rank_main(void *context, Grid *grid)
     if (p->common.dry_run)
         return grid->rank == 0 && look_ahead(p, grid->extent, true, &err) < 0 ? grid_failed(grid, &err) : 0;
     int status = grid_watch(grid, p->grid.comm_timeout, p->common.output, &err);
+    if (status == 0)
+        status = ranks_same_options(grid, &p->set, &err);
     t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
     if (!t.device || comm_agree(&grid->world, load_model(p, &t.model, grid, t.device, &err), &err) < 0 ||
         comm_agree(&grid->world, trainer_open(&t, &err), &err) < 0) {

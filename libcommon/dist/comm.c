@@ -25,7 +25,7 @@ static void one_nothing(Comm *c)
 void comm_one(Comm *c)
 {
     static const CommOps ops = {.name = "one rank", .failing = one_failing, .abandon = one_nothing, .close = one_nothing};
-    *c = (Comm){.size = 1, .name = "alone", .ops = &ops};
+    *c = (Comm){.size = 1, .name = "alone", .gone = -1, .ops = &ops};
 }
 
 void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count)

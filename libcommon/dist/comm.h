@@ -33,6 +33,7 @@ typedef struct Comm {
     CommCount count[COMM_KINDS]; /* since the start; whoever wants a step's takes differences */
     struct Comm *counted; /* the group of the grid that it is a part of, and in which its bytes are counted; NULL: in itself */
     struct Watch *watch; /* NULL: nobody watches */
+    int gone;            /* the rank that has left the world without a word, where the back end has heard of one; -1 */
     Error *agreed;       /* the reason with which comm_agree failed last; NULL: it has not */
     const struct CommOps *ops;
     void *state;
@@ -104,7 +105,7 @@ typedef struct Grid {
  * that returns a status other than 0 and 75 takes the whole job with it. */
 int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid *grid), void *context, Error *err);
 /* The same, and ranks that are processes end where they have not come together (grid_watch, which watches from then on) after so many
- * seconds, or a minute where that is more: one of them hangs. */
+ * seconds, or a minute where that is more, or what LMPIPE_MEET_TIMEOUT says: one message names the rank that hangs or has not come. */
 int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*work)(void *context, Grid *grid), void *context, Error *err);
 /* For work to return: a failure of this rank. Prints the reason, but not after another rank has failed, and ends the job, at
  * once where ranks are processes. Of a reason in which all ranks of the world agreed the first tells, and all return. The exit status. */

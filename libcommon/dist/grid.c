@@ -11,7 +11,10 @@
 #include "base/plugin.h"
 #include "base/stop.h"
 #include "base/thread.h"
+#include "dist/start.h"
 #include "dist/watch.h"
+
+enum { START_SECONDS = 60 }; /* that ranks have to come together where the time-out is shorter */
 
 static const char *const names[GRID_GROUPS] = {"tp", "cp", "pp", "dp", "data", "embed", "pp back"};
 
@@ -108,72 +111,17 @@ char *grid_sent_key(int group, CommKind kind)
     return key;
 }
 
-/* A thread that ends this process where the ranks do not come together. */
-typedef struct Start {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    pthread_t thread;
-    bool together;
-    double seconds;
-    int rank;
-} Start;
-
-static void *start_thread(void *argument)
-{
-    Start *s = argument;
-    struct timespec until;
-    int status = 0;
-    clock_gettime(CLOCK_REALTIME, &until);
-    /* The first that is left speaks: its end is the launcher's, or the others' connections', to end the job with. */
-    until.tv_sec += (time_t)s->seconds + 1 + (s->rank < 10 ? s->rank : 10);
-    pthread_mutex_lock(&s->lock);
-    while (!s->together && status == 0)
-        status = pthread_cond_timedwait(&s->changed, &s->lock, &until);
-    bool together = s->together;
-    pthread_mutex_unlock(&s->lock);
-    if (together)
-        return NULL;
-    char host[64] = "";
-    gethostname(host, sizeof host - 1);
-    Error err;
-    error_set(&err, "rank %d (host %s): the ranks have not come together in %.0f s: one of them hangs", s->rank, host, s->seconds);
-    message_failed(&err);
-    _exit(STATUS_FAILED);
-}
-
-static void start_begin(Grid *g, int rank, double seconds)
-{
-    Start *s = memory_zalloc(1, sizeof *s);
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->changed, NULL);
-    s->rank = rank;
-    s->seconds = seconds < 60 ? 60 : seconds;
-    if (pthread_create(&s->thread, NULL, start_thread, s) == 0)
-        g->start = s;
-    else
-        free(s);
-}
-
 static void start_end(Grid *g)
 {
-    Start *s = g->start;
-    if (!s)
-        return;
+    start_close(g->start);
     g->start = NULL;
-    pthread_mutex_lock(&s->lock);
-    s->together = true;
-    pthread_cond_signal(&s->changed);
-    pthread_mutex_unlock(&s->lock);
-    pthread_join(s->thread, NULL);
-    pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->changed);
-    free(s);
 }
 
 int grid_watch(Grid *g, double timeout, const char *folder, Error *err)
 {
     int status = watch_open(g, timeout, folder, err);
-    start_end(g);
+    if (status == 0)
+        start_end(g);
     return status;
 }
 
@@ -198,33 +146,69 @@ int grid_failed(Grid *g, const Error *err)
         g->agreed = true;
         return g->rank == 0 ? message_failed(err) : STATUS_FAILED;
     }
-    if (g->world.ops->failing(&g->world))
+    bool tells = g->world.ops->failing(&g->world) && !start_over(g->start);
+    if (tells && g->start && g->world.gone >= 0) {
+        Error died;
+        char name[128];
+        start_name(g->start, g->world.gone, name, sizeof name);
+        error_set(&died, "%s has died: step 0, in the start", name);
+        message_failed(&died);
+    } else if (tells) {
         message_failed(err);
+    }
     abandon(g);
     return STATUS_FAILED;
 }
 
-/* What ranks of one machine take apart: those that see the same GPUs. */
+/* What ranks that are processes tell one another first. Those of one machine that see the same GPUs take them apart. */
 typedef struct Seat {
-    char host[64], gpus[192];
+    StartPlace place;
+    char gpus[192];
+    int extent[GRID_DIMENSIONS]; /* as its command says */
 } Seat;
 
-static int seats(Grid *g, Error *err)
+static Seat *seats_gather(Grid *g, const int extent[GRID_DIMENSIONS], Error *err)
 {
     const char *gpus = getenv("CUDA_VISIBLE_DEVICES");
-    Seat mine = {{0}, {0}}, *all = memory_zalloc((size_t)g->size, sizeof *all);
-    gethostname(mine.host, sizeof mine.host - 1);
+    Seat mine = {.extent = {0}}, *all = memory_zalloc((size_t)g->world.size, sizeof *all);
+    StartPlace *places = memory_alloc((size_t)g->world.size, sizeof *places);
+    start_place(&mine.place);
     snprintf(mine.gpus, sizeof mine.gpus, "%s", gpus ? gpus : "all");
+    memcpy(mine.extent, extent, sizeof mine.extent);
     int status = comm_gather_host(&g->world, &mine, all, sizeof mine, err);
+    for (int r = 0; r < g->world.size; r++)
+        places[r] = all[r].place;
+    if (status == 0)
+        start_met(g->start, &g->world, places);
+    free(places);
+    if (status == 0)
+        return all;
+    free(all);
+    return NULL;
+}
+
+static void seat_take(Grid *g, const Seat *all)
+{
+    const Seat *mine = &all[g->rank];
     g->local_rank = g->local_size = g->gpu = 0;
-    for (int r = 0; r < g->size && status == 0; r++) {
-        bool here = strcmp(all[r].host, mine.host) == 0;
+    for (int r = 0; r < g->world.size; r++) {
+        bool here = strcmp(all[r].place.host, mine->place.host) == 0;
         g->local_size += here;
         g->local_rank += here && r < g->rank;
-        g->gpu += here && r < g->rank && strcmp(all[r].gpus, mine.gpus) == 0;
+        g->gpu += here && r < g->rank && strcmp(all[r].gpus, mine->gpus) == 0;
     }
-    free(all);
-    return status;
+}
+
+/* Do all ranks' commands name one grid? */
+static int seats_agree(const Grid *g, const Seat *all, Error *err)
+{
+    for (int r = 1; r < g->world.size; r++) {
+        const int *e = all[r].extent, *first = all[0].extent;
+        if (memcmp(e, first, sizeof all[r].extent) != 0)
+            return error_set(err, "rank %d (host %s, process %" PRId64 ") was started with --tp %d --cp %d --pp %d --dp %d, rank 0 with --tp %d --cp %d --pp %d --dp %d: step 0, in the start", r,
+                             all[r].place.host, all[r].place.process, e[GRID_TP], e[GRID_CP], e[GRID_PP], e[GRID_DP], first[GRID_TP], first[GRID_CP], first[GRID_PP], first[GRID_DP]);
+    }
+    return 0;
 }
 
 /* One rank from its world to its exit status. */
@@ -233,9 +217,7 @@ static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
     Error error;
     for (int i = 0; i < GRID_GROUPS; i++)
         comm_one(&g->group[i]);
-    int status = g->threads || g->size == 1 ? 0 : seats(g, &error);
-    if (status == 0)
-        status = groups_open(g, &error);
+    int status = groups_open(g, &error);
     status = status == 0 ? work(context, g) : grid_failed(g, &error);
     if (failed(status) && !g->agreed)
         abandon(g);
@@ -312,7 +294,13 @@ static int process_run(Grid *g, const Launch *l, const int extent[GRID_DIMENSION
     if (world_open(g, l, err) < 0)
         return -1;
     g->rank = g->world.rank;
-    if (extents(g, extent, g->world.size, err) < 0) {
+    Seat *seats = seats_gather(g, extent, err);
+    if (!seats)
+        return grid_failed(g, err);
+    int status = seats_agree(g, seats, err);
+    seat_take(g, seats);
+    free(seats);
+    if (status < 0 || extents(g, extent, g->world.size, err) < 0) {
         /* All ranks fail alike. The first says why, and none leaves before that: a launcher ends the job with the first that does. */
         Error unused;
         double met = 0;
@@ -338,8 +326,8 @@ int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*wor
     if (launch_read(&l, err) < 0)
         return -1;
     if (l.how != LAUNCH_ALONE) {
-        if (seconds > 0 && l.how == LAUNCH_MPI) /* ranks that meet in a file have a time-out of their own */
-            start_begin(&g, l.rank, seconds);
+        if (seconds > 0)
+            g.start = start_open(&l, l.seconds > 0 && getenv("LMPIPE_MEET_TIMEOUT") ? l.seconds : seconds < START_SECONDS ? START_SECONDS : seconds);
         int status = process_run(&g, &l, extent, work, context, err);
         start_end(&g);
         return status;

@@ -25,6 +25,8 @@ typedef struct CommOps {
     /* Has the device's library heard of a failure, and for how many seconds has it not finished what it was given last? Asked by
      * another thread; may be NULL. */
     int (*check)(Comm *c, double *pending, Error *err);
+    /* Another thread's word before it ends this process, having said why: the others need not. NULL: a launcher ends them. */
+    void (*tell)(Comm *c);
 } CommOps;
 
 void comm_one(Comm *c);

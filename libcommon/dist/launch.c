@@ -26,6 +26,7 @@ static bool ranks_of(Launch *l, const char *rank, const char *size)
         return false;
     l->size = number_of(size, -1);
     l->rank = number_of(rank, -1);
+    l->variable = rank;
     return true;
 }
 
@@ -72,6 +73,8 @@ int launch_read(Launch *l, Error *err)
     }
     if (launched_by_mpi(l)) {
         l->how = l->size > 1 ? LAUNCH_MPI : LAUNCH_ALONE;
+        l->local_size = number_of("OMPI_COMM_WORLD_LOCAL_SIZE", number_of("MPI_LOCALNRANKS", 0));
+        l->seconds = number_of("LMPIPE_MEET_TIMEOUT", 0);
         l->size = l->size > 1 ? l->size : 1;
         return 0;
     }

@@ -8,7 +8,9 @@
 typedef struct Launch {
     enum { LAUNCH_ALONE, LAUNCH_MPI, LAUNCH_MEET } how;
     int rank, size;
-    double seconds;  /* MEET: the first rank is waited for at most, and waits for the others */
+    const char *variable; /* of the environment, that said the rank; NULL: none */
+    int local_size;       /* ranks of this machine; 0: nobody says */
+    double seconds;  /* in which the ranks must come together: MEET: the first is waited for at most, and waits for the others; MPI: 0: nobody says */
     char file[512];  /* MEET: where the first rank says how it can be reached */
     char job[128];   /* MEET: a start of a job; files of another are not believed */
 } Launch;
@@ -22,7 +24,7 @@ typedef struct Launch {
  *     PMI_RANK, PMI_SIZE            MPICH's, and Slurm's PMI-2
  *     SLURM_PROCID, SLURM_STEP_NUM_TASKS
  *   LMPIPE_JOB=NAME                 of this start, where one file serves several (default: Slurm's job, step and restart)
- *   LMPIPE_MEET_TIMEOUT=SECONDS     (default 600)
+ *   LMPIPE_MEET_TIMEOUT=SECONDS     (default 600; of MPI's ranks grid_run_within's)
  *
  * Without LMPIPE_MEET a launcher of MPI's is one of the two above or srun with PMIx; ranks of srun without PMIx meet in
  * $SLURM_SUBMIT_DIR/.lmpipe-meet-JOB.STEP. */

@@ -3,6 +3,7 @@
  * everybody's elements, adds them in the order of ranks, and all gather the shares. */
 #include "dist/internal.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -27,6 +28,7 @@ typedef struct Letter {
 /* This process's connection, of all its groups. */
 typedef struct Link {
     int socket;
+    pthread_mutex_t writing; /* of what goes out: link_tell is another thread's */
     bool lost, told; /* told: somebody has said why */
     int gone;        /* which rank, -1: the first, with the hub */
     Letter *letters; /* oldest first */
@@ -63,9 +65,12 @@ static int put(Link *l, HubHead head, const void *data, Error *err)
 {
     if (l->lost)
         return lost(l, l->gone, false, err);
-    if (socket_send(l->socket, &head, sizeof head, err) < 0 || socket_send(l->socket, data, (size_t)head.bytes, err) < 0)
-        return lost(l, -1, false, err);
-    return 0;
+    pthread_mutex_lock(&l->writing);
+    int status = socket_send(l->socket, &head, sizeof head, err);
+    if (status == 0)
+        status = socket_send(l->socket, data, (size_t)head.bytes, err);
+    pthread_mutex_unlock(&l->writing);
+    return status < 0 ? lost(l, -1, false, err) : 0;
 }
 
 /* The next that comes; the caller frees *data. */
@@ -308,7 +313,19 @@ static bool link_failing(Comm *c)
         return false;
     if (c->watch)
         sleep(WATCH_SECONDS);
+    c->gone = l->gone < 0 ? 0 : l->gone;
     return s->ranks[c->rank] == (l->gone < 0 ? 1 : 0);
+}
+
+/* The hub, perhaps in this process, has a moment to say it to the others. */
+static void link_tell(Comm *c)
+{
+    Link *l = state_of(c)->link;
+    Error unused;
+    const HubHead head = {.what = HUB_FAIL};
+    pthread_mutex_lock(&l->writing);
+    (void)!socket_send(l->socket, &head, sizeof head, &unused);
+    usleep(300000);
 }
 
 static void link_abandon(Comm *c)
@@ -332,23 +349,38 @@ static void link_close(Comm *c)
             free(one->data);
             free(one);
         }
+        pthread_mutex_destroy(&l->writing);
         free(l);
     }
     free(s->ranks);
     free(s);
 }
 
+/* The first rank gives up: those that have come hear that it says why. */
+static void tell_come(const int *connections, int size)
+{
+    Error unused;
+    const HubHead head = {.what = HUB_LOST, .tag = 1};
+    for (int r = 0; r < size; r++)
+        if (connections[r] >= 0) {
+            (void)!socket_send(connections[r], &head, sizeof head, &unused);
+            close(connections[r]);
+        }
+}
+
 int link_open(const Launch *launch, Comm *world, Error *err)
 {
     static const CommOps ops = {"connections", link_gather_host, link_all_gather, link_reduce_scatter, link_sum, link_max_f32, link_send, link_recv,
-                                link_wait, link_split, link_failing, link_abandon, link_close, NULL};
+                                link_wait, link_split, link_failing, link_abandon, link_close, NULL, link_tell};
     int *connections = memory_alloc((size_t)launch->size, sizeof *connections), own[2];
     if (meet(launch, connections, err) < 0) {
+        tell_come(connections, launch->size);
         free(connections);
         return -1;
     }
     Link *l = memory_zalloc(1, sizeof *l);
     l->socket = connections[0];
+    pthread_mutex_init(&l->writing, NULL);
     int status = 0;
     if (launch->rank == 0) { /* its own way to the hub */
         status = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, own) == 0 ? 0 : error_set(err, "a pair of sockets:");
@@ -366,6 +398,6 @@ int link_open(const Launch *launch, Comm *world, Error *err)
     *s = (State){.link = l, .world = true, .ranks = memory_alloc((size_t)launch->size, sizeof(int))};
     for (int r = 0; r < launch->size; r++)
         s->ranks[r] = r;
-    *world = (Comm){.rank = launch->rank, .size = launch->size, .name = "world", .ops = &ops, .state = s};
+    *world = (Comm){.rank = launch->rank, .size = launch->size, .name = "world", .gone = -1, .ops = &ops, .state = s};
     return 0;
 }

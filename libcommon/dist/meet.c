@@ -92,6 +92,8 @@ static int take_in(const Launch *l, uint64_t number, int s, int *connections)
 static int wait_for_all(const Launch *l, int listener, uint64_t number, int *connections, Error *err)
 {
     double end = clock_seconds() + l->seconds;
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
     for (int come = 1; come < l->size;) {
         double left = end - clock_seconds();
         int s = left > 0 ? socket_accept(listener, left, err) : -1;
@@ -99,7 +101,8 @@ static int wait_for_all(const Launch *l, int listener, uint64_t number, int *con
             int missing = 1;
             while (missing < l->size && connections[missing] >= 0)
                 missing++;
-            return error_set(err, "LMPIPE_MEET: %s: rank %d (of %d missing) has not come in %g s", l->file, missing, l->size - come, l->seconds);
+            return error_set(err, "LMPIPE_MEET: %s: rank %d (of %d missing) has not come in %g s to rank 0 (host %s): step 0, in the start", l->file, missing,
+                             l->size - come, l->seconds, host);
         }
         come += take_in(l, number, s, connections);
     }
@@ -155,6 +158,8 @@ static int look_for_first(const Launch *l, int *connections, Error *err)
 {
     double end = clock_seconds() + l->seconds;
     Error why = {"there is no such file"};
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
     do {
         Place p;
         if (place_read(l->file, &p) < 0) {
@@ -167,16 +172,13 @@ static int look_for_first(const Launch *l, int *connections, Error *err)
         }
         usleep(PAUSE);
     } while (clock_seconds() < end);
-    return error_set(err, "LMPIPE_MEET: %s: the first rank was not found in %g s: %s", l->file, l->seconds, why.text);
+    return error_set(err, "LMPIPE_MEET: %s: the first rank was not found in %g s: %s; rank %d (host %s) looks for it: step 0, in the start", l->file, l->seconds, why.text,
+                     l->rank, host);
 }
 
 int meet(const Launch *l, int *connections, Error *err)
 {
     for (int r = 0; r < l->size; r++)
         connections[r] = -1;
-    int status = l->rank == 0 ? receive_all(l, connections, err) : look_for_first(l, connections, err);
-    for (int r = 0; r < l->size && status < 0; r++)
-        if (connections[r] >= 0)
-            close(connections[r]);
-    return status;
+    return l->rank == 0 ? receive_all(l, connections, err) : look_for_first(l, connections, err);
 }

@@ -138,6 +138,11 @@ static int meet(Watch *w, Error *err)
         w->shared->watches[w->rank] = w;
     else if (status == 0)
         status = connect_all(w, listener, err);
+    /* Nobody judges before all are connected. */
+    int here = 0, *all = memory_zalloc((size_t)w->size, sizeof *all);
+    if (status == 0 && !w->shared)
+        status = comm_gather_host(&w->grid->world, &here, all, sizeof here, err);
+    free(all);
     if (listener >= 0)
         close(listener);
     return status;

@@ -15,6 +15,7 @@
 #include "model/tensor_parallel.h"
 #include "train/checkpoint.h"
 #include "train/ranks.h"
+#include "train/same.h"
 #include "train/schedule.h"
 
 /* Options that change no number of the result, or no more than the order of additions does: how often something is saved or said, and
@@ -341,7 +342,7 @@ static int loop_open(Loop *l, Error *err)
 {
     TrainOptions *o = l->o;
     const AdamW adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->weight_decay, .clip = o->grad_clip};
-    if (folder_open(l, err) < 0 ||
+    if (ranks_same_model(l->grid, l->m, err) < 0 || folder_open(l, err) < 0 ||
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
         optimizer_open(&l->optimizer, &l->m->params.table, l->grid, (int)o->shard, &adamw, err) < 0)
         return -1;

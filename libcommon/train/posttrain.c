@@ -9,6 +9,7 @@
 #include "base/stop.h"
 #include "model/adapter.h"
 #include "model/folder.h"
+#include "train/same.h"
 
 /* The options that are always needed; -1 to go on, else the exit status. */
 static int options_check(const PostTrain *p)
@@ -282,7 +283,7 @@ static int rank_main(void *context, Grid *grid)
     bool reads = !p.coder.tokenizer;
     if (p.options_of_grid.choice && grid->rank == 0 && grid_launched() > 1)
         grid_options_tell(&p.options_of_grid);
-    if ((!p.common.dry_run && grid_watch(grid, p.options_of_grid.comm_timeout, p.common.output, &err) < 0) ||
+    if ((!p.common.dry_run && (grid_watch(grid, p.options_of_grid.comm_timeout, p.common.output, &err) < 0 || ranks_same_options(grid, p.set, &err) < 0)) ||
         (reads && comm_agree(&grid->world, read_records(&p, p.set->operands, &err), &err) < 0)) {
         status = grid_failed(grid, &err);
     } else if (p.common.dry_run) {

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "io/json.h"
 #include "io/stream.h"
+#include "train/same.h"
 
 int folder_remove(const char *path, Error *err)
 {
@@ -65,47 +66,6 @@ char *run_step_path(const Run *run, int64_t step)
     return memory_format("%s/step-%08" PRId64, run->folder, step);
 }
 
-static bool is_named(const char *const *names, Span key)
-{
-    for (; names && *names; names++)
-        if (strlen(*names) == key.length && memcmp(*names, key.data, key.length) == 0)
-            return true;
-    return false;
-}
-
-static void value_text(Buffer *b, const JsonValue *v)
-{
-    b->length = 0;
-    if (v)
-        json_write_value(b, v, -1);
-    else
-        buffer_string(b, "nothing");
-    buffer_byte(b, 0);
-}
-
-/* Every option of either object that is not free must have the same value in both. */
-static int options_compare(const char *folder, const JsonValue *old, const JsonValue *new, const char *const *free_options,
-                           Error *err)
-{
-    Buffer a = {0}, b = {0};
-    int status = 0;
-    for (int side = 0; side < 2 && status == 0; side++) {
-        const JsonValue *all = side ? old : new;
-        for (size_t i = 0; i < all->count && status == 0; i++) {
-            if (is_named(free_options, all->keys[i]))
-                continue;
-            value_text(&a, json_get(old, all->keys[i].data));
-            value_text(&b, json_get(new, all->keys[i].data));
-            if (strcmp(a.data, b.data) != 0)
-                status = error_set(err, "%s: the run was started with --%s %s, not %s; give another -o for another run",
-                                   folder, all->keys[i].data, a.data, b.data);
-        }
-    }
-    buffer_free(&a);
-    buffer_free(&b);
-    return status;
-}
-
 static int options_check(Run *run, const char *options, const char *const *free_options, Error *err)
 {
     char *path = memory_format("%s/options.json", run->folder);
@@ -115,15 +75,14 @@ static int options_check(Run *run, const char *options, const char *const *free_
     } else {
         JsonTree old = {0}, new = {0};
         Buffer text = {0};
-        buffer_string(&text, options);
-        size_t length = text.length;
-        buffer_reserve(&text, READER_PADDING);
-        memset(text.data + length, 0, READER_PADDING);
+        OptionDifference d = {0};
         status = json_parse_file(&old, path, err);
         if (status == 0)
-            status = json_parse(&new, "options", (Span){text.data, length}, err);
-        if (status == 0)
-            status = options_compare(run->folder, old.root, new.root, free_options, err);
+            status = options_parse(&new, &text, options, err);
+        if (status == 0 && options_differ(old.root, new.root, free_options, &d))
+            status = error_set(err, "%s: the run was started with --%s %s, not %s; give another -o for another run", run->folder, d.name, d.first.data, d.second.data);
+        buffer_free(&d.first);
+        buffer_free(&d.second);
         json_free(&old);
         json_free(&new);
         buffer_free(&text);

@@ -201,9 +201,9 @@ static int mpi_split(Comm *c, int colour, Comm *out, Error *err);
 static void comm_make(Comm *c, MPI_Comm comm, bool world)
 {
     static const CommOps ops = {"MPI", mpi_gather_host, mpi_all_gather, mpi_reduce_scatter, mpi_sum, mpi_max_f32, mpi_send, mpi_recv, mpi_wait, mpi_split,
-                                mpi_failing, mpi_abandon, mpi_close, NULL};
+                                mpi_failing, mpi_abandon, mpi_close, NULL, NULL};
     State *s = memory_zalloc(1, sizeof *s);
-    *c = (Comm){.name = "world", .ops = &ops, .state = s};
+    *c = (Comm){.name = "world", .gone = -1, .ops = &ops, .state = s};
     MPI_Comm_rank(comm, &c->rank);
     MPI_Comm_size(comm, &c->size);
     s->comm = comm;

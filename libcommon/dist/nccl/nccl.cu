@@ -251,7 +251,7 @@ static int edges_open(State *s, Comm *c, Error *err)
 int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err)
 {
     static const CommOps ops = {"NCCL", wrapped_gather_host, wrapped_all_gather, wrapped_reduce_scatter, wrapped_sum, wrapped_max_f32, wrapped_send, wrapped_recv,
-                                wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close, wrapped_check};
+                                wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close, wrapped_check, NULL};
     (void)d; /* opening it has chosen this thread's GPU */
     ncclUniqueId id;
     memset(&id, 0, sizeof id);
