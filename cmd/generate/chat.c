@@ -127,20 +127,27 @@ static Typed read_line(char **line, char **system, Buffer *messages)
         message("that is not UTF-8");
         return TYPED_NOTHING;
     }
+    size_t end = strlen(*line);
+    while (end > 0 && strchr(" \t", (*line)[end - 1]))
+        end--;
+    if (end == 0)
+        return TYPED_NOTHING;
+    if (**line == '/')
+        (*line)[end] = 0;
     if (strcmp(*line, "/reset") == 0 || strcmp(*line, "/system") == 0 || strncmp(*line, "/system ", 8) == 0) {
         if ((*line)[1] == 's') {
             free(*system);
             *system = memory_string(*line + 7 + strspn(*line + 7, " "));
         }
         chat_reset(messages, *system);
-        message("a new conversation");
+        message("a new conversation%s%s", **system ? ", begun by: " : "", *system);
         return TYPED_NOTHING;
     }
     if (**line == '/') {
         message("commands are /reset and /system TEXT; Ctrl-C ends an answer, Ctrl-D the chat");
         return TYPED_NOTHING;
     }
-    return **line ? TYPED_MESSAGE : TYPED_NOTHING;
+    return TYPED_MESSAGE;
 }
 
 int generate_chat(Generate *g, Error *err)

@@ -9,9 +9,6 @@
 
 enum { MAX_INCLUDES = 16 };
 
-/* What has no influence on the numbers. */
-static const char *const idle[] = {"tag", "task_alias", "group_alias", "metadata", "dataset_name", "should_decontaminate", "doc_to_decontamination_query", "include", NULL};
-
 static struct Member *member_find(Definition *d, const char *name)
 {
     for (size_t i = 0; i < d->count; i++)
@@ -103,6 +100,9 @@ int definition_string(Definition *d, const char *name, const char **out)
     return 0;
 }
 
+/* What has no influence on the numbers. */
+static const char *const idle[] = {"tag", "task_alias", "group_alias", "metadata", "dataset_name", "should_decontaminate", "doc_to_decontamination_query", "include", NULL};
+
 static const char *const rows_from[] = {"process_docs", "custom_dataset", NULL}, *const columns_from[] = {"doc_to_text", "doc_to_target", "doc_to_choice", NULL};
 
 static bool is_among(const char *name, const char *const *list)
@@ -128,7 +128,7 @@ int definition_python(Definition *d, bool processed)
 {
     for (size_t i = 0; i < d->count; i++) {
         struct Member *m = &d->members[i];
-        if (!holds_function(m->value))
+        if (!holds_function(m->value) || is_among(m->name, idle))
             continue;
         if (!processed)
             return definition_complain(d, m->name, is_processed(m->name, m->value) ? "has the tag " YAML_FUNCTION ", which is not known here (Python is not run; see --processed)"
@@ -145,9 +145,7 @@ int definition_finish(Definition *d)
     for (size_t i = 0; i < d->count; i++) {
         const struct Member *m = &d->members[i];
         bool fine = m->used || m->value->type == JSON_NULL || (strcmp(m->name, "unsafe_code") == 0 && m->value->type == JSON_BOOL && !m->value->boolean);
-        for (const char *const *name = idle; *name; name++)
-            fine |= strcmp(*name, m->name) == 0;
-        if (!fine)
+        if (!fine && !is_among(m->name, idle))
             return definition_complain(d, m->name, "is a field that is not known here");
     }
     return 0;

@@ -144,8 +144,8 @@ static int read_runs(const Table *t, Form3Runs *r, Error *err)
 {
     RunPoint *p;
     int count, status = points_read(t, &p, &count, err);
-    if (status == 0)
-        status = form3_runs(r, p, count, err);
+    if (status == 0 && (status = form3_runs(r, p, count, err)) < 0)
+        error_prefix(err, "%s", table_place(t, 0));
     free(p);
     return status;
 }

@@ -33,8 +33,9 @@ void chat_coder_close(ChatCoder *c)
     memset(c, 0, sizeof *c);
 }
 
-/* Ordinary pieces side by side are one text to the tokenizer; a token belongs to the piece in which it begins. */
-static int encode_run(ChatCoder *c, const ChatText *text, size_t first, size_t last, Ids *ids, Buffer *flags, Error *err)
+/* Ordinary pieces side by side are one text to the tokenizer. A token over two of them, as of a header's last newline and an answer's
+ * first, is trained in a chat (transformers' assistant masks), but belongs to the prompt of an answer alone (TRL counts the prompt's tokens). */
+static int encode_run(ChatCoder *c, const ChatText *text, size_t first, size_t last, bool chat, Ids *ids, Buffer *flags, Error *err)
 {
     size_t begin = text->pieces[first].begin, end = text->pieces[last].end, before = ids->count, piece = first, at = begin;
     if (encoder_encode(c->encoder, (Span){text->text.data + begin, end - begin}, NULL, ids, err) < 0)
@@ -42,8 +43,9 @@ static int encode_run(ChatCoder *c, const ChatText *text, size_t first, size_t l
     for (size_t i = before; i < ids->count; i++) {
         while (piece < last && at >= text->pieces[piece].end)
             piece++;
-        buffer_byte(flags, text->pieces[piece].trained ? TOKEN_TRAINED : 0);
         at += tokenizer_bytes(c->tokenizer, ids->data[i]).length;
+        bool reaches = chat && piece < last && at > text->pieces[piece].end && text->pieces[piece + 1].trained;
+        buffer_byte(flags, text->pieces[piece].trained || reaches ? TOKEN_TRAINED : 0);
     }
     return 0;
 }
@@ -65,7 +67,7 @@ int chat_tokens(ChatCoder *c, const ChatInput *in, Ids *ids, Buffer *flags, Erro
         size_t last = i;
         while (last + 1 < text->count && text->pieces[last + 1].id < 0)
             last++;
-        status = encode_run(c, text, i, last, ids, flags, err);
+        status = encode_run(c, text, i, last, !in->answer, ids, flags, err);
         i = last + 1;
     }
     return status;
@@ -193,7 +195,9 @@ static bool is_empty(const JsonValue *answer)
 
 static int check_chat(const JsonValue *messages, Error *err)
 {
-    for (size_t i = 0; json_is(messages, JSON_ARRAY) && i < messages->count; i++) {
+    if (!json_is(messages, JSON_ARRAY) || messages->count == 0)
+        return error_set(err, "'messages' must be a list of at least one message");
+    for (size_t i = 0; i < messages->count; i++) {
         const JsonValue *role = json_get(&messages->items[i], "role"), *content = json_get(&messages->items[i], "content");
         bool assistant = json_is(role, JSON_STRING) && strcmp(role->string.data, "assistant") == 0;
         if (assistant && json_is(content, JSON_STRING) && is_empty(&messages->items[i]))
@@ -209,6 +213,8 @@ static int check_answers(Reading *r, const JsonValue *const *answers, size_t cou
     for (size_t i = 0; i < count; i++) {
         if (!json_is(answers[i], JSON_STRING) && !json_is(answers[i], JSON_ARRAY) && answers[i]->type != JSON_NULL)
             return error_set(err, "answer %zu must be a string or a list with one message", i + 1);
+        if (json_is(answers[i], JSON_ARRAY) && answers[i]->count > 1)
+            return error_set(err, "answer %zu is a list of %zu messages: it must be one, what comes before belongs to 'prompt'", i + 1, answers[i]->count);
         if (is_empty(answers[i]))
             return error_set(err, "answer %zu is empty", i + 1);
         for (size_t k = 0; k < i && !same; k++) {

@@ -27,6 +27,16 @@ cp -r "$T/m/final" "$T/t"
 printf '%s' "{% for m in messages %}{% if m.role == 'assistant' %}{{ '<|start_header_id|>assistant<|end_header_id|>' + m.content + eos_token }}{% else %}{{ m.role | upper ~ ': ' ~ m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>' }}{% endif %}" >"$T/t/chat_template.jinja"
 ok "another template" sft -q --model "$T/t" --epochs 1 --lr 1e-3 --max-length 128 --save-every 0 -o "$T/other" "$T/chat.jsonl"
 ok "travels with the model" cmp "$T/t/chat_template.jinja" "$T/other/final/chat_template.jinja"
+# A token in which the header ends and the answer begins is trained, as transformers' assistant masks have it.
+straddled() { # straddled HEADER WORDS: the loss of a chat whose header and answer are that
+    printf '%s' "{% for m in messages %}{% if m.role == 'assistant' %}{{ 'assistant>$1' + m.content + '<|eot_id|>' }}{% else %}{{ 'user>' + m.content }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'assistant>$1' }}{% endif %}" >"$T/t/chat_template.jinja"
+    printf '{"messages":[{"role":"user","content":"Is it"},{"role":"assistant","content":"%s"}]}\n' "$2" >"$T/straddled.jsonl"
+    rm -rf "$T/straddled"
+    sft -q --model "$T/t" --epochs 1 --lr 0 --min-lr 0 --save-every 0 -o "$T/straddled" "$T/straddled.jsonl"
+    field 1 "$T/straddled/log.jsonl" loss
+}
+is "the word is one token" "$(printf ' there\n' | tokenize -q --tokenizer "$T/v" --text --ids | grep -c ,)" 0
+is "a token over header and answer is trained" "$(straddled ' th' ere)" "$(straddled '' ' there')"
 echo "{{ messages | shuffle }}" >"$T/t/chat_template.jinja"
 fails 1 "t: chat template, line 1: the filter 'shuffle' is not known" "an unknown construct is refused by name" sft -q --model "$T/t" -o "$T/no" "$T/chat.jsonl"
 fails 1 "message 1 has tool_calls" "calls that a template would lose are refused" sh -c "echo '{\"messages\":[{\"role\":\"assistant\",\"tool_calls\":[]}]}' | sft -q --model $T/m -o $T/no"
@@ -119,6 +129,9 @@ bad "a margin that is none" '{"prompt":"a","chosen":"b","rejected":"c","margin":
 bad "NaN" '{"prompt":"a","chosen":"b","rejected":"c","margin":NaN}' "bad.jsonl:1: malformed JSON" rmtrain
 bad "ties alone" '{"prompt":"a","responses":["b","c"],"ranks":[1,1]}' "bad.jsonl:1: no records to learn from" rmtrain
 bad "answers behind --max-length" '{"prompt":"a very long prompt that is longer than what is allowed","chosen":"b","rejected":"c"}' "bad.jsonl:1: no records to learn from: no answer within --max-length" "dpo --max-length 10"
+bad "an answer of several messages" '{"prompt":"a","chosen":"b","rejected":[{"role":"assistant","content":"c"},{"role":"user","content":"d"}]}' "bad.jsonl:1: answer 2 is a list of 2 messages" dpo
+bad "a chat without messages" '{"messages":[]}' "bad.jsonl:1: 'messages' must be a list of at least one message" sft
+bad "messages that are a text" '{"messages":"hello"}' "bad.jsonl:1: 'messages' must be a list" sft
 bad "tools that are no list" '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":"x"}' "bad.jsonl:1: 'tools' must be a list" sft
 near "its first loss is ln 2" "$(field 1 "$T/dpo-sigmoid/log.jsonl" loss)" 0.69314718055994530942 1e-15
 is "and its first margin 0" "$(field 1 "$T/dpo-sigmoid/log.jsonl" rewards/margins)" 0

@@ -93,7 +93,7 @@ def check_reward(name, folder, tokenizer, template):
     report(f"{name}: reward model's loss", abs(log_of(run)[-1]["loss"] / loss.item() - 1), 1e-5)
     gradients(f"{name}: reward model", run, f"{start}/final", model)
     worst = 0
-    for line, p in zip(tool("rmtrain", "--score", "--model", folder, "--adapter", start, "--max-length", 2048, candidates).splitlines(), pairs):
+    for line, p in zip(tool("rmtrain", "--score", "--model", folder, "--adapter", start, "--max-length", 2048, candidates).strip("\n").split("\n"), pairs):
         with torch.no_grad():
             want = [model(torch.tensor([answers_of(tokenizer, template, p["prompt"], p[side])[0]])).logits[0, 0].item() for side in ("chosen", "rejected")]
         worst = max([worst] + [abs(a - b) / max(1e-3, abs(b)) for a, b in zip(json.loads(line)["scores"], want)])

@@ -139,7 +139,7 @@ def check_rm(name, folder, tokenizer, template):
     check_row(name, folder, tokenizer, template, start, f"{start_run}/final")
     candidates = write("candidates.jsonl", [{"prompt": r["prompt"], "responses": [a[0]["content"] for a in r["responses"]]} for r in rankings])
     worst = 0
-    for line, r in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, candidates).splitlines(), rankings):
+    for line, r in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, candidates).strip("\n").split("\n"), rankings):
         ids = [answers_of(tokenizer, template, r["prompt"], a)[0] for a in r["responses"]]
         longest = max(map(len, ids))
         padded = torch.tensor([i + [model.config.pad_token_id] * (longest - len(i)) for i in ids])
@@ -148,7 +148,7 @@ def check_rm(name, folder, tokenizer, template):
         worst = max(worst, np.abs(np.array(json.loads(line)["scores"]) - theirs.numpy()).max())
     report(f"{name} rmtrain --score against {type(model).__name__}, padded", worst, 1e-5)
     worst = 0
-    for line, c in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, chat_file).splitlines(), chats):
+    for line, c in zip(tool("rmtrain", "--score", "--model", start_run, "--max-length", 2048, chat_file).strip("\n").split("\n"), chats):
         with torch.no_grad():
             theirs = model(torch.tensor([encode(tokenizer, template, c["messages"])[0]])).logits[0, 0].item()
         worst = max(worst, abs(json.loads(line)["score"] - theirs))
@@ -160,7 +160,7 @@ def check_greedy(name, folder, tokenizer):
     prompts = [p["prompt"] if isinstance(p["prompt"], str) else p["prompt"][-1]["content"] for p in pairs]
     file = write("prompts.jsonl", [{"prompt": p} for p in prompts])
     for options, more in (([], {}), (["--repetition-penalty", 1.3], {"repetition_penalty": 1.3})):
-        out = [json.loads(l)["response"] for l in tool("generate", "--model", folder, "--temperature", 0, "--max-tokens", 40, *options, file).splitlines()]
+        out = [json.loads(l)["response"] for l in tool("generate", "--model", folder, "--temperature", 0, "--max-tokens", 40, *options, file).strip("\n").split("\n")]
         wrong = 0
         for p, got in zip(prompts, out):
             ids = tokenizer.apply_chat_template([{"role": "user", "content": p}], add_generation_prompt=True, return_tensors="pt", return_dict=False)
@@ -173,15 +173,15 @@ def check_greedy(name, folder, tokenizer):
         report(f"{name} greedy answers {' '.join(map(str, options))} that differ", wrong, 0)
     given = [{"prompt": p, "responses": [out[i], "Another one."]} for i, p in enumerate(prompts)]
     off = 0
-    for r in map(json.loads, tool("generate", "--given", "--model", folder, write("given.jsonl", given)).splitlines()):
+    for r in map(json.loads, tool("generate", "--given", "--model", folder, write("given.jsonl", given)).strip("\n").split("\n")):
         begin = tokenizer.apply_chat_template([{"role": "user", "content": r["prompt"]}], add_generation_prompt=True, return_dict=False)
         for text, got, count in zip(r["responses"], r["logprobs"], r["answer_tokens"]):
             all_ids = tokenizer.apply_chat_template([{"role": "user", "content": r["prompt"]}, {"role": "assistant", "content": text}], return_dict=False)[:len(begin) + count]
             lp = torch.log_softmax(model(torch.tensor([all_ids])).logits[0].double(), -1)
             off = max(off, abs(sum(lp[i - 1, all_ids[i]].item() for i in range(len(begin), len(all_ids))) - got))
     report(f"{name} log-probabilities of given answers", off, 1e-3)
-    whole = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, file).splitlines()
-    one = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, "--batch", 2, file).splitlines()
+    whole = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, file).strip("\n").split("\n")
+    one = tool("generate", "--model", folder, "--seed", 3, "--samples", 2, "--max-tokens", 24, "--batch", 2, file).strip("\n").split("\n")
     report(f"{name} sampled answers that depend on --batch", sum(a != b for a, b in zip(whole, one)), 0)
 
 

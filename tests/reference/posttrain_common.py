@@ -89,8 +89,9 @@ def model_make(family, template):
     return folder, tokenizer
 
 
-def encode(tokenizer, template, messages):
-    """Ids and the mask of an assistant's tokens, by transformers' template and the tokens that open and close a turn."""
+def encode(tokenizer, template, messages, whole=False):
+    """Ids and the mask of an assistant's tokens, by transformers' template and the tokens that open and close a turn. whole: with the token
+    in which the header ends and the words begin, where one does both."""
     ids = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False)
     special = tokenizer.convert_tokens_to_ids
     header = tokenizer.encode("assistant\n", add_special_tokens=False) if template == "chatml" else None
@@ -113,6 +114,7 @@ def encode(tokenizer, template, messages):
             while "\n" not in seen:
                 seen += tokenizer.decode([ids[j]])
                 j += 1
+            j -= whole and not seen.endswith("assistant\n")
         while ids[j] != end:
             mask[j] = 1
             j += 1
@@ -133,7 +135,7 @@ def sft_loss(model, tokenizer, template, chats):
     """The mean over the assistant's tokens of all chats."""
     total = count = 0
     for c in chats:
-        ids, mask = encode(tokenizer, template, c["messages"])
+        ids, mask = encode(tokenizer, template, c["messages"], True)
         w = torch.tensor([float(m > 0) for m in mask[1:]])
         total = total - (logprobs(model, ids) * w).sum()
         count += w.sum()
