@@ -93,7 +93,7 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err);
 /* On standard output, a line each. */
 void cost_rows_print(const CostRow *rows, int n);
 
-/* This machine's CPUs, for --grid auto: what matters is the order of the grids. */
+/* CPUs with AVX-512, a core a rank, for --grid auto: what matters is the order of the grids. */
 CostCluster cost_cluster_cpu(int ranks_here, double memory);
 /* H100 SXM nodes of eight with a 400 Gbit/s adapter each, as Llama 3's. */
 CostCluster cost_cluster_h100(void);
@@ -152,8 +152,8 @@ typedef struct CostChoice {
     bool fits;
 } CostChoice;
 
-/* All grids of `ranks` ranks for like's model, sequences and engine; what like says about micro_batch, stages.chunks (0: any) and recompute
- * and shard (-1: any) stays. Those that fit come first, by time; behind them those that do not, by what they would take
+/* All grids of `ranks` ranks for like's model, sequences and engine; what like says about micro_batch (0: any, -1: cost_micro_batch's),
+ * stages.chunks (0: any) and recompute and shard (-1: any) stays. Those that fit come first, by time; behind them those that do not, by what they would take
  * without that limit. The caller frees *out. At most t_most tensor-parallel ranks (0: those of a node). */
 int cost_search(const CostRun *like, int64_t ranks, const CostCluster *c, int t_most, CostChoice **out, size_t *count, Error *err);
 

@@ -55,7 +55,10 @@ static bool try_grid(const CostRun *like, CostRun r, const CostCluster *c, CostC
     bool any = false;
     int64_t layers = r.config->num_hidden_layers, each = (r.samples + r.extent[GRID_DP] - 1) / r.extent[GRID_DP];
     int stages = r.extent[GRID_PP], wanted = like->stages.chunks;
-    for (int64_t b = like->micro_batch > 0 ? like->micro_batch : 1; b <= each && b <= 16; b *= 2) {
+    /* This engine makes passes no longer than a rank's share, and by itself as long as cost_micro_batch says. */
+    bool given = like->micro_batch < 0 || (like->micro_batch > 0 && r.engine == COST_LMPIPE);
+    int64_t own = given ? cost_micro_batch(r.sequence_length, r.samples, like->micro_batch > 0 ? like->micro_batch : 0, r.extent) : 0;
+    for (int64_t b = given ? own : like->micro_batch > 0 ? like->micro_batch : 1; b <= each && (b <= 16 || given); b *= 2) {
         r.micro_batch = b;
         for (int v = wanted > 0 ? wanted : 1; v <= PART_MAX_RANGES && (int64_t)v * stages <= layers + 2; v = v < 4 ? v + 1 : v + 2) {
             r.stages = even_stages(layers, (int64_t)v * stages, v);
@@ -78,7 +81,7 @@ static bool try_grid(const CostRun *like, CostRun r, const CostCluster *c, CostC
             if (stages == 1 || wanted > 0)
                 break;
         }
-        if (like->micro_batch > 0 || (any && !best->fits))
+        if (like->micro_batch != 0 || (any && !best->fits))
             break;
     }
     return any;

@@ -15,8 +15,8 @@ CostCluster cost_cluster_h100(void)
 
 CostCluster cost_cluster_cpu(int ranks_here, double memory)
 {
-    return (CostCluster){.node = ranks_here, .memory = memory, .flops = 5e10, .memory_bandwidth = 2e10, .intra_bandwidth = 4e9, .inter_bandwidth = 1e9,
-                         .intra_latency = 5e-6, .inter_latency = 30e-6, .product_share = 0.8, .attention_share = 0.3, .memory_share = 0.8, .link_share = 0.8,
+    return (CostCluster){.node = ranks_here, .memory = memory, .flops = 2e11, .memory_bandwidth = 2e10, .intra_bandwidth = 4e9, .inter_bandwidth = 1e9,
+                         .intra_latency = 5e-6, .inter_latency = 30e-6, .product_share = 0.8, .attention_share = 0.5, .memory_share = 0.8, .link_share = 0.8,
                          .spread = 0.01};
 }
 

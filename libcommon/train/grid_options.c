@@ -25,6 +25,8 @@ int grid_options_choose(GridOptions *g, const CostRun *like, bool gpu, Error *er
     size_t count = 0;
     if (g->virtual_stages == 1)
         any.stages.chunks = 0;
+    if (any.micro_batch == 0)
+        any.micro_batch = -1;
     if (cost_search(&any, ranks, &c, gpu ? 0 : ranks, &found, &count, err) < 0)
         return -1;
     const CostRun *best = &found[0].run;
