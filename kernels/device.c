@@ -32,6 +32,7 @@ static bool operations_complete(Device *d, Error *err)
     void (*operations[COUNT])(void);
     memcpy(operations, d->ops, sizeof operations);
     int have = !d->ops->pack_bytes && !d->ops->pack && !d->ops->matmul_packed ? 3 : 0; /* which may be missing together */
+    have += !d->ops->rows_begin && !d->ops->rows_end ? 2 : 0; /* and these */
     for (int i = 0; i < COUNT; i++)
         have += operations[i] != NULL;
     if (have == COUNT)

@@ -19,6 +19,7 @@ CLONES static void piece_step(float *p, const float *g, float *m, float *v, int6
 void cpu_adamw(Stream *s, float *p, const float *g, float *m, float *v, int64_t n, float lr, float beta1, float beta2, float eps,
                float decay, float gscale, int64_t step)
 {
+    cpu_settle(s);
     enum { PIECE = 1 << 14 };
     float size = (float)(lr / (1 - pow(beta1, (double)step)));
     float correction = (float)(1 / sqrt(1 - pow(beta2, (double)step)));

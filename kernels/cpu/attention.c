@@ -328,6 +328,7 @@ static int64_t units_at_once(const Attention *a, int64_t units, int threads)
 
 void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
 {
+    cpu_settle(st);
     Shape s = shape_of(a, q, k, v);
     check_shapes(q, k, v, a, s, "attention_forward");
     CpuState *state = cpu_state(st);
@@ -493,6 +494,7 @@ CLONES static float row_dot(const float *a, const float *b, int n)
 void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse, float *delta,
                             Tensor q, Tensor k, Tensor v, const Attention *a)
 {
+    cpu_settle(st);
     Shape s = shape_of(a, q, k, v);
     s.pairs &= has_words(dout);
     check_shapes(q, k, v, a, s, "attention_backward");

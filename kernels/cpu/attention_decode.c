@@ -71,6 +71,7 @@ static void head_decode(float *out, float *room, const float *q, const PagedKeys
 void cpu_attention_decode(Stream *s, Tensor out, Tensor q, const PagedKeys *cache, int heads, int kv_heads, int head_dim,
                           float scale, int64_t window)
 {
+    cpu_settle(s);
     cpu_check((cache->dtype == DTYPE_F32 || cache->dtype == DTYPE_BF16) && q.dtype == out.dtype &&
                   q.cols == (int64_t)heads * head_dim,
               "attention_decode", "shapes or types");

@@ -12,11 +12,34 @@
 #define CLONES
 #endif
 
+struct CpuState;
+
+/* An operation whose row t reads and writes row t of its tensors alone (and what none of those collected with it writes): `run` does
+ * rows [begin, end). prepare: called by every thread before any of them runs; finish: once, behind all. */
+typedef struct RowItem {
+    void (*run)(const void *args, struct CpuState *state, int thread, int64_t begin, int64_t end);
+    void (*prepare)(const void *args, int thread, int threads);
+    void (*finish)(const void *args);
+    int64_t grain; /* threads' stretches of rows are multiples of this */
+    _Alignas(16) char args[352];
+} RowItem;
+
+enum { ROW_ITEMS = 16 };
+
+/* What is collected between rows_begin and rows_end (kernels/cpu/rows.c). */
+typedef struct RowQueue {
+    bool open, prepared; /* prepared: some item has `prepare` */
+    int count;
+    int64_t rows, grain, room; /* room: words of panel_b that are taken */
+    RowItem items[ROW_ITEMS];
+} RowQueue;
+
 /* Scratch, one for each device: operations of one device never run at the same time. Only the pages that are used count. */
 typedef struct CpuState {
     uint32_t *panel_b;  /* CPU_PANEL_B_WORDS */
     uint32_t **panel_a; /* [threads] CPU_PANEL_A_WORDS */
     float **scratch;    /* [threads] CPU_SCRATCH_FLOATS */
+    RowQueue queue;
 } CpuState;
 
 enum { CPU_PANEL_B_WORDS = 8 << 20, CPU_PANEL_A_WORDS = 2 << 20, CPU_SCRATCH_FLOATS = 4 << 20 };
@@ -51,6 +74,23 @@ static inline void cpu_share(int64_t n, int64_t grain, int thread, int threads, 
     if (*begin > n)
         *begin = n;
 }
+
+static inline RowItem cpu_row_item(void (*run)(const void *, CpuState *, int, int64_t, int64_t), int64_t grain, const void *args, size_t bytes)
+{
+    RowItem item = {.run = run, .grain = grain};
+    cpu_check(bytes <= sizeof item.args, "rows", "arguments");
+    __builtin_memcpy(item.args, args, bytes);
+    return item;
+}
+
+/* Runs it, or collects it. */
+void cpu_rows(Stream *s, int64_t rows, RowItem item);
+/* Runs what is collected: what every operation that is not one of rows begins with. */
+void cpu_settle(Stream *s);
+/* Words (at most CPU_PANEL_B_WORDS) that are the item's until what is collected has run; asked for right before it goes to cpu_rows. */
+uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t words);
+void cpu_rows_begin(Stream *s);
+void cpu_rows_end(Stream *s);
 
 static inline float cpu_exp(float x)
 {
@@ -216,6 +256,18 @@ typedef struct MatmulKernel {
 extern const MatmulKernel matmul_kernel_scalar, matmul_kernel_avx2, matmul_kernel_avx512, matmul_kernel_avx512bf16;
 const MatmulKernel *cpu_matmul_kernel(void); /* of f32, for this CPU */
 void cpu_transpose(uint32_t *out, int64_t ldo, const uint32_t *in, int64_t ldi, int64_t rows, int64_t cols);
+
+/* Rows of operations, each with the arguments of its plain twin in the operation's file. */
+typedef struct RowKernel {
+    void (*swiglu_forward)(void *y, const void *g, const void *u, bool half, int64_t n);
+    void (*swiglu_backward)(void *dg, void *du, const void *dy, const void *g, const void *u, bool half, int64_t n);
+    void (*rotate)(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign);
+    float (*greatest)(const float *z, int64_t n);
+    float (*exponentials)(float *z, int64_t n, float most); /* z becomes e^(z − most); their sum */
+    void (*scaled)(void *to, bool half, const float *z, int64_t n, float factor);
+    void (*pairs)(uint32_t *out, int64_t ld, const uint16_t *x, int64_t ldx, int64_t m, int64_t words);
+} RowKernel;
+const RowKernel *row_kernel_avx512bf16(void);
 
 /* The device table's entry for the CPU (kernels/cpu/device.c). */
 Device *cpu_device_open(int threads, Error *err);

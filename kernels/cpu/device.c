@@ -52,8 +52,8 @@ static void cpu_stream_free(Stream *s)
 
 static int cpu_stream_wait(Stream *s, Error *err)
 {
-    (void)s;
     (void)err;
+    cpu_settle(s);
     return 0;
 }
 
@@ -61,6 +61,7 @@ static void cpu_copy_bytes(Stream *s, void *to, const void *from, size_t bytes, 
 {
     enum { PIECE = 4 << 20 };
     (void)kind;
+    cpu_settle(s);
     bool apart = (const char *)to + bytes <= (const char *)from || (const char *)from + bytes <= (const char *)to;
     if (bytes <= PIECE || !apart) {
         memmove(to, from, bytes);
@@ -73,8 +74,8 @@ static void cpu_copy_bytes(Stream *s, void *to, const void *from, size_t bytes, 
 
 static void cpu_stream_order(Stream *from, Stream *to)
 {
-    (void)from;
-    (void)to;
+    cpu_settle(from);
+    cpu_settle(to);
 }
 
 static void cpu_close(Device *d)
@@ -92,6 +93,8 @@ static void cpu_close(Device *d)
 }
 
 static const Ops cpu_ops = {
+    .rows_begin = cpu_rows_begin,
+    .rows_end = cpu_rows_end,
     .fill = cpu_fill,
     .copy = cpu_copy,
     .scatter = cpu_scatter,

@@ -43,6 +43,7 @@ CLONES static void row_mask(float *y, const float *x, const uint32_t *w, int64_t
 
 void cpu_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *keys, uint64_t seed, float p, bool add)
 {
+    cpu_settle(s);
     cpu_check(y.rows == x.rows && y.cols == x.cols, "dropout", "shapes");
     uint32_t least = (uint32_t)((double)p * 4294967296.0);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (x.rows > 16)
@@ -65,6 +66,7 @@ void cpu_dropout(Stream *s, Tensor y, Tensor x, int64_t first, const uint64_t *k
 
 void cpu_noise(Stream *s, Tensor x, const uint64_t *keys, const float *scale, uint64_t seed)
 {
+    cpu_settle(s);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (x.rows > 16)
     for (int64_t t = 0; t < x.rows; t++) {
         float *room = cpu_state(s)->scratch[omp_get_thread_num()], *row = cpu_target(x, t, 0, room);

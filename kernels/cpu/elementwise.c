@@ -69,6 +69,7 @@ static float *room_of(Stream *s, int64_t n)
 
 void cpu_fill(Stream *s, Tensor x, float value)
 {
+    cpu_settle(s);
     Pieces p = pieces_of(x, x);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
     for (int64_t i = 0; i < p.count; i++) {
@@ -79,27 +80,50 @@ void cpu_fill(Stream *s, Tensor x, float value)
     }
 }
 
+static void row_copy(Tensor to, Tensor from)
+{
+    if (to.dtype == DTYPE_BF16 && from.dtype == DTYPE_F32)
+        cpu_narrow_row(to.data, from.data, to.cols);
+    else if (to.dtype == DTYPE_F32 && from.dtype == DTYPE_BF16)
+        cpu_widen_row(to.data, from.data, to.cols);
+    else
+        dtype_convert(to.data, to.dtype, from.data, from.dtype, (size_t)to.cols);
+}
+
+typedef struct Copy {
+    Tensor to, from;
+} Copy;
+
+static void copy_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Copy *a = arguments;
+    (void)state, (void)thread;
+    if (a->to.ld == a->to.cols && a->from.ld == a->from.cols)
+        row_copy(piece_row(a->to, begin * a->to.ld, (end - begin) * a->to.cols), piece_row(a->from, begin * a->from.ld, (end - begin) * a->to.cols));
+    else
+        for (int64_t t = begin; t < end; t++)
+            row_copy(piece_row(a->to, t * a->to.ld, a->to.cols), piece_row(a->from, t * a->from.ld, a->to.cols));
+}
+
 void cpu_copy(Stream *s, Tensor to, Tensor from)
 {
     cpu_check(to.rows == from.rows && to.cols == from.cols, "copy", "shapes");
+    if (cpu_state(s)->queue.open) {
+        cpu_rows(s, to.rows, cpu_row_item(copy_rows, 8, &(Copy){to, from}, sizeof(Copy)));
+        return;
+    }
     Pieces p = pieces_of(to, from);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
     for (int64_t i = 0; i < p.count; i++) {
         int64_t a, b, n = piece(&p, to, i, &a);
         piece(&p, from, i, &b);
-        Tensor row = piece_row(to, a, n), source = piece_row(from, b, n);
-        if (row.dtype == DTYPE_BF16 && source.dtype == DTYPE_F32)
-            cpu_narrow_row(row.data, source.data, n);
-        else if (row.dtype == DTYPE_F32 && source.dtype == DTYPE_BF16)
-            cpu_widen_row(row.data, source.data, n);
-        else
-            dtype_convert(row.data, row.dtype, source.data, source.dtype, (size_t)n);
+        row_copy(piece_row(to, a, n), piece_row(from, b, n));
     }
 }
 
 void cpu_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows)
 {
-    (void)s;
+    cpu_settle(s);
     cpu_check(to.cols == from.cols && to.dtype == from.dtype, "scatter", "shapes or types");
     size_t size = dtype_size(to.dtype), width = (size_t)from.cols * size;
     for (int64_t i = 0; i < from.rows; i++)
@@ -109,6 +133,7 @@ void cpu_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows)
 
 void cpu_add(Stream *s, Tensor y, Tensor x, float alpha)
 {
+    cpu_settle(s);
     cpu_check(y.rows == x.rows && y.cols == x.cols, "add", "shapes");
     Pieces p = pieces_of(y, x);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
@@ -124,6 +149,7 @@ void cpu_add(Stream *s, Tensor y, Tensor x, float alpha)
 
 void cpu_scale(Stream *s, Tensor x, float alpha)
 {
+    cpu_settle(s);
     Pieces p = pieces_of(x, x);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (p.total > PIECE)
     for (int64_t i = 0; i < p.count; i++) {

@@ -5,6 +5,7 @@
 
 void cpu_embedding_forward(Stream *s, Tensor out, Tensor table, const int32_t *tokens)
 {
+    cpu_settle(s);
     cpu_check(out.cols == table.cols, "embedding_forward", "shapes");
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
     for (int64_t t = 0; t < out.rows; t++) {
@@ -25,6 +26,7 @@ CLONES static void row_add(float *y, const float *x, int64_t n)
 /* Threads own columns: every row of the table is summed in the order of the positions, and nobody has to sort. */
 void cpu_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens)
 {
+    cpu_settle(s);
     cpu_check(dout.cols == dtable.cols, "embedding_backward", "shapes");
     int threads = cpu_threads(s);
 #pragma omp parallel for schedule(static) num_threads(threads)

@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
+#include "base/cpu.h"
 
 CLONES static float row_max(const float *z, int64_t n)
 {
@@ -40,6 +41,7 @@ CLONES static float row_sum(const float *z, int64_t n)
 
 void cpu_logits_forward(Stream *s, Tensor logits, const int32_t *labels, float *logprob, float *lse, int32_t *best, float *mean, float *entropy)
 {
+    cpu_settle(s);
     int64_t n = logits.cols;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
     for (int64_t t = 0; t < logits.rows; t++) {
@@ -69,6 +71,7 @@ CLONES static void row_backward(float *z, int64_t n, float lse, float factor)
 
 void cpu_logits_backward(Stream *s, Tensor logits, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
 {
+    cpu_settle(s);
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
     for (int64_t t = 0; t < logits.rows; t++) {
         float *z = f32(logits) + t * logits.ld;
@@ -93,9 +96,9 @@ CLONES static float row_exp(float *z, int64_t n, float most)
     return sum;
 }
 
-CLONES static void row_scaled(void *dz, Dtype type, const float *z, int64_t n, float factor)
+CLONES static void row_scaled(void *dz, bool half, const float *z, int64_t n, float factor)
 {
-    if (type == DTYPE_F32)
+    if (!half)
         for (int64_t i = 0; i < n; i++)
             ((float *)dz)[i] = factor * z[i];
     else
@@ -103,21 +106,38 @@ CLONES static void row_scaled(void *dz, Dtype type, const float *z, int64_t n, f
             ((uint16_t *)dz)[i] = cpu_half(factor * z[i]);
 }
 
+typedef struct Gradient {
+    Tensor dz, logits;
+    const int32_t *labels;
+    const float *dlogprob;
+    float *logprob, *lse;
+} Gradient;
+
 /* One exponential a logit, and a row stays near while it is passed three times. */
+static const RowKernel plain = {.greatest = row_max, .exponentials = row_exp, .scaled = row_scaled};
+
+static void gradient_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Gradient *a = arguments;
+    const RowKernel *kernel = cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16() : &plain;
+    int64_t n = a->logits.cols;
+    (void)state, (void)thread;
+    for (int64_t t = begin; t < end; t++) {
+        float *z = f32(a->logits) + t * a->logits.ld, most = kernel->greatest(z, n);
+        int32_t label = a->labels[t];
+        cpu_check(label < n, "logits_gradient", "labels");
+        bool labelled = label >= 0;
+        float own = labelled ? z[label] : 0, d = labelled ? a->dlogprob[t] : 0, sum = kernel->exponentials(z, n, most), factor = -d / sum;
+        a->lse[t] = most + logf(sum);
+        a->logprob[t] = labelled ? own - a->lse[t] : 0;
+        if (labelled)
+            z[label] -= sum; /* factor · −sum is d */
+        kernel->scaled(cpu_place(a->dz, t, 0), a->dz.dtype == DTYPE_BF16, z, n, factor);
+    }
+}
+
 void cpu_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse)
 {
-    int64_t n = logits.cols;
-    cpu_check(dz.rows == logits.rows && dz.cols == n, "logits_gradient", "shapes");
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
-    for (int64_t t = 0; t < logits.rows; t++) {
-        float *z = f32(logits) + t * logits.ld, most = row_max(z, n);
-        cpu_check(labels[t] < n, "logits_gradient", "labels");
-        bool labelled = labels[t] >= 0;
-        float own = labelled ? z[labels[t]] : 0, d = labelled ? dlogprob[t] : 0, sum = row_exp(z, n, most), factor = -d / sum;
-        lse[t] = most + logf(sum);
-        logprob[t] = labelled ? own - lse[t] : 0;
-        if (labelled)
-            z[labels[t]] -= sum; /* factor · −sum is d */
-        row_scaled((char *)dz.data + (size_t)(t * dz.ld) * dtype_size(dz.dtype), dz.dtype, z, n, factor);
-    }
+    cpu_check(dz.rows == logits.rows && dz.cols == logits.cols, "logits_gradient", "shapes");
+    cpu_rows(s, logits.rows, cpu_row_item(gradient_rows, 4, &(Gradient){dz, logits, labels, dlogprob, logprob, lse}, sizeof(Gradient)));
 }

@@ -16,6 +16,7 @@
 enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, NEAR_WORDS = 256 /* rows of a kilobyte */ };
 /* Words of B's panels along k, of B's block, of A's block: a panel in the first cache, the others in the second and third. */
 enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10, OWN_ROWS = 48 /* a thread, and panels are its own */ };
+enum { TOGETHER_WORDS = 2 << 20 /* of B at most in a product by rows with other operations */ };
 
 #define TARGET
 #define LANES 4
@@ -104,7 +105,7 @@ static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t fi
     const uint32_t *word = x.data;
     if (p->pairs && x.row == 1) {
         int64_t whole = p->k / 2 - begin < n ? p->k / 2 - begin : n;
-        pack_pairs(out, ld, half + 2 * begin * x.column + first, x.column, m, whole);
+        (cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16()->pairs : pack_pairs)(out, ld, half + 2 * begin * x.column + first, x.column, m, whole);
         if (whole < n)
             for (int64_t i = 0; i < m; i++)
                 out[whole * ld + i] = half[(p->k - 1) * x.column + first + i];
@@ -331,11 +332,8 @@ static void product_part(Product *p, uint32_t *panel_a, uint32_t *panel_b, int t
     }
 }
 
-/* The rows that are one thread's. */
-static void take_rows(Product *p, int thread, int threads)
+static void rows_of(Product *p, int64_t begin, int64_t end)
 {
-    int64_t begin, end;
-    cpu_share(p->m, p->kernel->mr, thread, threads, &begin, &end);
     p->m = end - begin;
     p->c.data = (char *)p->c.data + (size_t)(begin * p->c.ld) * dtype_size(p->c.dtype);
     p->a.data = (const char *)p->a.data + (size_t)(begin * p->a.row) * dtype_size(p->a.dtype);
@@ -352,12 +350,62 @@ static void product_run(Stream *s, const Product *whole)
         int thread = omp_get_thread_num();
         uint32_t *panel_a = state->panel_a[thread];
         if (own) {
-            take_rows(&one, thread, threads);
+            int64_t begin, end;
+            cpu_share(one.m, one.kernel->mr, thread, threads, &begin, &end);
+            rows_of(&one, begin, end);
             product_part(&one, panel_a, panel_a + one.block_rows * one.block_depth, 1, false);
         } else {
             product_part(&one, panel_a, state->panel_b, threads, true);
         }
     }
+}
+
+/* All of B's panels as `packed` wants them: this thread's of them. */
+static void pack_share(const Product *whole, uint32_t *packed, int thread, int threads)
+{
+    int64_t lanes = whole->kernel->lanes;
+    int turn = 0;
+    for (int64_t column = 0; column < whole->n; column += whole->block_columns) {
+        Product one = *whole, *p = &one;
+        int64_t columns = least(p->n - column, p->block_columns);
+        p->vectors = (columns + lanes - 1) / lanes;
+        p->panels = (p->vectors + 2) / 3;
+        for (int64_t begin = 0; begin < p->depth; begin += p->block_depth)
+            for (int64_t j = 0; j < p->panels; j++)
+                if (turn++ % threads == thread)
+                    pack_panel(p, packed + column * p->depth + begin * p->vectors * lanes, j, column, columns, begin, least(p->depth - begin, p->block_depth));
+    }
+}
+
+static int64_t packed_words(const Product *p)
+{
+    return round_up(p->n, p->kernel->lanes) * p->depth;
+}
+
+static void product_prepare(const void *arguments, int thread, int threads)
+{
+    const Product *p = arguments;
+    pack_share(p, (uint32_t *)(uintptr_t)p->packed, thread, threads);
+}
+
+static void product_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    Product one = *(const Product *)arguments;
+    rows_of(&one, begin, end);
+    product_part(&one, state->panel_a[thread], NULL, 1, false);
+}
+
+/* Together with other operations, B packed once for all threads; not where it would not stay in the caches while rows pass by. */
+static bool product_collect(Stream *s, Product *p)
+{
+    if (!cpu_state(s)->queue.open || (!p->b_direct && packed_words(p) > TOGETHER_WORDS))
+        return false;
+    if (!p->b_direct)
+        p->packed = cpu_rows_room(s, p->m, packed_words(p));
+    RowItem item = cpu_row_item(product_rows, p->kernel->mr, p, sizeof *p);
+    item.prepare = p->b_direct ? NULL : product_prepare;
+    cpu_rows(s, p->m, item);
+    return true;
 }
 
 /* bf16 stays in pairs where the CPU multiplies it. */
@@ -368,6 +416,13 @@ static void choose_kernel(Product *p, Dtype type)
         p->kernel = &matmul_kernel_avx512bf16;
         p->pairs = true;
     }
+}
+
+static void set_operands(Product *p, Tensor a, bool ta, Tensor b, bool tb)
+{
+    p->a = (View){a.data, a.dtype, ta ? 1 : a.ld, ta ? a.ld : 1};
+    p->b = (View){b.data, b.dtype, tb ? b.ld : 1, tb ? 1 : b.ld}; /* "rows" are C's columns */
+    plan(p);
 }
 
 void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta)
@@ -386,13 +441,15 @@ void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float
         return;
     }
     if (p.m <= SMALL_ROWS && !ta && tb && a.dtype == DTYPE_F32 && c.dtype == DTYPE_F32) {
+        cpu_settle(s);
         small_rows(s, c, a, b, alpha, beta);
         return;
     }
     choose_kernel(&p, a.dtype);
-    p.a = (View){a.data, a.dtype, ta ? 1 : a.ld, ta ? a.ld : 1};
-    p.b = (View){b.data, b.dtype, tb ? b.ld : 1, tb ? 1 : b.ld}; /* "rows" are C's columns */
-    plan(&p);
+    set_operands(&p, a, ta, b, tb);
+    if (!ta && product_collect(s, &p))
+        return;
+    cpu_settle(s);
     product_run(s, &p);
 }
 
@@ -413,28 +470,21 @@ static Product packed_product(Tensor c, Tensor a, Tensor w)
 size_t cpu_pack_bytes(Tensor w)
 {
     Product p = packed_product((Tensor){0}, (Tensor){0}, w);
-    return (size_t)(round_up(p.n, p.kernel->lanes) * p.depth) * sizeof(uint32_t);
+    return (size_t)packed_words(&p) * sizeof(uint32_t);
 }
 
 void cpu_pack(Stream *s, void *packed, Tensor w)
 {
-    Product whole = packed_product((Tensor){0}, (Tensor){0}, w);
-    int64_t lanes = whole.kernel->lanes, blocks = (whole.n + whole.block_columns - 1) / whole.block_columns;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_threads(s))
-    for (int64_t i = 0; i < blocks; i++) {
-        Product one = whole, *p = &one;
-        int64_t column = i * p->block_columns, columns = least(p->n - column, p->block_columns);
-        p->vectors = (columns + lanes - 1) / lanes;
-        p->panels = (p->vectors + 2) / 3;
-        for (int64_t begin = 0; begin < p->depth; begin += p->block_depth)
-            for (int64_t j = 0; j < p->panels; j++)
-                pack_panel(p, (uint32_t *)packed + column * p->depth + begin * p->vectors * lanes, j, column, columns, begin,
-                           least(p->depth - begin, p->block_depth));
-    }
+    cpu_settle(s);
+    const Product whole = packed_product((Tensor){0}, (Tensor){0}, w);
+    int threads = cpu_threads(s);
+#pragma omp parallel num_threads(threads)
+    pack_share(&whole, packed, omp_get_thread_num(), threads);
 }
 
 void cpu_matmul_packed(Stream *s, Tensor c, Tensor a, const void *packed, Tensor w)
 {
+    cpu_settle(s);
     cpu_check(a.rows == c.rows && a.cols == w.cols && c.cols == w.rows, "matmul_packed", "shapes");
     cpu_check(a.dtype == w.dtype && (c.dtype == DTYPE_F32 || c.dtype == DTYPE_BF16), "matmul_packed", "types");
     Product p = packed_product(c, a, w);

@@ -2,7 +2,6 @@
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
 enum { PARTS = 64 /* most sums of a weight's gradient that stand apart */, PART_ROWS = 64 };
@@ -41,13 +40,24 @@ CLONES static float row_forward(void *y, bool y_half, float *h, const float *x, 
     return r;
 }
 
+typedef struct Forward {
+    Tensor y, h, x, sub, w;
+    float *rstd, eps;
+} Forward;
+
+static void forward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Forward *a = arguments;
+    (void)state, (void)thread;
+    for (int64_t t = begin; t < end; t++)
+        a->rstd[t] = row_forward(cpu_place(a->y, t, 0), a->y.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, f32(a->x) + t * a->x.ld,
+                                 a->sub.data ? cpu_place(a->sub, t, 0) : NULL, a->sub.dtype == DTYPE_BF16, f32(a->w), a->x.cols, a->eps);
+}
+
 void cpu_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps)
 {
     cpu_check(y.rows == x.rows && y.cols == x.cols && h.cols == x.cols && w.cols == x.cols, "rmsnorm_forward", "shapes");
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
-    for (int64_t t = 0; t < x.rows; t++)
-        rstd[t] = row_forward(cpu_place(y, t, 0), y.dtype == DTYPE_BF16, f32(h) + t * h.ld, f32(x) + t * x.ld, sub.data ? cpu_place(sub, t, 0) : NULL,
-                              sub.dtype == DTYPE_BF16, f32(w), x.cols, eps);
+    cpu_rows(s, x.rows, cpu_row_item(forward_rows, 4, &(Forward){y, h, x, sub, w, rstd, eps}, sizeof(Forward)));
 }
 
 /* dw NULL: not wanted. dh may be dy's memory. */
@@ -85,25 +95,48 @@ CLONES static void parts_add(float *dw, const float *parts, int64_t count, int64
             dw[i] += parts[p * n + i];
 }
 
+typedef struct Backward {
+    Tensor dh, dy, h, dresidual;
+    const float *rstd, *w;
+    float *dw, *parts;
+    int64_t part_rows;
+} Backward;
+
+static void backward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Backward *a = arguments;
+    int64_t n = a->h.cols;
+    float *room = state->scratch[thread], *sum = NULL;
+    for (int64_t t = begin; t < end; t++) {
+        float *to = cpu_target(a->dh, t, 0, room);
+        if (a->dw)
+            sum = a->parts + t / a->part_rows * n;
+        if (sum && t % a->part_rows == 0)
+            memset(sum, 0, (size_t)n * sizeof *sum);
+        row_backward(to, sum, cpu_place(a->dy, t, 0), a->dy.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, a->rstd[t], a->w,
+                     a->dresidual.data ? cpu_row(a->dresidual, t, 0, n, room + n) : NULL, n);
+        cpu_store(a->dh, t, 0, n, to);
+    }
+}
+
+static void backward_finish(const void *arguments)
+{
+    const Backward *a = arguments;
+    parts_add(a->dw, a->parts, (a->h.rows + a->part_rows - 1) / a->part_rows, a->h.cols);
+}
+
 /* The weight's gradient is summed in parts of the rows, which are added in order: how many does not depend on the threads. */
 void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
     cpu_check(dy.rows == h.rows && dy.cols == h.cols && w.cols == h.cols && dh.cols == h.cols, "rmsnorm_backward", "shapes");
-    cpu_check((PARTS + 2) * h.cols <= CPU_SCRATCH_FLOATS, "rmsnorm_backward", "widths");
-    int64_t n = h.cols, rows = (h.rows + PARTS - 1) / PARTS > PART_ROWS ? (h.rows + PARTS - 1) / PARTS : PART_ROWS, count = (h.rows + rows - 1) / rows;
-    float *parts = cpu_state(s)->scratch[0] + 2 * n; /* behind the first thread's rows */
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s))
-    for (int64_t p = 0; p < count; p++) {
-        float *room = cpu_state(s)->scratch[omp_get_thread_num()], *sum = dw.data ? parts + p * n : NULL;
-        if (sum)
-            memset(sum, 0, (size_t)n * sizeof *sum);
-        for (int64_t t = p * rows; t < h.rows && t < (p + 1) * rows; t++) {
-            float *to = cpu_target(dh, t, 0, room);
-            row_backward(to, sum, cpu_place(dy, t, 0), dy.dtype == DTYPE_BF16, f32(h) + t * h.ld, rstd[t], f32(w),
-                         dresidual.data ? cpu_row(dresidual, t, 0, n, room + n) : NULL, n);
-            cpu_store(dh, t, 0, n, to);
-        }
+    cpu_check((PARTS + 2) * h.cols <= CPU_PANEL_B_WORDS, "rmsnorm_backward", "widths");
+    int64_t rows = (h.rows + PARTS - 1) / PARTS > PART_ROWS ? (h.rows + PARTS - 1) / PARTS : PART_ROWS;
+    Backward a = {.dh = dh, .dy = dy, .h = h, .dresidual = dresidual, .rstd = rstd, .w = f32(w), .part_rows = rows};
+    if (dw.data) {
+        a.dw = f32(dw);
+        a.parts = (float *)cpu_rows_room(s, h.rows, PARTS * h.cols);
     }
-    if (dw.data)
-        parts_add(f32(dw), parts, count, n);
+    RowItem item = cpu_row_item(backward_rows, rows, &a, sizeof a);
+    item.finish = a.dw ? backward_finish : NULL;
+    cpu_rows(s, h.rows, item);
 }

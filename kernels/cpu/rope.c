@@ -1,28 +1,51 @@
 /* Rotary position embedding (Su et al. 2021), Hugging Face's half layout. */
 #include "kernels/cpu/cpu.h"
 
-#include <omp.h>
+#include "base/cpu.h"
 
-CLONES static void heads_rotate(float *x, const float *c, const float *s, int heads, int half, float sign)
+static inline __attribute__((always_inline)) void rotate(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign)
 {
-    for (int h = 0; h < heads; h++, x += 2 * half)
+    for (int h = 0; h < heads; h++)
+#pragma omp simd
         for (int i = 0; i < half; i++) {
-            float a = x[i], b = x[i + half], sine = sign * s[i];
-            x[i] = a * c[i] - b * sine;
-            x[i + half] = b * c[i] + a * sine;
+            int64_t at = (int64_t)h * 2 * half + i;
+            float a = cpu_at(x, narrow, at), b = cpu_at(x, narrow, at + half), sine = sign * s[i];
+            cpu_put(x, narrow, at, a * c[i] - b * sine);
+            cpu_put(x, narrow, at + half, b * c[i] + a * sine);
         }
+}
+
+CLONES static void heads_rotate(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign)
+{
+    if (narrow)
+        rotate(x, true, c, s, heads, half, sign);
+    else
+        rotate(x, false, c, s, heads, half, sign);
+}
+
+typedef struct Arguments {
+    Tensor x;
+    int heads, half;
+    const int32_t *positions;
+    const float *cosine, *sine;
+    float sign;
+} Arguments;
+
+static void rotate_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Arguments *a = arguments;
+    void (*turn)(void *, bool, const float *, const float *, int, int, float) = cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16()->rotate : heads_rotate;
+    (void)state, (void)thread;
+    for (int64_t t = begin; t < end; t++) {
+        int64_t at = (int64_t)a->positions[t] * a->half;
+        turn(cpu_place(a->x, t, 0), a->x.dtype == DTYPE_BF16, a->cosine + at, a->sine + at, a->heads, a->half, a->sign);
+    }
 }
 
 void cpu_rope(Stream *s, Tensor x, int heads, int head_dim, const int32_t *positions, const float *cosine, const float *sine,
               bool backward)
 {
     cpu_check(x.cols == (int64_t)heads * head_dim && head_dim % 2 == 0, "rope", "shapes");
-    int half = head_dim / 2;
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (x.rows > 16)
-    for (int64_t t = 0; t < x.rows; t++) {
-        const float *c = cosine + (int64_t)positions[t] * half, *sn = sine + (int64_t)positions[t] * half;
-        float *row = (float *)(uintptr_t)cpu_row(x, t, 0, x.cols, cpu_state(s)->scratch[omp_get_thread_num()]);
-        heads_rotate(row, c, sn, heads, half, backward ? -1.0f : 1.0f);
-        cpu_store(x, t, 0, x.cols, row);
-    }
+    const Arguments a = {x, heads, head_dim / 2, positions, cosine, sine, backward ? -1.0f : 1.0f};
+    cpu_rows(s, x.rows, cpu_row_item(rotate_rows, 8, &a, sizeof a));
 }

@@ -14,6 +14,7 @@ CLONES static float piece_sum(const float *x, int64_t n)
 
 void cpu_sum_squares(Stream *s, double *sum, Tensor x)
 {
+    cpu_settle(s);
     cpu_check(x.ld == x.cols || x.rows == 1, "sum_squares", "strides");
     int64_t n = x.rows * x.cols, pieces = (n + PIECE - 1) / PIECE;
     float parts[GROUP];

@@ -1,50 +1,81 @@
 /* y = g·σ(g)·u (Shazeer 2020); dg = dy·u·σ·(1+g(1−σ)), du = dy·g·σ. */
 #include "kernels/cpu/cpu.h"
 
-#include <omp.h>
+#include "base/cpu.h"
 
-enum { PIECE = 4096 }; /* columns at a time where rows must be widened */
-
-CLONES static void row_forward(float *y, const float *g, const float *u, int64_t n)
+static inline __attribute__((always_inline)) void forward(void *y, const void *g, const void *u, bool half, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        y[i] = g[i] / (1.0f + cpu_exp(-g[i])) * u[i];
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float gate = cpu_at(g, half, i);
+        cpu_put(y, half, i, gate / (1.0f + cpu_exp(-gate)) * cpu_at(u, half, i));
+    }
 }
 
-CLONES static void row_backward(float *dg, float *du, const float *dy, const float *g, const float *u, int64_t n)
+static inline __attribute__((always_inline)) void backward(void *dg, void *du, const void *dy, const void *g, const void *u, bool half, int64_t n)
 {
+#pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float sigma = 1.0f / (1.0f + cpu_exp(-g[i])), gate = g[i], up = u[i];
-        du[i] = dy[i] * gate * sigma;
-        dg[i] = dy[i] * up * sigma * (1.0f + gate * (1.0f - sigma));
+        float gate = cpu_at(g, half, i), up = cpu_at(u, half, i), d = cpu_at(dy, half, i), sigma = 1.0f / (1.0f + cpu_exp(-gate));
+        cpu_put(du, half, i, d * gate * sigma);
+        cpu_put(dg, half, i, d * up * sigma * (1.0f + gate * (1.0f - sigma)));
     }
+}
+
+CLONES static void row_forward(void *y, const void *g, const void *u, bool half, int64_t n)
+{
+    if (half)
+        forward(y, g, u, true, n);
+    else
+        forward(y, g, u, false, n);
+}
+
+CLONES static void row_backward(void *dg, void *du, const void *dy, const void *g, const void *u, bool half, int64_t n)
+{
+    if (half)
+        backward(dg, du, dy, g, u, true, n);
+    else
+        backward(dg, du, dy, g, u, false, n);
+}
+
+typedef struct Arguments {
+    Tensor y, gu, dgu; /* y: forward y, backward dy */
+} Arguments;
+
+static const RowKernel plain = {.swiglu_forward = row_forward, .swiglu_backward = row_backward};
+
+static const RowKernel *rows_kernel(void)
+{
+    return cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16() : &plain;
+}
+
+static void forward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Arguments *a = arguments;
+    (void)state, (void)thread;
+    for (int64_t t = begin; t < end; t++)
+        rows_kernel()->swiglu_forward(cpu_place(a->y, t, 0), cpu_place(a->gu, t, 0), cpu_place(a->gu, t, a->y.cols), a->y.dtype == DTYPE_BF16, a->y.cols);
+}
+
+static void backward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Arguments *a = arguments;
+    int64_t n = a->y.cols;
+    (void)state, (void)thread;
+    for (int64_t t = begin; t < end; t++)
+        rows_kernel()->swiglu_backward(cpu_place(a->dgu, t, 0), cpu_place(a->dgu, t, n), cpu_place(a->y, t, 0), cpu_place(a->gu, t, 0),
+                                       cpu_place(a->gu, t, n), a->y.dtype == DTYPE_BF16, n);
 }
 
 void cpu_swiglu_forward(Stream *s, Tensor y, Tensor gu)
 {
     cpu_check(gu.cols == 2 * y.cols && gu.rows == y.rows && gu.dtype == y.dtype, "swiglu_forward", "shapes or types");
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (y.rows > 4)
-    for (int64_t t = 0; t < y.rows; t++)
-        for (int64_t i = 0; i < y.cols; i += PIECE) {
-            int64_t n = y.cols - i < PIECE ? y.cols - i : PIECE;
-            float *room = cpu_state(s)->scratch[omp_get_thread_num()], *to = cpu_target(y, t, i, room);
-            row_forward(to, cpu_row(gu, t, i, n, room + PIECE), cpu_row(gu, t, y.cols + i, n, room + 2 * PIECE), n);
-            cpu_store(y, t, i, n, to);
-        }
+    cpu_rows(s, y.rows, cpu_row_item(forward_rows, 4, &(Arguments){.y = y, .gu = gu}, sizeof(Arguments)));
 }
 
 void cpu_swiglu_backward(Stream *s, Tensor dgu, Tensor dy, Tensor gu)
 {
     cpu_check(gu.cols == 2 * dy.cols && gu.rows == dy.rows && dgu.cols == gu.cols && gu.dtype == dy.dtype && dgu.dtype == dy.dtype,
               "swiglu_backward", "shapes or types");
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(s)) if (dy.rows > 4)
-    for (int64_t t = 0; t < dy.rows; t++)
-        for (int64_t i = 0; i < dy.cols; i += PIECE) {
-            int64_t n = dy.cols - i < PIECE ? dy.cols - i : PIECE, up = dy.cols + i;
-            float *room = cpu_state(s)->scratch[omp_get_thread_num()], *dg = cpu_target(dgu, t, i, room), *du = cpu_target(dgu, t, up, room + PIECE);
-            row_backward(dg, du, cpu_row(dy, t, i, n, room + 2 * PIECE), cpu_row(gu, t, i, n, room + 3 * PIECE),
-                         cpu_row(gu, t, up, n, room + 4 * PIECE), n);
-            cpu_store(dgu, t, i, n, dg);
-            cpu_store(dgu, t, up, n, du);
-        }
+    cpu_rows(s, dy.rows, cpu_row_item(backward_rows, 4, &(Arguments){.y = dy, .gu = gu, .dgu = dgu}, sizeof(Arguments)));
 }

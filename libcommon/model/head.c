@@ -149,6 +149,7 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
     float a[HEAD_CHUNK], b[HEAD_CHUNK], entropy[HEAD_CHUNK];
     int32_t best[HEAD_CHUNK];
     const HeadRows read = {.logprob = a, .lse = b, .best = best, .entropy = entropy};
+    slot_rows_begin(s);
     for (int64_t first = 0, n; first < s->used; first += n) {
         n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
         if (!any_label(labels + first, weights + first, n)) {
@@ -165,6 +166,7 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
         ops->logits_gradient(m->stream, dz, z, s->labels + first, s->chunk_dlogprob + first, s->chunk_logprob + first, s->chunk_lse + first);
         chunk_backward(m, &rows, dz, first);
     }
+    slot_rows_end(s);
     for (int64_t first = 0, n; first < s->used; first += n) {
         n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
         if (!any_label(labels + first, weights + first, n))

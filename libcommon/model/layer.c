@@ -11,6 +11,25 @@ static Tensor used(Tensor x, int64_t rows)
     return x.data ? tensor_rows(x, 0, rows) : x;
 }
 
+/* Not where other ranks or a cache take part between operations, nor where adapters or norms of heads use a buffer in several shapes. */
+static bool by_rows(const Slot *s)
+{
+    const Model *m = s->model;
+    return m->device->ops->rows_begin && m->part.tp_size <= 1 && m->part.cp_size <= 1 && !m->config.lora && !m->config.qk_norm && !m->params.table.sharding && !s->cache;
+}
+
+void slot_rows_begin(Slot *s)
+{
+    if (by_rows(s))
+        s->model->device->ops->rows_begin(s->model->stream);
+}
+
+void slot_rows_end(Slot *s)
+{
+    if (by_rows(s))
+        s->model->device->ops->rows_end(s->model->stream);
+}
+
 static LayerSlot *layer_slot(Slot *s, int64_t layer)
 {
     return &s->layers[layer - s->stage.first];
@@ -198,6 +217,7 @@ void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)
         tp_embedding_forward(m, s, x);
         slot_add_noise(s, x);
     }
+    slot_rows_begin(s);
     for (int64_t i = s->stage.first; i < s->stage.first + s->stage.count; i++) {
         layer_forward(m, s, i, x, sub);
         x = used(layer_slot(s, i)->h2, s->mine);
@@ -211,6 +231,7 @@ void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)
         if (sub.data)
             ops->add(m->stream, out, sub, 1);
     }
+    slot_rows_end(s);
 }
 
 void model_forward(Model *m, Slot *s)
@@ -257,6 +278,7 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
     Tensor dy = used(s->dbranch, mine), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
+    slot_rows_begin(s);
     layer_recompute(m, s, layer);
     scattered_backward(m, s, used(s->dactivated, n), narrowed(m, s, dh), used(l->activated, n), p->down, p->down_bias);
     ops->swiglu_backward(m->stream, used(s->dgate_up, n), used(s->dactivated, n), used(l->gate_up, n));
@@ -275,6 +297,7 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     gathered_backward(m, s, dy, dqkv, used(l->y1, mine), p->q, p->v, p->q_bias, p->v_bias);
     ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, mine), l->r1,
                           param_acquire(t, p->input_norm, p->input_norm), dh);
+    slot_rows_end(s);
 }
 
 void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din)

@@ -126,6 +126,9 @@ int slot_beside(Slot *s, const Slot *first, Error *err);
 void slot_free(Slot *s);
 /* The next pass goes through that stage of the model's part (0 … ranges-1); after slot_new through the first. */
 void slot_stage(Slot *s, int chunk);
+/* Between the two the device may take operations whose rows are independent together (rows_begin of kernels/ops.h). */
+void slot_rows_begin(Slot *s);
+void slot_rows_end(Slot *s);
 /* Copies the batch's integers to the device. The batch must fit the slot and its tokens the vocabulary. */
 int slot_load(Slot *s, const Batch *b, Error *err);
 

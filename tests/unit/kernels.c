@@ -522,6 +522,91 @@ static void test_adamw(void)
     free(x.data);
 }
 
+static void *keepers[256];
+static int kept_count;
+
+/* Freed behind the test. */
+static Tensor kept(Tensor x)
+{
+    keepers[kept_count++] = x.data;
+    return x;
+}
+
+typedef struct Together {
+    Tensor h, dh, dw, rotated, gu, out, logits, dz, dx;
+    float logprob[300], lse[300];
+} Together;
+
+/* A layer's and a head's operations by rows, one after another or (`together`) collected. */
+static void run_together(int device, Dtype type, bool together, Together *o)
+{
+    enum { T = 300, N = 48, F = 80, V = 200, D = 16 };
+    const Ops *ops = devices[device]->ops;
+    Stream *s = streams[device];
+    counter = 1000;
+    Tensor x = kept(random_tensor(T, N)), norm = kept(random_tensor(1, N)), bias = kept(random_tensor(1, 2 * F));
+    Tensor cosine = kept(random_tensor(T, D / 2)), sine = kept(random_tensor(T, D / 2));
+    Tensor w1 = kept(halved(kept(random_tensor(2 * F, N)), true)), w2 = kept(halved(kept(random_tensor(N, F)), true));
+    Tensor head = kept(halved(kept(random_tensor(V, N)), true));
+    Tensor like_x = kept(halved(x, true));
+    if (type == DTYPE_F32)
+        w1 = kept(widened(w1)), w2 = kept(widened(w2)), head = kept(widened(head)), like_x = kept(widened(like_x));
+    Tensor y = kept(tensor_make(devices[0], type, memory_aligned(T * N, 4), T, N)), act = kept(tensor_make(devices[0], type, memory_aligned(T * F, 4), T, F));
+    Tensor dact = kept(tensor_make(devices[0], type, memory_aligned(T * F, 4), T, F));
+    Tensor dgu = kept(tensor_make(devices[0], type, memory_aligned(T * 2 * F, 4), T, 2 * F));
+    int32_t positions[T], labels[T];
+    float rstd[T], dlogprob[T];
+    for (int t = 0; t < T; t++) {
+        positions[t] = t * 7 % T;
+        labels[t] = t % 5 ? t * 13 % V : -1;
+        dlogprob[t] = -0.01f * (float)(t % 3);
+    }
+    *o = (Together){.h = kept(like(x)), .dh = kept(like(x)), .dw = kept(like(norm)), .rotated = like_x, .out = kept(like(x)),
+                    .logits = kept(random_tensor(T, V)), .dx = kept(like(x))};
+    o->gu = kept(tensor_make(devices[0], type, memory_aligned(T * 2 * F, 4), T, 2 * F));
+    o->dz = kept(tensor_make(devices[0], type, memory_aligned(T * V, 4), T, V));
+    ops->fill(s, o->dw, 0);
+    if (together)
+        ops->rows_begin(s);
+    ops->rmsnorm_forward(s, y, o->h, rstd, x, (Tensor){0}, norm, 1e-5f);
+    ops->rope(s, o->rotated, N / D, D, positions, cosine.data, sine.data, false);
+    ops->matmul(s, o->gu, y, false, w1, true, 1, 0);
+    ops->bias_forward(s, o->gu, bias);
+    ops->swiglu_forward(s, act, o->gu);
+    ops->matmul(s, o->out, act, false, w2, true, 1, 0);
+    ops->matmul(s, o->logits, y, false, head, true, 1, 0);
+    ops->logits_gradient(s, o->dz, o->logits, labels, dlogprob, o->logprob, o->lse);
+    ops->matmul(s, o->dx, o->dz, false, head, false, 1, 0);
+    ops->copy(s, y, o->out);
+    ops->matmul(s, dact, y, false, w2, false, 1, 0);
+    ops->swiglu_backward(s, dgu, dact, o->gu);
+    ops->matmul(s, y, dgu, false, w1, false, 1, 0);
+    ops->rmsnorm_backward(s, o->dh, o->dw, y, o->h, rstd, norm, o->dx);
+    if (together)
+        ops->rows_end(s);
+}
+
+static void test_together(void)
+{
+    for (int form = 0; form < 4; form++) {
+        Dtype type = form & 1 ? DTYPE_BF16 : DTYPE_F32;
+        static Together a, b;
+        run_together(form / 2, type, false, &a);
+        run_together(form / 2, type, true, &b);
+        Tensor x[] = {a.h, a.dh, a.dw, a.rotated, a.gu, a.out, a.dz, a.dx}, y[] = {b.h, b.dh, b.dw, b.rotated, b.gu, b.out, b.dz, b.dx};
+        int equal = memcmp(a.logprob, b.logprob, sizeof a.logprob) == 0 && memcmp(a.lse, b.lse, sizeof a.lse) == 0;
+        for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+            equal &= memcmp(x[i].data, y[i].data, (size_t)(x[i].rows * x[i].cols) * dtype_size(x[i].dtype)) == 0;
+        ok(equal && isfinite(b.lse[0]) && b.lse[0] != 0, "operations collected by rows, %s, %d threads: the same bits", form & 1 ? "bf16" : "f32", form / 2 + 1);
+    }
+    static Together one, two;
+    run_together(0, DTYPE_BF16, true, &one);
+    run_together(1, DTYPE_BF16, true, &two);
+    ok(same_bits(one.dh, two.dh) && same_bits(one.dw, two.dw), "and the same at one thread and at two");
+    while (kept_count > 0)
+        free(keepers[--kept_count]);
+}
+
 int main(void)
 {
     for (int i = 0; i < 2; i++) {
@@ -538,6 +623,7 @@ int main(void)
     test_rows();
     test_rounding();
     test_bf16_rows();
+    test_together();
     test_dropout();
     test_adamw();
     for (int i = 0; i < 2; i++) {

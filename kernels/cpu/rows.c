@@ -1,0 +1,90 @@
+/* Operations whose rows know nothing of one another, between rows_begin and rows_end: they are collected, and when something else
+ * comes each thread takes its stretch of rows through all of them, a block at a time. What one has written the next finds in the
+ * thread's own cache, and threads wait for one another once. Numbers do not change: a row is computed as it is alone. */
+#include "kernels/cpu/cpu.h"
+
+#include <omp.h>
+#include <string.h>
+
+enum { BLOCK = 128 /* rows that go through all operations together */ };
+
+static void run(Stream *s, const RowQueue *q)
+{
+    CpuState *state = cpu_state(s);
+    int threads = q->rows < 2 * q->grain ? 1 : cpu_threads(s);
+#pragma omp parallel num_threads(threads)
+    {
+        int thread = omp_get_thread_num();
+        int64_t begin, end, step = BLOCK;
+        cpu_share(q->rows, q->grain, thread, threads, &begin, &end);
+        if (q->count == 1)
+            step = end - begin;
+        for (int i = 0; i < q->count; i++)
+            if (q->items[i].prepare)
+                q->items[i].prepare(&q->items[i].args, thread, threads);
+        if (q->prepared) {
+#pragma omp barrier
+        }
+        for (int64_t at = begin; at < end; at += step)
+            for (int i = 0; i < q->count; i++)
+                q->items[i].run(&q->items[i].args, state, thread, at, end - at < step ? end : at + step);
+    }
+    for (int i = 0; i < q->count; i++)
+        if (q->items[i].finish)
+            q->items[i].finish(&q->items[i].args);
+}
+
+void cpu_settle(Stream *s)
+{
+    RowQueue *q = &cpu_state(s)->queue;
+    if (q->count > 0)
+        run(s, q);
+    q->count = 0;
+    q->room = 0;
+    q->prepared = false;
+    q->grain = 1;
+}
+
+static bool full(const RowQueue *q, int64_t rows)
+{
+    return q->count == ROW_ITEMS || (q->count > 0 && q->rows != rows);
+}
+
+void cpu_rows(Stream *s, int64_t rows, RowItem item)
+{
+    RowQueue *q = &cpu_state(s)->queue;
+    if (!q->open) {
+        run(s, &(RowQueue){.rows = rows, .grain = item.grain, .count = 1, .prepared = item.prepare, .items = {item}});
+        q->room = 0;
+        return;
+    }
+    if (full(q, rows))
+        cpu_settle(s);
+    q->rows = rows;
+    q->grain = item.grain > q->grain ? item.grain : q->grain;
+    q->prepared |= item.prepare != NULL;
+    q->items[q->count++] = item;
+}
+
+uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t words)
+{
+    RowQueue *q = &cpu_state(s)->queue;
+    words = (words + 15) / 16 * 16;
+    if (full(q, rows) || q->room + words > CPU_PANEL_B_WORDS)
+        cpu_settle(s);
+    uint32_t *room = cpu_state(s)->panel_b + q->room;
+    q->room += words;
+    return room;
+}
+
+void cpu_rows_begin(Stream *s)
+{
+    cpu_settle(s);
+    cpu_state(s)->queue.open = true;
+}
+
+void cpu_rows_end(Stream *s)
+{
+    cpu_settle(s);
+    cpu_state(s)->queue.open = false;
+}

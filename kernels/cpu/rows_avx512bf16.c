@@ -1,0 +1,186 @@
+/* Rows of the operations between products, for CPUs with AVX-512 BF16. Their plain twins stand in the operations' files. */
+#include "kernels/cpu/cpu.h"
+
+#if defined(__x86_64__)
+#include "kernels/cpu/vector_avx512.h"
+
+INLINE void forward_at(void *y, const void *g, const void *u, bool half, int64_t i, __mmask16 lanes)
+{
+    __m512 gate = load(g, half, i, lanes);
+    store(y, half, i, lanes, _mm512_mul_ps(_mm512_mul_ps(gate, vector_sigmoid(gate)), load(u, half, i, lanes)));
+}
+
+INLINE void forward(void *y, const void *g, const void *u, bool half, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR)
+        forward_at(y, g, u, half, i, 0xffff);
+    if (i < n)
+        forward_at(y, g, u, half, i, lanes_of(n - i));
+}
+
+TARGET static void swiglu_forward(void *y, const void *g, const void *u, bool half, int64_t n)
+{
+    if (half)
+        forward(y, g, u, true, n);
+    else
+        forward(y, g, u, false, n);
+}
+
+INLINE void backward_at(void *dg, void *du, const void *dy, const void *g, const void *u, bool half, int64_t i, __mmask16 lanes)
+{
+    const __m512 one = _mm512_set1_ps(1.0f);
+    __m512 gate = load(g, half, i, lanes), d = load(dy, half, i, lanes), sigma = vector_sigmoid(gate), through = _mm512_mul_ps(d, sigma);
+    __m512 slope = _mm512_fmadd_ps(gate, _mm512_sub_ps(one, sigma), one);
+    store(dg, half, i, lanes, _mm512_mul_ps(_mm512_mul_ps(through, load(u, half, i, lanes)), slope));
+    store(du, half, i, lanes, _mm512_mul_ps(through, gate));
+}
+
+INLINE void backward(void *dg, void *du, const void *dy, const void *g, const void *u, bool half, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR)
+        backward_at(dg, du, dy, g, u, half, i, 0xffff);
+    if (i < n)
+        backward_at(dg, du, dy, g, u, half, i, lanes_of(n - i));
+}
+
+TARGET static void swiglu_backward(void *dg, void *du, const void *dy, const void *g, const void *u, bool half, int64_t n)
+{
+    if (half)
+        backward(dg, du, dy, g, u, true, n);
+    else
+        backward(dg, du, dy, g, u, false, n);
+}
+
+/* Heads of 16: both halves of a head in one vector. */
+INLINE void rotate_short(void *x, bool narrow, const float *c, const float *s, int heads, float sign)
+{
+    __m512 cosine = _mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(c))));
+    __m256 sine = _mm256_mul_ps(_mm256_set1_ps(sign), _mm256_loadu_ps(s)), minus = _mm256_sub_ps(_mm256_setzero_ps(), sine);
+    __m512 both = _mm512_insertf32x8(_mm512_castps256_ps512(minus), sine, 1);
+    for (int h = 0; h < heads; h++) {
+        __m512 v = load(x, narrow, h * VECTOR, 0xffff);
+        store(x, narrow, h * VECTOR, 0xffff, _mm512_fmadd_ps(v, cosine, _mm512_mul_ps(_mm512_shuffle_f32x4(v, v, 0x4e), both)));
+    }
+}
+
+INLINE void rotate_at(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign, int i, __mmask16 lanes)
+{
+    __m512 cosine = load(c, false, i, lanes), sine = _mm512_mul_ps(_mm512_set1_ps(sign), load(s, false, i, lanes));
+    for (int h = 0; h < heads; h++) {
+        int64_t at = (int64_t)h * 2 * half + i;
+        __m512 a = load(x, narrow, at, lanes), b = load(x, narrow, at + half, lanes);
+        store(x, narrow, at, lanes, _mm512_fmsub_ps(a, cosine, _mm512_mul_ps(b, sine)));
+        store(x, narrow, at + half, lanes, _mm512_fmadd_ps(b, cosine, _mm512_mul_ps(a, sine)));
+    }
+}
+
+INLINE void rotate_any(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign)
+{
+    int i = 0;
+    for (; i + VECTOR <= half; i += VECTOR)
+        rotate_at(x, narrow, c, s, heads, half, sign, i, 0xffff);
+    if (i < half)
+        rotate_at(x, narrow, c, s, heads, half, sign, i, lanes_of(half - i));
+}
+
+TARGET static void rotate(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign)
+{
+    if (half == VECTOR / 2 && narrow)
+        rotate_short(x, true, c, s, heads, sign);
+    else if (half == VECTOR / 2)
+        rotate_short(x, false, c, s, heads, sign);
+    else if (narrow)
+        rotate_any(x, true, c, s, heads, half, sign);
+    else
+        rotate_any(x, false, c, s, heads, half, sign);
+}
+
+TARGET static float greatest(const float *z, int64_t n)
+{
+    enum { APART = 4 };
+    __m512 most[APART];
+    int64_t i = 0;
+    for (int l = 0; l < APART; l++)
+        most[l] = _mm512_set1_ps(z[0]);
+    for (; i + APART * VECTOR <= n; i += APART * VECTOR)
+        for (int l = 0; l < APART; l++)
+            most[l] = _mm512_max_ps(most[l], _mm512_loadu_ps(z + i + l * VECTOR));
+    for (; i < n; i += VECTOR)
+        most[0] = _mm512_mask_max_ps(most[0], lanes_of(n - i), most[0], _mm512_maskz_loadu_ps(lanes_of(n - i), z + i));
+    return _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
+}
+
+TARGET static float exponentials(float *z, int64_t n, float most)
+{
+    __m512 sum = _mm512_setzero_ps(), shift = _mm512_set1_ps(most);
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR) {
+        __m512 e = vector_exp(_mm512_sub_ps(_mm512_loadu_ps(z + i), shift));
+        _mm512_storeu_ps(z + i, e);
+        sum = _mm512_add_ps(sum, e);
+    }
+    if (i < n) {
+        __mmask16 lanes = lanes_of(n - i);
+        __m512 e = vector_exp(_mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, z + i), shift));
+        _mm512_mask_storeu_ps(z + i, lanes, e);
+        sum = _mm512_mask_add_ps(sum, lanes, sum, e);
+    }
+    return _mm512_reduce_add_ps(sum);
+}
+
+INLINE void scale(void *to, bool half, const float *z, int64_t n, float factor)
+{
+    const __m512 by = _mm512_set1_ps(factor);
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR)
+        store(to, half, i, 0xffff, _mm512_mul_ps(by, _mm512_loadu_ps(z + i)));
+    if (i < n)
+        store(to, half, i, lanes_of(n - i), _mm512_mul_ps(by, _mm512_maskz_loadu_ps(lanes_of(n - i), z + i)));
+}
+
+TARGET static void scaled(void *to, bool half, const float *z, int64_t n, float factor)
+{
+    if (half)
+        scale(to, true, z, n, factor);
+    else
+        scale(to, false, z, n, factor);
+}
+
+/* Words of two rows, 32 numbers of each at a time. */
+TARGET static void pairs(uint32_t *out, int64_t ld, const uint16_t *x, int64_t ldx, int64_t m, int64_t words)
+{
+    __m512i low, high;
+    uint16_t order[2 * VECTOR];
+    for (int l = 0; l < 2 * VECTOR; l++)
+        order[l] = (uint16_t)(l / 2 + l % 2 * 2 * VECTOR);
+    low = _mm512_loadu_si512(order);
+    high = _mm512_add_epi16(low, _mm512_set1_epi16(VECTOR));
+    for (int64_t w = 0; w < words; w++, out += ld, x += 2 * ldx) {
+        int64_t i = 0;
+        for (; i + 2 * VECTOR <= m; i += 2 * VECTOR) {
+            __m512i even = _mm512_loadu_si512(x + i), odd = _mm512_loadu_si512(x + ldx + i);
+            _mm512_storeu_si512(out + i, _mm512_permutex2var_epi16(even, low, odd));
+            _mm512_storeu_si512(out + i + VECTOR, _mm512_permutex2var_epi16(even, high, odd));
+        }
+        for (; i < m; i += VECTOR) {
+            __mmask16 lanes = lanes_of(m - i);
+            __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x + i)), odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x + ldx + i));
+            _mm512_mask_storeu_epi32(out + i, lanes, _mm512_or_epi32(even, _mm512_slli_epi32(odd, 16)));
+        }
+    }
+}
+
+static const RowKernel kernel = {swiglu_forward, swiglu_backward, rotate, greatest, exponentials, scaled, pairs};
+
+const RowKernel *row_kernel_avx512bf16(void)
+{
+    return &kernel;
+}
+#else
+const RowKernel *row_kernel_avx512bf16(void)
+{
+    return NULL;
+}
+#endif
