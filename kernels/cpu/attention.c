@@ -11,8 +11,7 @@
 #include <omp.h>
 #include <string.h>
 #include "base/cpu.h"
-
-enum { LANES = 16, KEYS = 64, ROWS = 64 };
+#include "kernels/cpu/attention_tile.h"
 
 /* A operand of a product in words: element (i, l) lies at data[i·row + l·step], one of which is 1. As B: row l at data + l·step. */
 typedef struct Words {
@@ -37,6 +36,7 @@ static void product(const MatmulKernel *kernel, float *c, int64_t ldc, Words a, 
 /* What one tile works on. */
 typedef struct Shape {
     const MatmulKernel *kernel;
+    const AttentionKernel *tile;
     int d, padded, ratio; /* head size, padded to LANES; query heads a key head */
     bool pairs;           /* words are pairs of bf16 */
     bool ready;           /* f32 rows of a head can be read and written where they lie */
@@ -50,9 +50,12 @@ static bool has_words(Tensor x)
     return x.ld % 2 == 0 && (uintptr_t)x.data % sizeof(uint32_t) == 0;
 }
 
+static const AttentionKernel plain;
+
 static Shape shape_of(const Attention *a, Tensor q, Tensor k, Tensor v)
 {
-    Shape s = {.kernel = cpu_matmul_kernel(), .d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .ratio = a->heads / a->kv_heads};
+    Shape s = {.kernel = cpu_matmul_kernel(), .tile = cpu_level() >= CPU_AVX512_BF16 ? attention_kernel_avx512bf16() : &plain,
+               .d = a->head_dim, .padded = (a->head_dim + LANES - 1) / LANES * LANES, .ratio = a->heads / a->kv_heads};
     s.pairs = q.dtype == DTYPE_BF16 && cpu_level() >= CPU_AVX512_BF16 && s.d % 2 == 0 && has_words(q) && has_words(k) && has_words(v);
     if (s.pairs)
         s.kernel = &matmul_kernel_avx512bf16;
@@ -156,26 +159,13 @@ static inline uint32_t pair_of(float even, float odd)
     return (a.u + 0x7fff + (a.u >> 16 & 1)) >> 16 | ((b.u + 0x7fff + (b.u >> 16 & 1)) & 0xffff0000);
 }
 
-static int clamp_key(int64_t j, int64_t j0)
-{
-    return j <= j0 ? 0 : j - j0 >= KEYS ? KEYS : (int)(j - j0);
-}
-
 /* A tile's rows are worked on in halves: of the keys on the diagonal the first sees half. Here end the keys of the block at j0 that
  * some row of half h sees; end: of the tile's first query. */
-enum { HALF = ROWS / 2 };
 static int half_end(const int32_t *end, Shape s, int rows, int h, int64_t j0)
 {
     int last = (h + 1) * HALF < rows ? (h + 1) * HALF - 1 : rows - 1;
     return h * HALF < rows ? clamp_key(end[last / s.group], j0) : 0;
 }
-
-/* The forward tile is turned: scores stand as [key][row], so that maxima and sums over keys go down the lanes and nothing is ever
- * added up across a vector. State of a tile's rows: */
-typedef struct Softmax {
-    float most[ROWS], sum[ROWS], shrink[ROWS]; /* greatest score so far, Σ e^(score − most), what the output so far is scaled by */
-    int32_t lo[ROWS], hi[ROWS];                /* keys of the block at hand that the row sees */
-} Softmax;
 
 static void seen_keys(Softmax *x, const Attention *a, Shape s, int64_t q0, int rows, int64_t j0)
 {
@@ -277,7 +267,7 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
             if (end == 0)
                 continue;
             product(s.kernel, scores + r, ROWS, tile_k, (Words){q_turned.data + r, 1, ROWS}, end, lanes, words_of(s, s.d), a->scale, 0);
-            if (softmax_half(p, scores, &x, r, end, whole) && j0 > first)
+            if (s.tile->softmax_half(p, scores, &x, r, end, whole) && j0 > first)
                 rows_scale(tile_o + r * w, rows - r < HALF ? rows - r : HALF, w, x.shrink + r);
             product(s.kernel, tile_o + r * w, w, (Words){p + r, 1, ROWS}, tile_v, rows - r < HALF ? rows - r : HALF, w, words_of(s, end), 1, 1);
         }
@@ -342,21 +332,13 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
     }
 }
 
-/* What a tile's gradients are taken from and become. p: scores become probabilities; ds: dout·vᵀ becomes p∘(ds − delta). Of pairs,
- * words along the rows [ROWS / 2, KEYS] of both, and along the keys [ROWS, KEYS / 2] of ds. */
-typedef struct Gradients {
-    float *p, *ds;
-    uint32_t *p_down, *ds_down;
-    uint16_t *ds_across;
-} Gradients;
-
 /* Of m rows from r, `width` keys. lse and delta of row r are at [r % group][r / group]. */
-CLONES static void gradient_half(const Gradients *g, Shape s, int r0, int m, int width, const float *lse, const float *delta, int64_t stride,
+CLONES static void gradient_half(const Gradients *g, int group, int r0, int m, int width, const float *lse, const float *delta, int64_t stride,
                                  const int32_t *begin, const int32_t *end, int64_t j0)
 {
     for (int r = r0; r < r0 + m; r++) {
-        int lo = clamp_key(begin[r / s.group], j0), hi = clamp_key(end[r / s.group], j0);
-        int64_t at = r % s.group * stride + r / s.group;
+        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0);
+        int64_t at = r % group * stride + r / group;
         float *row = g->p + r * KEYS, *d = g->ds + r * KEYS, minus = delta[at], sum = lse[at];
         for (int j = 0; j < lo; j++)
             row[j] = -INFINITY;
@@ -369,7 +351,7 @@ CLONES static void gradient_half(const Gradients *g, Shape s, int r0, int m, int
             d[j] = e * (d[j] - minus);
         }
     }
-    if (!s.pairs)
+    if (!g->p_down)
         return;
     if (m % 2) {
         memset(g->p + (r0 + m) * KEYS, 0, KEYS * sizeof *g->p);
@@ -388,6 +370,8 @@ CLONES static void gradient_half(const Gradients *g, Shape s, int r0, int m, int
         }
     }
 }
+
+static const AttentionKernel plain = {softmax_half, gradient_half};
 
 /* The rows from r on. */
 static Words words_down(Words a, int r)
@@ -424,6 +408,8 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
     g.ds_down = g.p_down + (ROWS / 2 + 1) * KEYS;
     g.ds_across = (uint16_t *)(g.ds_down + (ROWS / 2 + 1) * KEYS);
     float *grown = (float *)(g.ds_across + (ROWS + 1) * KEYS);
+    if (!s.pairs)
+        g.p_down = g.ds_down = NULL;
     int64_t heads_rows = a->sequence_rows * s.group;
     bool grows = !s.ready && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
     if (grows)
@@ -462,7 +448,8 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
                     continue;
                 product(kernel, g.p + r * KEYS, KEYS, words_down(tile_q.across, r), k_turned, m, width, d_words, a->scale, 0);
                 product(kernel, g.ds + r * KEYS, KEYS, words_down(tile_do.across, r), v_turned, m, width, d_words, 1, 0);
-                gradient_half(&g, s, r, m, width, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0, a->end + q0, j0);
+                s.tile->gradient_half(&g, s.group, r, m, width, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0,
+                                      a->end + q0, j0);
                 int down = words_of(s, r), words = words_of(s, m), some = words_of(s, end < keys ? end : keys);
                 product(kernel, tile_dv, w, (Words){p_down.data + down * KEYS, 1, KEYS}, (Words){do_down.data + down * do_down.step, 1, do_down.step}, width, w,
                         words, 1, 1);
