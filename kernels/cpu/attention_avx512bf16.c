@@ -2,6 +2,7 @@
 #include "kernels/cpu/attention_tile.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 #include "kernels/cpu/vector_avx512.h"
 
 #include <math.h>

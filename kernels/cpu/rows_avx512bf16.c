@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu.h"
 
 #if defined(__x86_64__)
+#include <immintrin.h>
 #include "kernels/cpu/vector_avx512.h"
 
 INLINE void forward_at(void *y, const void *g, const void *u, bool half, int64_t i, __mmask16 lanes)

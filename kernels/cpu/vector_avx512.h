@@ -1,6 +1,5 @@
-/* Included by files named for AVX-512 BF16: rows of f32 or bf16 sixteen numbers at a time. `half` is a constant where it is inlined. */
-#include <immintrin.h>
-
+/* Included by files named for AVX-512 BF16, behind the compiler's own header: rows of f32 or bf16 sixteen numbers at a time. `half` is a
+ * constant where it is inlined. */
 #define TARGET __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx512bf16,fma")))
 #define INLINE static inline __attribute__((always_inline)) TARGET
 enum { VECTOR = 16 };
