@@ -127,6 +127,9 @@ bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTo
 bench-checkpoint: all $(B)/tests/bench/shard ## what checkpoints in the background cost a training (MODELS=, TYPES=, DIR=)
 	$(Q)B=$(B) MODELS='$(MODELS)' TYPES='$(TYPES)' DIR=$(DIR) sh tests/bench/checkpoint
 
+bench-types: all ## what 1,000 steps of the 1M model learn in f32 and in bf16 (ROAD=FOLDER of a quickstart, STEPS=, SEED=)
+	$(Q)B=$(B) ROAD=$(ROAD) STEPS=$(STEPS) SEED=$(SEED) sh tests/bench/types
+
 bench-generate: all ## answers as ratios against transformers' generate (PYTHON=, MODELS=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' sh tests/bench/generate
 
@@ -278,5 +281,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-checkpoint bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-checkpoint bench-types bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o
