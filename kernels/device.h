@@ -42,6 +42,8 @@ struct Device {
     void (*copy)(Stream *s, void *to, const void *from, size_t bytes, CopyKind kind);
     /* Marks a point of `from` that `to` must reach before it goes on. */
     void (*stream_order)(Stream *from, Stream *to);
+    /* Calls work(context), which leaves the device alone, when the stream comes to it. */
+    void (*stream_call)(Stream *s, void (*work)(void *context), void *context);
     void (*close)(Device *d);
 };
 

@@ -28,7 +28,7 @@ typedef struct Pretrain {
     Common common;
     TrainOptions train;
     GridOptions grid;
-    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot, *trace;
+    const char *model_config, *init, *tokenizer, *mix_file, *mix_rule, *watch, *plot;
     OptionList data, val, batch_ramp, length_ramp, phases;
     int64_t sequence_length, batch_tokens, tokens, steps, micro_batch, eval_tokens;
     int64_t longest; /* sequence of the run */
@@ -48,10 +48,8 @@ typedef struct Trainer {
     Mix mix; /* the first rank's */
     MixRule rule;
     int64_t done;    /* steps of the run that have been computed, */
-    int64_t warm;    /* and of this process */
     Feed feed;
     Passes passes;
-    Trace trace;
     /* Of what is passed now, on the last stage: */
     double weight;   /* of the whole step */
     HeadSums sums;
@@ -91,7 +89,7 @@ static const Option options[] = {
     {"watch", 0, OPTION_STRING, &self.watch, "LOG", "show the curve of a run or its log until it ends, and train nothing", 0, 0, 0},
     {"plot", 0, OPTION_STRING, &self.plot, "FILE", "draw the runs or logs named as operands, .svg or .png", 0, 0, 0},
     {"profile", 0, OPTION_FLAG, &self.profile, 0, "time every operation of the training and print a table", 0, 0, 0},
-    {"trace", 0, OPTION_STRING, &self.trace, "FILE", "draw what the ranks do in a step, as Chrome's trace events", 0, 0, 0},
+    TRAIN_OPTION_TRACE(&self.train),
     OPTION_MORE_HEADING("grid:"),
     GRID_OPTIONS_CHOICE(&self.grid),
     GRID_OPTIONS(&self.grid, &self.train),
@@ -107,7 +105,7 @@ static const Option options[] = {
 
 /* A run may go on with other passes: its losses stay the same but for the order of additions. What evaluations look at is
  * free too, but where they rule the mix. */
-static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "trace", "micro-batch", "mix-file", NULL};
+static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "micro-batch", "mix-file", NULL};
 enum { OF_EVALUATION = 3 };
 
 /* Changes of the mix that rule from this step on: the first rank reads them, all follow. */
@@ -158,29 +156,10 @@ static int head_score(void *context, int64_t pass, Slot *s, Error *err)
     return model_check(&t->model, err);
 }
 
-/* The third step of this process is drawn, which has everything in place, or its last. */
-static bool traced(Trainer *t, int64_t step)
-{
-    t->warm++;
-    return t->o->trace && (t->warm == 3 || (t->warm < 3 && step + 1 == t->o->train.steps));
-}
-
-static int draw(Trainer *t, int64_t step, Error *err)
-{
-    TraceSummary s;
-    int status = trace_write(&t->trace, t->grid, t->o->trace, step + 1, t->model.part.ranges, &s, err);
-    trace_close(&t->trace);
-    t->passes.trace = NULL;
-    if (status == 0 && t->grid->rank == 0 && t->grid->extent[GRID_PP] > 1)
-        message("%s: in step %" PRId64 " the stages idle %.1f %% of the time that they work, %.1f %% simulated, %.1f %% by the formula", t->o->trace, step + 1, 100 * s.bubble,
-                100 * s.simulated_bubble, 100 * s.formula);
-    return status;
-}
-
 static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     Trainer *t = context;
-    const PassWork work = {t, load, head_train};
+    const PassWork work = {.context = t, .load = load, .head = head_train, .last = true};
     if (t->o->profile && t->grid->rank == 0 && profile_begin(m->device, err) < 0)
         return -1;
     t->done = step + 1;
@@ -201,11 +180,8 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
     }
     if (comm_sum_host(&t->grid->group[GRID_DP], &t->weight, 1, err) < 0)
         return -1;
-    bool trace = traced(t, step);
-    t->passes.trace = trace ? &t->trace : NULL;
     t->sums = (HeadSums){0};
-    if ((trace && trace_begin(&t->trace, t->grid, err) < 0) || passes_run(&t->passes, passes, t->feed.part.rows, true, &work, err) < 0 ||
-        (trace && draw(t, step, err) < 0))
+    if (passes_run(&t->passes, passes, t->feed.part.rows, true, &work, err) < 0)
         return -1;
     out->loss = (t->sums.nll + t->o->z_loss * t->sums.z) / t->weight;
     return 0;
@@ -213,7 +189,7 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
 
 static int source_loss(Trainer *t, const Source *s, double *loss, Error *err)
 {
-    const PassWork work = {t, load, head_score};
+    const PassWork work = {.context = t, .load = load, .head = head_score};
     int64_t length = t->feed.stage->sequence_length, samples = t->o->eval_tokens / length < 1 ? 1 : t->o->eval_tokens / length;
     if (samples > samples_count(&s->shard, length))
         samples = samples_count(&s->shard, length);
@@ -407,7 +383,6 @@ static void trainer_close(Trainer *t)
     mix_close(&t->mix);
     mix_rule_close(&t->rule);
     passes_close(&t->passes);
-    trace_close(&t->trace);
     stages_close(&t->stages);
     sources_close(&t->sources);
     sources_close(&t->held_out);
@@ -434,7 +409,7 @@ static int rank_main(void *context, Grid *grid)
         comm_agree(&grid->world, trainer_open(&t, &err), &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
-        TrainTask task = {.context = &t, .grid = grid, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
+        TrainTask task = {.context = &t, .grid = grid, .through = &t.passes, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
                           .free_options = free_options + (p->mix_rule ? OF_EVALUATION : 0), .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
         profile_end(t.device, stdout);

@@ -78,6 +78,12 @@ static void cpu_stream_order(Stream *from, Stream *to)
     cpu_settle(to);
 }
 
+static void cpu_stream_call(Stream *s, void (*work)(void *), void *context)
+{
+    (void)s;
+    work(context);
+}
+
 static void cpu_close(Device *d)
 {
     CpuState *state = d->state;
@@ -144,7 +150,7 @@ Device *cpu_device_open(int threads, Error *err)
     CpuState *state = memory_zalloc(1, sizeof *state);
     *d = (Device){.name = "cpu", .is_host = true, .threads = threads, .ops = &cpu_ops, .state = state, .alloc = cpu_alloc,
                   .release = cpu_release, .stream_new = cpu_stream_new, .stream_free = cpu_stream_free,
-                  .stream_wait = cpu_stream_wait, .copy = cpu_copy_bytes, .stream_order = cpu_stream_order, .close = cpu_close};
+                  .stream_wait = cpu_stream_wait, .copy = cpu_copy_bytes, .stream_order = cpu_stream_order, .stream_call = cpu_stream_call, .close = cpu_close};
     state->panel_b = scratch_new(CPU_PANEL_B_WORDS);
     state->panel_a = memory_alloc((size_t)threads, sizeof *state->panel_a);
     state->scratch = memory_alloc((size_t)threads, sizeof *state->scratch);

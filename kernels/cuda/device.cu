@@ -119,6 +119,11 @@ static void stream_order(Stream *from, Stream *to)
     cuda_failed(to, status, "stream_order");
 }
 
+static void stream_call(Stream *s, void (*work)(void *), void *context)
+{
+    cuda_failed(s, cudaLaunchHostFunc(cuda_stream(s)->stream, work, context), "stream_call");
+}
+
 static void device_close_cuda(Device *d)
 {
     CudaState *state = (CudaState *)d->state;
@@ -197,6 +202,7 @@ extern "C" Device *cuda_device_open(int index, Error *err)
     d->stream_wait = stream_wait;
     d->copy = stream_copy;
     d->stream_order = stream_order;
+    d->stream_call = stream_call;
     d->close = device_close_cuda;
     return d;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "dist/pace.h"
 #include "dist/watch.h"
 
 const char *comm_kind_name(CommKind k)
@@ -39,7 +40,7 @@ void comm_share(size_t n, int size, int rank, size_t *begin, size_t *count)
 static void count(Comm *c, CommKind kind, size_t bytes, int peer)
 {
     CommCount *n = (c->counted ? c->counted : c)->count;
-    watch_begin(c->watch, c->name, kind, bytes, peer);
+    watch_begin(c->watch, c->lane, c->name, kind, bytes, peer);
     n[kind].calls++;
     n[kind].bytes += (int64_t)bytes;
 }
@@ -47,8 +48,16 @@ static void count(Comm *c, CommKind kind, size_t bytes, int peer)
 /* It has ended. */
 static int counted(Comm *c, int status)
 {
-    watch_end(c->watch);
+    watch_end(c->watch, c->lane);
     return status;
+}
+
+/* A collective that moved so many bytes has. A device's runs on. */
+static int moved(Comm *c, size_t bytes, int status)
+{
+    if (status == 0 && !c->ops->check)
+        pace_take(c->pace, bytes);
+    return counted(c, status);
 }
 
 /* What a rank sends of a sum: the others' shares of its elements, and its share's sums to each of them. */
@@ -67,8 +76,9 @@ int comm_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t byte
         memcpy(all, mine, bytes_each);
     if (c->size == 1 || bytes_each == 0)
         return 0;
-    count(c, COMM_ALL_GATHER, (size_t)(c->size - 1) * bytes_each, -1);
-    return counted(c, c->ops->all_gather(c, s, mine, all, bytes_each, err));
+    size_t bytes = (size_t)(c->size - 1) * bytes_each;
+    count(c, COMM_ALL_GATHER, bytes, -1);
+    return moved(c, bytes, c->ops->all_gather(c, s, mine, all, bytes_each, err));
 }
 
 int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
@@ -77,24 +87,27 @@ int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine
         return comm_all_gather(c, s, all, mine, n_each * dtype_size(t), err);
     if (n_each == 0)
         return 0;
-    count(c, COMM_REDUCE_SCATTER, (size_t)(c->size - 1) * n_each * dtype_size(t), -1);
-    return counted(c, c->ops->reduce_scatter(c, s, t, all, mine, n_each, err));
+    size_t bytes = (size_t)(c->size - 1) * n_each * dtype_size(t);
+    count(c, COMM_REDUCE_SCATTER, bytes, -1);
+    return moved(c, bytes, c->ops->reduce_scatter(c, s, t, all, mine, n_each, err));
 }
 
 int comm_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
 {
     if (c->size == 1 || n == 0)
         return 0;
-    count(c, COMM_SUM, sum_bytes(c, n, dtype_size(t)), -1);
-    return counted(c, c->ops->sum(c, s, t, data, n, err));
+    size_t bytes = sum_bytes(c, n, dtype_size(t));
+    count(c, COMM_SUM, bytes, -1);
+    return moved(c, bytes, c->ops->sum(c, s, t, data, n, err));
 }
 
 int comm_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
 {
     if (c->size == 1 || n == 0)
         return 0;
-    count(c, COMM_MAX, sum_bytes(c, n, sizeof *data), -1);
-    return counted(c, c->ops->max_f32(c, s, data, n, err));
+    size_t bytes = sum_bytes(c, n, sizeof *data);
+    count(c, COMM_MAX, bytes, -1);
+    return moved(c, bytes, c->ops->max_f32(c, s, data, n, err));
 }
 
 static int check_peer(const Comm *c, int peer, const char *what, Error *err)
@@ -128,7 +141,7 @@ int comm_wait(Comm *c, Stream *s, CommRequest *r, Error *err)
         return 0;
     uintptr_t handle = r->handle;
     r->handle = 0;
-    watch_begin(c->watch, c->name, r->kind, 0, r->peer);
+    watch_begin(c->watch, c->lane, c->name, r->kind, 0, r->peer);
     return counted(c, c->ops->wait(c, s, handle, err));
 }
 
@@ -175,6 +188,8 @@ int comm_split(Comm *c, int colour, const char *name, Comm *out, Error *err)
     int status = c->size > 1 ? c->ops->split(c, colour, out, err) : 0;
     out->name = name;
     out->watch = c->watch;
+    out->threads = c->threads;
+    out->pace = c->pace;
     return status;
 }
 

@@ -34,6 +34,9 @@ typedef struct Comm {
     struct Comm *counted; /* the group of the grid that it is a part of, and in which its bytes are counted; NULL: in itself */
     struct Watch *watch; /* NULL: nobody watches */
     int gone;            /* the rank that has left the world without a word, where the back end has heard of one; -1 */
+    struct Pace *pace;   /* a link that is made slower (pace.h), NULL: none */
+    int lane;            /* whose thread calls: 0 the rank's own, else one beside it (side.h) */
+    bool threads;        /* several threads of a rank may be in collectives, of a group each, at a time */
     Error *agreed;       /* the reason with which comm_agree failed last; NULL: it has not */
     const struct CommOps *ops;
     void *state;
@@ -86,6 +89,7 @@ void comm_close(Comm *c);
  * may be posted in any order. */
 typedef enum GridDimension { GRID_TP, GRID_CP, GRID_PP, GRID_DP, GRID_DIMENSIONS, GRID_DATA = GRID_DIMENSIONS, GRID_EMBED, GRID_PP_BACK, GRID_GROUPS } GridDimension;
 
+enum { GRID_SIDES = 2 };
 typedef struct Grid {
     int rank, size;
     int place[GRID_DIMENSIONS], extent[GRID_DIMENSIONS];
@@ -94,6 +98,8 @@ typedef struct Grid {
     bool threads;                  /* ranks are threads of this process */
     bool agreed;                   /* all ranks end with the same status: nobody need be told of a failure */
     struct Watch *watch;           /* grid_watch's, NULL: none */
+    struct Pace *pace;             /* NULL: none */
+    struct Side *sides[GRID_SIDES]; /* that are open (side.h) */
     struct Start *start;           /* until then; NULL: nobody looks */
     Comm world;
     Comm group[GRID_GROUPS];       /* the ranks that differ from this one in that dimension (those dimensions) alone */

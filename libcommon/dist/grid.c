@@ -11,6 +11,8 @@
 #include "base/plugin.h"
 #include "base/stop.h"
 #include "base/thread.h"
+#include "dist/pace.h"
+#include "dist/side.h"
 #include "dist/start.h"
 #include "dist/watch.h"
 
@@ -84,8 +86,13 @@ static int groups_open(Grid *g, Error *err)
     return status;
 }
 
+/* Threads beside the computation end before what they use does. Processes do not wait for them: nobody frees them of what they wait for. */
 static void abandon(Grid *g)
 {
+    if (g->threads)
+        g->world.ops->failing(&g->world);
+    for (int i = 0; i < GRID_SIDES && g->threads; i++)
+        side_end(g->sides[i]);
     watch_close(g, true);
     g->world.ops->failing(&g->world);
     for (int i = 0; i < GRID_GROUPS; i++)
@@ -217,7 +224,10 @@ static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
     Error error;
     for (int i = 0; i < GRID_GROUPS; i++)
         comm_one(&g->group[i]);
-    int status = groups_open(g, &error);
+    int status = pace_open(&g->pace, &error);
+    g->world.pace = g->pace;
+    if (status == 0)
+        status = groups_open(g, &error);
     status = status == 0 ? work(context, g) : grid_failed(g, &error);
     if (failed(status) && !g->agreed)
         abandon(g);
@@ -225,6 +235,7 @@ static int rank_run(Grid *g, int (*work)(void *, Grid *), void *context)
     for (int i = 0; i < GRID_GROUPS; i++)
         comm_close(&g->group[i]);
     comm_close(&g->world);
+    pace_close(g->pace);
     return status;
 }
 
@@ -344,9 +355,9 @@ static int nccl_use(Grid *g, Device *d, Error *err)
     for (int i = 0; i < GRID_GROUPS && status == 0; i++) {
         if (g->group[i].size == 1)
             continue;
-        watch_begin(g->watch, names[i], COMM_START, 0, -1);
+        watch_begin(g->watch, 0, names[i], COMM_START, 0, -1);
         status = wrap(&g->group[i], d, i == GRID_PP || i == GRID_PP_BACK, err);
-        watch_end(g->watch);
+        watch_end(g->watch, 0);
     }
     return status;
 }

@@ -262,5 +262,5 @@ void team_comm(Team *world, int rank, Comm *out)
 {
     static const CommOps ops = {"threads", threads_gather_host, threads_all_gather, threads_reduce_scatter, threads_sum, threads_max_f32, threads_send, threads_recv,
                                 threads_wait, threads_split, threads_failing, threads_nothing, threads_nothing, NULL, NULL};
-    *out = (Comm){.rank = rank, .size = world->size, .name = "world", .gone = -1, .ops = &ops, .state = world};
+    *out = (Comm){.rank = rank, .size = world->size, .name = "world", .threads = true, .gone = -1, .ops = &ops, .state = world};
 }

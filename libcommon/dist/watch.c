@@ -8,7 +8,7 @@
 #include "base/progress.h"
 #include "dist/internal.h"
 
-void watch_begin(Watch *w, const char *group, CommKind kind, size_t bytes, int peer)
+void watch_begin(Watch *w, int lane, const char *group, CommKind kind, size_t bytes, int peer)
 {
     if (!w)
         return;
@@ -16,20 +16,48 @@ void watch_begin(Watch *w, const char *group, CommKind kind, size_t bytes, int p
     Record *r = &w->ring[++w->sequence % RECORDS];
     *r = (Record){.kind = kind, .peer = peer, .bytes = bytes, .sequence = w->sequence, .step = w->step, .begin = clock_seconds()};
     snprintf(r->group, sizeof r->group, "%s", group);
-    w->inside = true;
-    w->changed = r->begin;
+    w->in[lane] = w->sequence;
+    if (lane == 0)
+        w->changed = r->begin;
     pthread_mutex_unlock(&w->lock);
 }
 
-void watch_end(Watch *w)
+void watch_end(Watch *w, int lane)
 {
     if (!w)
         return;
     pthread_mutex_lock(&w->lock);
-    Record *r = &w->ring[w->sequence % RECORDS];
-    w->changed = r->end = clock_seconds();
-    w->waited += r->end - r->begin;
-    w->inside = false;
+    double now = clock_seconds();
+    Record *r = &w->ring[w->in[lane] % RECORDS];
+    if (r->sequence == w->in[lane]) /* not so many others have begun since */
+        r->end = now;
+    if (lane == 0) {
+        w->waited += now - w->changed;
+        w->changed = now;
+    }
+    w->in[lane] = 0;
+    pthread_mutex_unlock(&w->lock);
+}
+
+void watch_blocked(Watch *w, int lane)
+{
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->on = lane;
+    w->changed = clock_seconds();
+    pthread_mutex_unlock(&w->lock);
+}
+
+void watch_unblocked(Watch *w)
+{
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    double now = clock_seconds();
+    w->waited += now - w->changed;
+    w->changed = now;
+    w->on = 0;
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -199,7 +227,11 @@ void watch_close(Grid *g, bool failed)
     pthread_mutex_unlock(&w->lock);
     Shared *s = w->shared;
     if (!s) {
-        free_watch(w);
+        bool used = false;
+        for (int i = 0; i < GRID_SIDES; i++)
+            used |= g->sides[i] != NULL; /* a process that has failed ends with its threads */
+        if (!used)
+            free_watch(w);
         return;
     }
     pthread_mutex_lock(&s->lock);

@@ -24,6 +24,7 @@ typedef struct Status {
     char group[NAME];
     int64_t step, sequence;
     double waiting, since; /* seconds in the operation, 0: it computes; seconds since the last change of the two */
+    double beside;         /* seconds in an operation of a lane beside one that computes; kind, peer and group are its own then */
 } Status;
 
 typedef struct Identity {
@@ -51,8 +52,10 @@ struct Watch {
     pthread_mutex_t lock;
     Record ring[RECORDS];
     int64_t sequence, step;
-    bool inside, gone;
-    double changed, waited;
+    int64_t in[WATCH_LANES]; /* the operation that a lane is in, by its number; 0: none */
+    int on;                  /* the lane that the rank's own thread waits for, 0: none */
+    bool gone;
+    double changed, waited;  /* of the rank's own thread */
     double device_failed; /* when a device's library first told of a failure, 0: it has not; the thread's */
     double queued;    /* seconds for which a device has not finished an operation that the host is past; the thread's */
     pthread_t thread;

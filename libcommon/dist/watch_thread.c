@@ -20,14 +20,24 @@ static Status status_of(Watch *w)
     Status s = {.what = HERE};
     pthread_mutex_lock(&w->lock);
     s.what = w->gone ? GONE : HERE;
-    const Record *r = &w->ring[w->sequence % RECORDS];
+    int lane = w->on;
+    for (int i = 1; i < WATCH_LANES && w->on == 0 && w->in[0] == 0 && lane == 0; i++)
+        lane = w->in[i] ? i : 0;
+    const Record *r = &w->ring[(w->in[lane] ? w->in[lane] : w->sequence) % RECORDS];
+    double now = clock_seconds(), in = w->in[lane] ? now - r->begin : 0;
     s.kind = r->kind;
     s.peer = r->peer;
     memcpy(s.group, r->group, sizeof s.group);
     s.step = w->step;
     s.sequence = w->sequence;
-    s.since = clock_seconds() - w->changed;
-    s.waiting = w->inside ? s.since : w->queued;
+    s.since = now - w->changed;
+    s.waiting = w->queued;
+    if (w->on > 0) /* each operation of the lane has its time */
+        s.waiting = in > 0 && in < s.since ? in : s.since;
+    else if (lane > 0)
+        s.beside = in;
+    else if (w->in[0])
+        s.waiting = s.since;
     pthread_mutex_unlock(&w->lock);
     return s;
 }
@@ -90,19 +100,25 @@ static void end_job(Watch *w, int culprit, const char *does, const Status *seen,
     end_quietly(w);
 }
 
+static double later(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+/* Seconds for which some thread of the rank waits. */
+static double waits_for(const Status *s)
+{
+    return later(s->waiting, s->beside);
+}
+
 /* In which operation a rank is that has died: the one that this rank waits in, else the last that the other was heard to begin. */
 static void end_dead(Watch *w, int culprit, const Status *last)
 {
     Status own = status_of(w);
-    bool waits = own.waiting > 0;
+    bool waits = waits_for(&own) > 0;
     Status seen = waits || own.sequence >= last->sequence ? own : *last;
     seen.step = own.step > last->step ? own.step : last->step;
-    end_job(w, culprit, "has died", &seen, waits || (&seen == last && last->waiting > 0), "");
-}
-
-static double later(double a, double b)
-{
-    return a > b ? a : b;
+    end_job(w, culprit, "has died", &seen, waits || (&seen == last && waits_for(last) > 0), "");
 }
 
 /* The rank whose operation the fewest others are in, of several the one that has done the least. */
@@ -122,13 +138,14 @@ static int alone(const Watch *w)
     return found;
 }
 
-/* Is somebody kept waiting for too long, and by whom? A rank that is not heard, else one that computes, else the odd one out. */
+/* Is somebody kept waiting for too long, and by whom? A rank that is not heard, else one that computes, of these one that does not wait beside
+ * that, else the odd one out. */
 static void judge(Watch *w)
 {
     double now = clock_seconds(), silence = later(w->period * 4, w->timeout / 2 < 2 ? w->timeout / 2 : 2), longest = 0;
     int waiter = -1, culprit = -1;
     for (int r = 0; r < w->size; r++)
-        if (w->known[r].what == HERE && w->known[r].waiting > w->timeout && (waiter < 0 || w->known[r].waiting > w->known[waiter].waiting))
+        if (w->known[r].what == HERE && waits_for(&w->known[r]) > w->timeout && (waiter < 0 || waits_for(&w->known[r]) > waits_for(&w->known[waiter])))
             waiter = r;
     if (waiter < 0)
         return;
@@ -138,11 +155,12 @@ static void judge(Watch *w)
             culprit = r;
             longest = now - w->heard[r];
         }
-    for (int r = 0; r < w->size && longest == 0; r++)
-        if (w->known[r].what == HERE && w->known[r].waiting == 0 && (culprit < 0 || w->known[r].since > w->known[culprit].since)) {
-            culprit = r;
-            does = "hangs";
-        }
+    for (int beside = 0; beside < 2 && culprit < 0; beside++)
+        for (int r = 0; r < w->size; r++)
+            if (w->known[r].what == HERE && w->known[r].waiting == 0 && (w->known[r].beside > 0) == beside && (culprit < 0 || w->known[r].since > w->known[culprit].since)) {
+                culprit = r;
+                does = "hangs";
+            }
     if (culprit < 0) {
         culprit = alone(w);
         does = "waits for what nobody else does";
@@ -150,10 +168,10 @@ static void judge(Watch *w)
     char more[256], operation[96];
     const Status *k = &w->known[waiter];
     operation_text(operation, sizeof operation, k);
-    snprintf(more, sizeof more, "; rank %d has waited %.1f s in %s (--comm-timeout %g)", waiter, k->waiting, operation, w->timeout);
+    snprintf(more, sizeof more, "; rank %d has waited %.1f s in %s (--comm-timeout %g)", waiter, waits_for(k), operation, w->timeout);
     Status seen = w->known[culprit];
     seen.step = seen.step > k->step ? seen.step : k->step;
-    end_job(w, culprit, does, &seen, seen.waiting > 0, more);
+    end_job(w, culprit, does, &seen, waits_for(&seen) > 0, more);
 }
 
 /* A device's queue may stand while the host goes on, and its library know of a failure. Most often because another rank has died: who
@@ -277,9 +295,9 @@ static void tell_first(Watch *w, bool slept, double *gone)
     if (*gone > 0 && clock_seconds() - *gone > SECOND_SECONDS)
         end_quietly(w);
     /* The first rank has had the time to say more. */
-    if (!slept && own.waiting > w->timeout + w->period * 3 + 0.2 + (next_to_speak(w) ? 0 : SECOND_SECONDS)) {
+    if (!slept && waits_for(&own) > w->timeout + w->period * 3 + 0.2 + (next_to_speak(w) ? 0 : SECOND_SECONDS)) {
         char more[64];
-        snprintf(more, sizeof more, "; rank %d has waited %.1f s (--comm-timeout %g)", w->rank, own.waiting, w->timeout);
+        snprintf(more, sizeof more, "; rank %d has waited %.1f s (--comm-timeout %g)", w->rank, waits_for(&own), w->timeout);
         end_job(w, 0, "does not answer", &own, true, more);
     }
 }
@@ -299,6 +317,9 @@ void *watch_thread(void *argument)
         if (slept) { /* as long as this process was stopped, perhaps with the whole job, nobody has kept it waiting */
             pthread_mutex_lock(&w->lock);
             w->changed = now;
+            for (int i = 1; i < WATCH_LANES; i++)
+                if (w->in[i])
+                    w->ring[w->in[i] % RECORDS].begin = now;
             pthread_mutex_unlock(&w->lock);
         }
         if (w->rank == 0)

@@ -1,6 +1,8 @@
 /* The layers' forward and backward passes. Notation of the slots: h1 = residual stream into the attention block, y1 its norm,
  * h2 = h1 + attention's output, y2 its norm; the MLP's output goes to slot.branch and is added by the next norm. */
 #include <math.h>
+#include <stdlib.h>
+#include "base/memory.h"
 #include "model/cache.h"
 #include "model/context_parallel.h"
 #include "model/packed.h"
@@ -206,12 +208,47 @@ static void layer_forward(Model *m, Slot *s, int64_t layer, Tensor x, Tensor sub
     scattered_forward(m, s, used(s->branch, s->mine), used(layer_slot(s, layer)->activated, s->used), p->down, p->down_bias);
 }
 
+static int adapter_of(const Model *m, int64_t layer)
+{
+    const LayerParameters *p = &m->params.layers[layer];
+    const int places[] = {p->q, p->k, p->v, p->o, p->gate, p->up, p->down};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (m->params.table.items[places[i]].adapter >= 0)
+            return m->params.table.items[places[i]].adapter;
+    return -1;
+}
+
+/* Says which units the stage's pass will ask for: a layer's, then its adapters'. */
+static void expect(Model *m, const Slot *s, bool backward)
+{
+    const ModelParameters *p = &m->params;
+    if (!p->table.sharding)
+        return;
+    int *entries = memory_alloc((size_t)(2 * s->stage.count + 2), sizeof *entries), n = 0;
+    if (!backward && s->stage.embedding)
+        entries[n++] = p->embedding;
+    if (backward && s->stage.head)
+        entries[n++] = p->norm;
+    for (int64_t i = 0; i < s->stage.count; i++) {
+        int64_t layer = backward ? s->stage.first + s->stage.count - 1 - i : s->stage.first + i;
+        int adapter = adapter_of(m, layer);
+        entries[n++] = p->layers[layer].q;
+        if (adapter >= 0)
+            entries[n++] = adapter;
+    }
+    if (!backward && s->stage.head)
+        entries[n++] = p->norm;
+    param_expect(&m->params.table, entries, n);
+    free(entries);
+}
+
 void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)
 {
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
     Tensor x = in, sub = {0};
     param_refresh(t);
+    expect(m, s, false);
     if (s->stage.embedding) {
         x = used(s->layers[0].h1, s->mine);
         tp_embedding_forward(m, s, x);
@@ -305,15 +342,26 @@ void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din)
     const Ops *ops = m->device->ops;
     ParameterTable *t = &m->params.table;
     Tensor dh = s->stage.head ? used(s->dstream, s->mine) : dout;
+    expect(m, s, true);
     if (s->stage.head)
         ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->mine), used(s->last_h, s->mine),
                               s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
-    for (int64_t i = s->stage.first + s->stage.count - 1; i >= s->stage.first; i--)
+    if (s->stage.head) {
+        param_finished(t, m->params.norm);
+        param_finished(t, m->params.score);
+        param_finished(t, m->params.output == m->params.embedding ? -1 : m->params.output);
+    }
+    for (int64_t i = s->stage.first + s->stage.count - 1; i >= s->stage.first; i--) {
         layer_backward(m, s, i, dh);
-    if (s->stage.embedding)
+        param_finished(t, m->params.layers[i].q);
+        param_finished(t, adapter_of(m, i));
+    }
+    if (s->stage.embedding) {
         tp_embedding_backward(m, s, dh);
-    else
+        param_finished(t, m->params.embedding);
+    } else {
         ops->copy(m->stream, din, dh);
+    }
 }
 
 void model_backward(Model *m, Slot *s)

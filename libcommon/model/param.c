@@ -396,6 +396,18 @@ Tensor param_gradient(ParameterTable *t, int first, int last)
     return stretch(t, t->sharding ? sharding_gradients(t, p->unit) + in_unit(t, p) : param_trained(t, t->gradients, p), DTYPE_F32, first, last);
 }
 
+void param_expect(ParameterTable *t, const int *entries, int count)
+{
+    if (t->sharding)
+        sharding_expect(t, entries, count);
+}
+
+void param_finished(ParameterTable *t, int entry)
+{
+    if (entry >= 0 && t->last && t->finished)
+        t->finished(t->finished_context, t->items[entry].unit);
+}
+
 float *param_kept_weight(const ParameterTable *t, int unit, size_t offset)
 {
     return t->weights + (t->sharding && sharding_all(t) && offset >= t->frozen ? t->frozen + sharding_place(t, unit, offset) : offset);

@@ -51,6 +51,9 @@ typedef struct ParameterTable {
     uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights */
     bool stale;                   /* the working copy is older than the weights */
     struct Sharding *sharding;    /* NULL: everything is here all the time */
+    bool last;                    /* the pass that runs is the last of a step through its stage (passes.c) */
+    void (*finished)(void *context, int unit); /* called then when a unit's gradient is complete; NULL: nobody waits for it */
+    void *finished_context;
 } ParameterTable;
 
 /* Where the parameters of a layer stand in the table; -1: the model has none, or another rank has the layer. */
@@ -113,5 +116,10 @@ void param_release(ParameterTable *t, int first, int last);
 Tensor param_acquire_f32(ParameterTable *t, int first, int last);
 /* The same stretch of the gradients; data NULL where they are frozen or nobody asked for gradients. */
 Tensor param_gradient(ParameterTable *t, int first, int last);
+
+/* A pass will use the weights of these entries next, in this order. */
+void param_expect(ParameterTable *t, const int *entries, int count);
+/* The pass adds nothing more to the gradients of the entry's unit (-1: of none). */
+void param_finished(ParameterTable *t, int entry);
 
 #endif

@@ -4,16 +4,26 @@
 #include <string.h>
 #include "base/memory.h"
 
-enum { HELD = 2, ROOMS = HELD + 1 }; /* units at a time: the one in use and the one before; a gradient may be on its way out besides */
+/* Units whose weights or gradients are in use at a time: the one asked for and the one before. Besides them a unit's weights may be on their
+ * way in, and a unit's gradients on their way out. */
+enum { HELD = 2, ROOMS = HELD + 1 };
+
+/* The whole of one unit. */
+typedef struct Room {
+    int unit;     /* -1: none */
+    bool moving;  /* weights: they are being gathered; gradients: those of `left` are on their way */
+    int left;
+    float *floats;
+    uint16_t *working;
+} Room;
 
 struct Sharding {
     int level;
     Comm *data;
+    Side *reduce, *gather;
     double *squares;
-    Stream *side;   /* gradients come together there, while the backward pass goes on to the next units */
-    int weights[HELD], gradients[HELD];           /* units, the last asked for first; -1: none */
-    float *weight_rooms[HELD], *gradient_rooms[ROOMS]; /* [HELD] belong to the units held, in their order */
-    uint16_t *working_rooms[HELD];
+    Room weights[ROOMS], gradients[ROOMS]; /* the last asked for first; behind those held what moves or is free */
+    int *expected, expected_count, expected_at; /* units, in the order in which a pass will ask for them */
     bool failed;
     Error failure;
 };
@@ -66,18 +76,21 @@ static void weights_shrink(ParameterTable *t, bool *failed)
                              tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->frozen));
 }
 
-int sharding_open(ParameterTable *t, int level, Comm *data, double *squares, Error *err)
+int sharding_open(ParameterTable *t, int level, Comm *data, Side *reduce, Side *gather, double *squares, Error *err)
 {
     struct Sharding *s = memory_zalloc(1, sizeof *s);
-    *s = (struct Sharding){.level = level, .data = data, .squares = squares, .side = t->device->stream_new(t->device), .weights = {-1, -1}, .gradients = {-1, -1}};
+    *s = (struct Sharding){.level = level, .data = data, .reduce = reduce, .gather = gather, .squares = squares};
+    s->expected = memory_alloc((size_t)t->unit_count, sizeof *s->expected);
     t->sharding = s;
     size_t n = widest(t);
-    bool failed = !s->side;
-    for (int i = 0; i < ROOMS; i++)
-        s->gradient_rooms[i] = room(t, n * sizeof(float), &failed);
-    for (int i = 0; i < HELD && level >= 3; i++) {
-        s->weight_rooms[i] = room(t, n * sizeof(float), &failed);
-        s->working_rooms[i] = t->working ? room(t, n * sizeof(uint16_t), &failed) : NULL;
+    bool failed = false;
+    for (int i = 0; i < ROOMS; i++) {
+        s->gradients[i] = (Room){.unit = -1, .floats = room(t, n * sizeof(float), &failed)};
+        s->weights[i] = (Room){.unit = -1};
+        if (level < 3)
+            continue;
+        s->weights[i].floats = room(t, n * sizeof(float), &failed);
+        s->weights[i].working = t->working ? room(t, n * sizeof(uint16_t), &failed) : NULL;
     }
     if (!t->gradients)
         t->gradients = room(t, param_trained_total(t) / (size_t)data->size * sizeof(float), &failed);
@@ -91,16 +104,12 @@ void sharding_close(ParameterTable *t)
     struct Sharding *s = t->sharding;
     if (!s)
         return;
-    if (s->side) {
-        t->device->stream_wait(s->side, NULL);
-        t->device->stream_free(s->side);
+    for (int i = 0; i < ROOMS; i++) {
+        t->device->release(t->device, s->gradients[i].floats);
+        t->device->release(t->device, s->weights[i].floats);
+        t->device->release(t->device, s->weights[i].working);
     }
-    for (int i = 0; i < ROOMS; i++)
-        t->device->release(t->device, s->gradient_rooms[i]);
-    for (int i = 0; i < HELD; i++) {
-        t->device->release(t->device, s->weight_rooms[i]);
-        t->device->release(t->device, s->working_rooms[i]);
-    }
+    free(s->expected);
     free(s);
     t->sharding = NULL;
 }
@@ -128,96 +137,180 @@ static Tensor floats(const ParameterTable *t, float *p, size_t n)
     return tensor_make(t->device, DTYPE_F32, p, 1, (int64_t)n);
 }
 
-/* The first of the units held and its room change places with the second. */
-static void turn_weights(struct Sharding *s)
+static int room_of(const Room *rooms, int unit)
 {
-    float *first = s->weight_rooms[0];
-    uint16_t *working = s->working_rooms[0];
-    int unit = s->weights[0];
-    s->weight_rooms[0] = s->weight_rooms[1];
-    s->working_rooms[0] = s->working_rooms[1];
-    s->weights[0] = s->weights[1];
-    s->weight_rooms[1] = first;
-    s->working_rooms[1] = working;
-    s->weights[1] = unit;
+    for (int i = 0; i < ROOMS; i++)
+        if (rooms[i].unit == unit)
+            return i;
+    return -1;
+}
+
+/* Room i comes first, those before it move back. */
+static void room_first(Room *rooms, int i)
+{
+    Room first = rooms[i];
+    memmove(rooms + 1, rooms, (size_t)i * sizeof *rooms);
+    rooms[0] = first;
+}
+
+/* The last room, which nobody uses, is to have the unit's weights. */
+static void weights_begin(ParameterTable *t, int unit)
+{
+    struct Sharding *s = t->sharding;
+    Room *to = &s->weights[ROOMS - 1];
+    size_t begin, end;
+    sharding_slice(t, unit, &begin, &end);
+    to->unit = unit;
+    to->moving = begin < end;
+    if (to->moving)
+        remember(s, side_all_gather(s->gather, t->stream, t->weights + t->frozen + sharding_place(t, unit, begin), to->floats, (end - begin) * sizeof(float), unit, &s->failure));
+}
+
+/* One gather at a time is under way, which this waits for: the next begins when its unit has come into use. */
+static void weights_arrive(ParameterTable *t, Room *to)
+{
+    struct Sharding *s = t->sharding;
+    size_t begin, end;
+    if (!to->moving)
+        return;
+    remember(s, side_wait(s->gather, t->stream, &s->failure));
+    to->moving = false;
+    param_unit_trained(t, to->unit, &begin, &end);
+    if (t->working)
+        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, to->working, 1, (int64_t)(end - begin)), floats(t, to->floats, end - begin));
+}
+
+/* The unit that the pass will ask for next comes while it uses this one. */
+static void weights_ahead(ParameterTable *t, int unit)
+{
+    struct Sharding *s = t->sharding;
+    if (s->expected_at == s->expected_count || s->expected[s->expected_at] != unit)
+        return;
+    s->expected_at++;
+    if (s->expected_at < s->expected_count && room_of(s->weights, s->expected[s->expected_at]) < 0)
+        weights_begin(t, s->expected[s->expected_at]);
 }
 
 static void weights_need(ParameterTable *t, int unit)
 {
     struct Sharding *s = t->sharding;
-    if (s->weights[0] == unit)
-        return;
-    turn_weights(s);
-    if (s->weights[0] == unit)
-        return;
-    size_t all_begin, all_end, begin, end;
-    param_unit_trained(t, unit, &all_begin, &all_end);
-    sharding_slice(t, unit, &begin, &end);
-    s->weights[0] = unit;
-    if (all_begin == all_end)
-        return;
-    remember(s, comm_all_gather(s->data, t->stream, t->weights + t->frozen + sharding_place(t, unit, begin), s->weight_rooms[0], (end - begin) * sizeof(float), &s->failure));
-    if (t->working)
-        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, s->working_rooms[0], 1, (int64_t)(all_end - all_begin)),
-                             floats(t, s->weight_rooms[0], all_end - all_begin));
+    int at = room_of(s->weights, unit);
+    if (at != 0 || s->weights[0].moving) {
+        if (at < 0) {
+            weights_arrive(t, &s->weights[ROOMS - 1]); /* another's, which was not asked for after all */
+            weights_begin(t, unit);
+            at = ROOMS - 1;
+        }
+        weights_arrive(t, &s->weights[at]);
+        room_first(s->weights, at);
+        if (at == ROOMS - 1)
+            s->weights[ROOMS - 1].unit = -1; /* it has made room */
+    }
+    weights_ahead(t, unit);
 }
 
 float *sharding_weights(ParameterTable *t, int unit)
 {
     weights_need(t, unit);
-    return t->sharding->weight_rooms[0];
+    return t->sharding->weights[0].floats;
 }
 
 uint16_t *sharding_working(ParameterTable *t, int unit)
 {
     weights_need(t, unit);
-    return t->sharding->working_rooms[0];
+    return t->sharding->weights[0].working;
 }
 
-static void gradients_leave(ParameterTable *t, int unit, float *from)
+void sharding_expect(ParameterTable *t, const int *entries, int count)
 {
     struct Sharding *s = t->sharding;
+    s->expected_count = s->expected_at = 0;
+    for (int i = 0; i < count && s->level >= 3; i++) {
+        size_t begin, end;
+        int unit = t->items[entries[i]].unit;
+        param_unit_trained(t, unit, &begin, &end);
+        if (begin < end && s->expected_count < t->unit_count)
+            s->expected[s->expected_count++] = unit;
+    }
+}
+
+/* Room i's sums go to the owners. */
+static void gradients_leave(ParameterTable *t, int i)
+{
+    struct Sharding *s = t->sharding;
+    Room *from = &s->gradients[i];
     size_t all_begin, all_end, begin, end;
-    param_unit_trained(t, unit, &all_begin, &all_end);
-    sharding_slice(t, unit, &begin, &end);
-    if (all_begin == all_end)
-        return;
-    if (s->squares)
-        t->device->ops->sum_squares(t->stream, s->squares, floats(t, from, all_end - all_begin));
-    /* What the owner's slice holds of earlier passes takes part in the sum once: the others' rooms have begun with zeros there. */
-    t->device->stream_order(t->stream, s->side);
-    remember(s, comm_reduce_scatter(s->data, s->side, DTYPE_F32, from, t->gradients + sharding_place(t, unit, begin), end - begin, &s->failure));
+    param_unit_trained(t, from->unit, &all_begin, &all_end);
+    sharding_slice(t, from->unit, &begin, &end);
+    if (begin < end) {
+        if (s->squares)
+            t->device->ops->sum_squares(t->stream, s->squares, floats(t, from->floats, all_end - all_begin));
+        /* What the owner's slice holds of earlier passes takes part in the sum once: the others' rooms have begun with zeros there. */
+        remember(s, side_reduce_scatter(s->reduce, t->stream, DTYPE_F32, from->floats, t->gradients + sharding_place(t, from->unit, begin), end - begin, from->unit, &s->failure));
+        from->moving = true;
+        from->left = from->unit;
+    }
+    from->unit = -1;
+}
+
+/* What has left is where it belongs. */
+static void gradients_wait(ParameterTable *t)
+{
+    struct Sharding *s = t->sharding;
+    bool moving = false;
+    for (int i = 0; i < ROOMS; i++) {
+        moving |= s->gradients[i].moving;
+        s->gradients[i].moving = false;
+    }
+    if (moving)
+        remember(s, side_wait(s->reduce, t->stream, &s->failure));
 }
 
 float *sharding_gradients(ParameterTable *t, int unit)
 {
     struct Sharding *s = t->sharding;
-    if (s->gradients[0] == unit)
-        return s->gradient_rooms[0];
-    float *first = s->gradient_rooms[0], *second = s->gradient_rooms[1];
-    if (s->gradients[1] == unit) {
-        s->gradients[1] = s->gradients[0];
-        s->gradients[0] = unit;
-        s->gradient_rooms[0] = second;
-        s->gradient_rooms[1] = first;
-        return second;
+    int at = room_of(s->gradients, unit), held = 0;
+    if (at >= 0) {
+        room_first(s->gradients, at);
+        return s->gradients[0].floats;
     }
-    /* The stream goes on in the last room once what has left it before, and this slice's earlier sums, are where they belong. */
-    t->device->stream_order(s->side, t->stream);
-    if (s->gradients[1] >= 0)
-        gradients_leave(t, s->gradients[1], second);
-    float *now = s->gradient_rooms[2];
-    s->gradient_rooms[2] = second;
-    s->gradient_rooms[1] = first;
-    s->gradient_rooms[0] = now;
-    s->gradients[1] = s->gradients[0];
-    s->gradients[0] = unit;
+    bool back = false;
+    for (int i = 0; i < ROOMS; i++) {
+        held += s->gradients[i].unit >= 0;
+        back |= s->gradients[i].moving && s->gradients[i].left == unit;
+    }
+    if (held == HELD || back)
+        gradients_wait(t); /* before another leaves, which then has the time until the next does */
+    if (held == HELD) {
+        for (at = ROOMS - 1; s->gradients[at].unit < 0;)
+            at--;
+        gradients_leave(t, at);
+    }
+    for (at = ROOMS - 1; at >= 0 && (s->gradients[at].unit >= 0 || s->gradients[at].moving);)
+        at--;
+    if (at < 0) {
+        gradients_wait(t);
+        for (at = ROOMS - 1; s->gradients[at].unit >= 0;)
+            at--;
+    }
+    room_first(s->gradients, at);
+    float *now = s->gradients[0].floats;
+    s->gradients[0].unit = unit;
     size_t all_begin, all_end, begin, end;
     param_unit_trained(t, unit, &all_begin, &all_end);
     sharding_slice(t, unit, &begin, &end);
     t->device->ops->fill(t->stream, floats(t, now, all_end - all_begin), 0);
     t->device->copy(t->stream, now + (begin - all_begin), t->gradients + sharding_place(t, unit, begin), (end - begin) * sizeof *now, COPY_ON_DEVICE);
     return now;
+}
+
+void sharding_finished(ParameterTable *t, int unit)
+{
+    int at = room_of(t->sharding->gradients, unit);
+    if (at < 0)
+        return;
+    gradients_wait(t);
+    gradients_leave(t, at);
 }
 
 bool sharding_all(const ParameterTable *t)
@@ -228,12 +321,10 @@ bool sharding_all(const ParameterTable *t)
 int sharding_finish(ParameterTable *t, Error *err)
 {
     struct Sharding *s = t->sharding;
-    for (int i = HELD - 1; i >= 0; i--) {
-        if (s->gradients[i] >= 0)
-            gradients_leave(t, s->gradients[i], s->gradient_rooms[i]);
-        s->gradients[i] = -1;
-    }
-    t->device->stream_order(s->side, t->stream);
+    for (int i = ROOMS - 1; i >= 0; i--)
+        if (s->gradients[i].unit >= 0)
+            gradients_leave(t, i);
+    gradients_wait(t);
     if (s->failed)
         *err = s->failure;
     return s->failed ? -1 : 0;
@@ -241,5 +332,9 @@ int sharding_finish(ParameterTable *t, Error *err)
 
 void sharding_changed(ParameterTable *t)
 {
-    t->sharding->weights[0] = t->sharding->weights[1] = -1;
+    struct Sharding *s = t->sharding;
+    for (int i = 0; i < ROOMS; i++) {
+        weights_arrive(t, &s->weights[i]);
+        s->weights[i].unit = -1;
+    }
 }

@@ -8,17 +8,24 @@
 #ifndef MODEL_SHARDING_H
 #define MODEL_SHARDING_H
 
+#include "dist/side.h"
 #include "model/param.h"
 
-/* level 2: gradients, 3: weights too, whose arena gives the others' slices back. squares: a device's double to which every gradient's
- * squares are added before ranks add up, NULL: nobody looks. The arena of gradients is made here. */
-int sharding_open(ParameterTable *t, int level, Comm *data, double *squares, Error *err);
+/* level 2: gradients, 3: weights too, whose arena gives the others' slices back. Both collectives go on beside the computation: reduce, and
+ * at level 3 gather, are data's, and the caller's. squares: a device's double to which every gradient's squares are added before ranks add
+ * up, NULL: nobody looks. The arena of gradients is made here. */
+int sharding_open(ParameterTable *t, int level, Comm *data, Side *reduce, Side *gather, double *squares, Error *err);
 void sharding_close(ParameterTable *t);
 
 /* Called by param.c, before a unit's entries are used: the room, at its first trained float. */
 float *sharding_weights(ParameterTable *t, int unit);
 uint16_t *sharding_working(ParameterTable *t, int unit);
 float *sharding_gradients(ParameterTable *t, int unit);
+/* A pass is about to ask for the weights of these entries' units, in this order: of each the next is gathered while it is in use, so
+ * that at most three units stand whole at a time. */
+void sharding_expect(ParameterTable *t, const int *entries, int count);
+/* Nothing more is added to the unit's gradient in this step: it need not wait for others to want its room. */
+void sharding_finished(ParameterTable *t, int unit);
 /* Do weights come by units, each with its working copy? */
 bool sharding_all(const ParameterTable *t);
 /* Where a float of this rank's slice of a unit lies in an arena of slices. */

@@ -176,22 +176,22 @@ void tp_logits(Model *m, Tensor z, float *out)
         free(all);
 }
 
-/* Neighbours from entry i on that as many ranks hold, within a unit where ranks share gradients; the one behind them. */
-static size_t neighbours(const ParameterTable *t, size_t i)
+/* Neighbours in the unit from entry i on that as many ranks hold: the one behind them. */
+static int neighbours(const ParameterTable *t, int i)
 {
     const Parameter *p = &t->items[i];
-    size_t next = i + 1;
-    while (next < t->count && t->items[next].replicas == p->replicas && t->items[next].trainable == p->trainable && (!t->sharding || t->items[next].unit == p->unit))
+    int next = i + 1, end = t->units[p->unit].last + 1;
+    while (next < end && t->items[next].replicas == p->replicas && t->items[next].trainable == p->trainable)
         next++;
     return next;
 }
 
-int tp_reduce(Model *m, Error *err)
+int tp_reduce(Model *m, int unit, Error *err)
 {
     ParameterTable *t = &m->params.table;
     if (alone(m) || !t->gradients)
         return 0;
-    for (size_t i = 0, next; i < t->count; i = next) {
+    for (int i = t->units[unit].first, next; i <= t->units[unit].last; i = next) {
         const Parameter *p = &t->items[i];
         next = neighbours(t, i);
         const Parameter *last = &t->items[next - 1];

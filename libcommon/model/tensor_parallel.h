@@ -38,8 +38,8 @@ void tp_label_gradients(const Model *m, const int32_t *labels, int64_t n, const 
 /* out [n, vocabulary], host, from the ranks' parts z. */
 void tp_logits(Model *m, Tensor z, float *out);
 
-/* The sums of gradients of which several ranks hold a part each: norms, biases behind a sum, replicated keys and values. Once a
- * step, before anything is done over the data-parallel ranks. */
-int tp_reduce(Model *m, Error *err);
+/* The sums of a unit's gradients of which several ranks hold a part each: norms, biases behind a sum, replicated keys and values. Once a
+ * step, of what the rank keeps (param_kept_gradient). */
+int tp_reduce(Model *m, int unit, Error *err);
 
 #endif

@@ -148,8 +148,8 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     const ModelConfig *c = r->config;
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
     bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
-    /* Beside slices the whole of two units' weights, with their working copy, and of three units' gradients (sharding.h). */
-    double weights = cut3 ? (narrow ? 12 : 8) * (double)s->widest : 0, gradients = cut2 ? 12 * (double)s->widest : 0;
+    /* Beside slices the whole of three units' weights, with their working copy, and of three units' gradients (sharding.c). */
+    double weights = cut3 ? (narrow ? 18 : 12) * (double)s->widest : 0, gradients = cut2 ? 12 * (double)s->widest : 0;
     m->weights = cut3 ? 4 * share + weights : (narrow ? 6 : 4) * n;
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);

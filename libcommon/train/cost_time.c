@@ -137,7 +137,8 @@ static double busiest(const CostRun *r, const CostCluster *c, double *layers, do
 }
 
 /* Gradients are scattered behind the last backward pass, weights gathered before the next forward pass; with gradients or weights cut
- * (shard 2, 3) that is done in every pass. What the passes do not hide is exposed; this engine hides nothing yet. */
+ * (shard 2, 3) that is done in every pass. What the passes do not hide is exposed. Between this machine's CPUs communication is work of the very
+ * CPUs that compute: nothing is hidden. */
 static double dp_seconds(const CostRun *r, const CostCluster *c, const CostTime *t)
 {
     int64_t data = (int64_t)r->extent[GRID_CP] * r->extent[GRID_DP];

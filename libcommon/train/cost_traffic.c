@@ -119,8 +119,8 @@ static void pp_passes(Counter *k)
     send(k, GRID_PP_BACK, COMM_SEND, k->backward ? (double)passes_of(k) * (chunks - (k->place[GRID_PP] == 0)) * place : 0);
 }
 
-/* Once a step, what several tensor-parallel ranks hold. Neighbours in the table with as many holders go together, within a unit where
- * ranks share gradients: of each its slice. */
+/* Once a step, what several tensor-parallel ranks hold. Neighbours in a unit with as many holders go together; where ranks share gradients, of
+ * each its slice. */
 static void tp_sums(Counter *k)
 {
     const ParameterTable *table = &k->shape.model.params.table;
@@ -128,7 +128,7 @@ static void tp_sums(Counter *k)
     bool sliced = k->run->shard > 1 && data.size > 1;
     for (size_t i = 0, next; i < table->count; i = next) {
         const Parameter *first = &table->items[i], *last = first;
-        for (next = i + 1; next < table->count && table->items[next].replicas == first->replicas && (!sliced || table->items[next].unit == first->unit); next++)
+        for (next = i + 1; next < table->count && table->items[next].replicas == first->replicas && table->items[next].unit == first->unit; next++)
             last = &table->items[next];
         size_t begin = first->offset, end = last->offset + last->count;
         if (sliced) {
@@ -214,8 +214,20 @@ static void use_gradients(Counter *k, Held *h, int unit)
         gradient_leaves(k, left);
 }
 
+/* Nothing more comes to it in this step. */
+static void gradient_finished(Counter *k, Held *h, int unit)
+{
+    int i = h->gradients[0] == unit ? 0 : h->gradients[1] == unit ? 1 : -1;
+    if (i < 0)
+        return;
+    gradient_leaves(k, unit);
+    if (i == 0)
+        h->gradients[0] = h->gradients[1];
+    h->gradients[1] = -1;
+}
+
 /* One pass through a stage, in the order in which it asks for units. */
-static void unit_pass(Counter *k, Held *h, LayerRange at, bool backward)
+static void unit_pass(Counter *k, Held *h, LayerRange at, bool backward, bool last)
 {
     const ModelParameters *p = &k->shape.model.params;
     const Parameter *items = p->table.items;
@@ -235,10 +247,16 @@ static void unit_pass(Counter *k, Held *h, LayerRange at, bool backward)
     if (at.head) {
         use_gradients(k, h, items[p->norm].unit);
         use_weights(k, h, items[p->norm].unit);
+        if (last)
+            gradient_finished(k, h, items[p->norm].unit);
+        if (last && p->output != p->embedding)
+            gradient_finished(k, h, items[p->output].unit);
     }
     for (int64_t i = at.count - 1; i >= 0; i--) {
         use_weights(k, h, items[p->layers[at.first + i].q].unit);
         use_gradients(k, h, items[p->layers[at.first + i].q].unit);
+        if (last)
+            gradient_finished(k, h, items[p->layers[at.first + i].q].unit);
     }
     if (at.embedding)
         use_gradients(k, h, items[p->embedding].unit);
@@ -254,7 +272,7 @@ static void some_unit_passes(Counter *k, int held[2], int64_t passes)
     pipeline_open(&s, r->extent[GRID_PP], k->place[GRID_PP], part->ranges, passes, k->backward);
     for (size_t i = 0; i < s.count; i++)
         if (s.actions[i].verb == PIPELINE_COMPUTE)
-            unit_pass(k, &h, part->range[s.actions[i].chunk], s.actions[i].backward);
+            unit_pass(k, &h, part->range[s.actions[i].chunk], s.actions[i].backward, s.actions[i].micro_batch == passes - 1);
     pipeline_close(&s);
     gradient_leaves(k, h.gradients[1]);
     gradient_leaves(k, h.gradients[0]);

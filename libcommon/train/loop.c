@@ -12,16 +12,16 @@
 #include "base/stop.h"
 #include "io/stats.h"
 #include "model/folder.h"
-#include "model/tensor_parallel.h"
 #include "train/checkpoint.h"
 #include "train/ranks.h"
 #include "train/same.h"
 #include "train/schedule.h"
+#include "train/trace.h"
 
 /* Options that change no number of the result, or no more than the order of additions does: how often something is saved or said, and
  * how many threads and ranks do it. */
 static const char *const loop_free[] = {"output", "threads", "log", "progress", "quiet", "verbose", "stats", "save-every", "keep", "keep-every",
-                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", "shard", "comm-timeout",
+                                        "dry-run", "max-skips", "peak-flops", "config", "device", "tmp", "memory", "recompute", "save-dtype", "tensorboard", "shard", "comm-timeout", "trace",
                                         "tp", "cp", "pp", "dp", "virtual-stages", "ends-fewer", "grid", "ranks", NULL};
 
 typedef struct Loop {
@@ -41,6 +41,8 @@ typedef struct Loop {
     Metrics *log;
     Progress *progress;
     Ranks ranks;
+    Trace trace;
+    int warm; /* steps of this process */
     double flops_per_token, peak, last_time;
     int64_t last_tokens;
 } Loop;
@@ -210,14 +212,43 @@ static int agree(Loop *l, TrainStep *step, bool *stop, bool *written, Error *err
     return 0;
 }
 
-/* Where widths do not divide evenly, an element lies in another slice on the next tensor-parallel rank. Slices that came together
- * during the passes are equal (optimizer_open). */
-int loop_reduce(Model *m, Optimizer *o, Error *err)
+/* The third step of this process is drawn, which has everything in place, or its last. */
+static int trace_step(Loop *l, Error *err)
 {
-    bool sliced = o->shard > 1;
-    if ((!sliced && tp_reduce(m, err) < 0) || optimizer_reduce(o, err) < 0)
+    const TrainOptions *o = l->o;
+    l->warm++;
+    if (!o->trace || !l->task->through || !(l->warm == 3 || (l->warm < 3 && l->state.step + 1 == o->steps)))
+        return 0;
+    if (trace_begin(&l->trace, l->grid, err) < 0)
         return -1;
-    return sliced ? tp_reduce(m, err) : 0;
+    l->task->through->trace = &l->trace;
+    if (l->optimizer.reduce)
+        side_record(l->optimizer.reduce, true);
+    if (l->optimizer.gather)
+        side_record(l->optimizer.gather, true);
+    return 0;
+}
+
+static int trace_draw(Loop *l, Error *err)
+{
+    TraceSummary s;
+    if (!l->task->through || !l->task->through->trace)
+        return 0;
+    l->task->through->trace = NULL;
+    Side *sides[] = {l->optimizer.reduce, l->optimizer.gather};
+    if (l->m->device->stream_wait(l->m->stream, err) < 0)
+        return -1;
+    for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
+        trace_add_side(&l->trace, sides[i]);
+        if (sides[i])
+            side_record(sides[i], false);
+    }
+    int status = trace_write(&l->trace, l->grid, l->o->trace, l->state.step + 1, l->m->part.ranges, &s, err);
+    trace_close(&l->trace);
+    if (status == 0 && first_rank(l) && l->grid->extent[GRID_PP] > 1)
+        message("%s: in step %" PRId64 " the stages idle %.1f %% of the time that they work, %.1f %% simulated, %.1f %% by the formula", l->o->trace, l->state.step + 1, 100 * s.bubble,
+                100 * s.simulated_bubble, 100 * s.formula);
+    return status;
 }
 
 static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *stop, bool *written, Error *err)
@@ -225,8 +256,8 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
     *step = (TrainStep){0};
     ranks_begin(&l->ranks, l->state.step + 1);
     optimizer_clear(&l->optimizer);
-    if (l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 ||
-        loop_reduce(l->m, &l->optimizer, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
+    if (trace_step(l, err) < 0 || l->task->accumulate(l->task->context, l->m, l->state.step, step, err) < 0 || model_check(l->m, err) < 0 ||
+        optimizer_reduce(&l->optimizer, err) < 0 || trace_draw(l, err) < 0 || optimizer_norm(&l->optimizer, norm, err) < 0 || agree(l, step, stop, written, err) < 0)
         return -1;
     *rate = schedule_rate(&l->schedule, l->state.step);
     if (isfinite(*norm) && isfinite(step->loss)) {
@@ -344,7 +375,7 @@ static int loop_open(Loop *l, Error *err)
     const AdamW adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->weight_decay, .clip = o->grad_clip};
     if (ranks_same_model(l->grid, l->m, err) < 0 || folder_open(l, err) < 0 ||
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
-        optimizer_open(&l->optimizer, &l->m->params.table, l->grid, (int)o->shard, &adamw, err) < 0)
+        optimizer_open(&l->optimizer, l->m, l->grid, (int)o->shard, &adamw, err) < 0)
         return -1;
     l->checkpoints = (Checkpoints){.run = &l->run, .grid = l->grid, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
     if (checkpoint_resume(&l->checkpoints, &l->state, err) < 0 || log_open(l, err) < 0)
@@ -391,12 +422,13 @@ int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, c
     checkpoint_close(&l.checkpoints);
     if (metrics_close(l.log, status < 0 ? NULL : &err) < 0 && status >= 0)
         status = -1;
+    if (status < 0)
+        status = l.grid->agreed ? (first_rank(&l) ? message_failed(&err) : STATUS_FAILED) : grid_failed(l.grid, &err);
+    trace_close(&l.trace);
     average_close(&l.average, m->device);
-    optimizer_close(&l.optimizer);
+    optimizer_close(&l.optimizer); /* what is beside the computation has heard of a failure by now */
     ranks_close(&l.ranks);
     if (l.run.folder)
         run_close(&l.run);
-    if (status < 0 && l.grid->agreed)
-        return first_rank(&l) ? message_failed(&err) : STATUS_FAILED;
-    return status < 0 ? grid_failed(l.grid, &err) : status;
+    return status;
 }

@@ -7,13 +7,14 @@
 #include "model/model.h"
 #include "train/metrics.h"
 #include "train/optimizer.h"
+#include "train/passes.h"
 #include "train/ranks.h"
 #include "train/state.h"
 
 typedef struct TrainOptions {
     int64_t steps, warmup, save_every, keep, keep_every, average_every, eval_every, max_skips, patience, shard;
     double lr, min_lr, decay_share, weight_decay, beta1, beta2, eps, grad_clip, peak_flops;
-    const char *schedule, *recompute, *save_dtype, *tensorboard;
+    const char *schedule, *recompute, *save_dtype, *tensorboard, *trace;
     bool merge; /* the final model has its adapters added to the weights */
 } TrainOptions;
 
@@ -45,6 +46,9 @@ typedef struct TrainOptions {
     {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: measured)", 0, 0, 1e20}, \
     {"tensorboard", 0, OPTION_STRING, &(t)->tensorboard, "DIR", "write the log's numbers there too, for TensorBoard", 0, 0, 0}
 
+/* Draws a step; beside GRID_OPTIONS. */
+#define TRAIN_OPTION_TRACE(t) {"trace", 0, OPTION_STRING, &(t)->trace, "FILE", "draw what the ranks do in a step, as Chrome's trace events", 0, 0, 0}
+
 /* Of the tools that evaluate. */
 #define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations; 0, the default: at the end", 0, 0, 1e12}
 
@@ -75,11 +79,8 @@ typedef struct TrainTask {
     const char *const *free_options; /* of the tool, besides the loop's own: a resumed run may change these */
     int64_t sequence_length;         /* for FLOPs */
     double passes;                   /* forward passes a token counts for, 3 = forward and backward (0: 3) */
+    Passes *through;                 /* what a step's micro-batches pass through, for --trace to draw */
 } TrainTask;
-
-/* Brings a step's gradients together over the grid: tensor-parallel ranks add up their shares of what they all hold before anything is
- * cut into slices, the data-parallel ones theirs. */
-int loop_reduce(Model *m, Optimizer *o, Error *err);
 
 /* Runs or resumes the run in common->output. Returns the exit status: 0, 1, or 75 after a signal. Errors are printed. */
 int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, const TrainTask *task);

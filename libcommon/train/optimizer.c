@@ -6,6 +6,7 @@
 #include <xxhash.h>
 #include "base/memory.h"
 #include "model/sharding.h"
+#include "model/tensor_parallel.h"
 
 static Comm *data_group(const Optimizer *o)
 {
@@ -76,12 +77,59 @@ static int check_replicas(const Optimizer *o, Error *err)
     return status;
 }
 
-int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const AdamW *how, Error *err)
+/* The unit's gradient is complete on this rank: the ranks' come together from here on. Where widths do not divide evenly an element lies in
+ * another slice on the next tensor-parallel rank, so those add up first; of slices that come together during the passes (shard > 1), which are
+ * equal (optimizer_open), they do so behind that. */
+static int unit_begin(Optimizer *o, int unit, Error *err)
 {
-    *o = (Optimizer){.table = t, .grid = g, .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .decay = how->decay, .clip = how->clip};
+    ParameterTable *t = o->table;
+    size_t begin, end, all_begin, all_end;
+    param_unit_trained(t, unit, &all_begin, &all_end);
+    optimizer_slice(o, unit, &begin, &end);
+    if (all_begin == all_end || o->shard > 1)
+        return 0;
+    if (tp_reduce(o->model, unit, err) < 0)
+        return -1;
+    float *all = param_kept_gradient(t, unit, all_begin);
+    if (o->grid->size > 1)
+        t->device->ops->sum_squares(t->stream, o->sum + 1, tensor_make(t->device, DTYPE_F32, all, 1, (int64_t)(all_end - all_begin)));
+    if (!o->reduce)
+        return 0;
+    if (o->shard == 1)
+        return side_reduce_scatter(o->reduce, t->stream, DTYPE_F32, all, param_kept_gradient(t, unit, begin), end - begin, unit, err);
+    return side_sum(o->reduce, t->stream, DTYPE_F32, all, all_end - all_begin, unit, err);
+}
+
+/* The last unit's gradient is complete first: from there on whatever is ready begins. */
+static void units_begin(Optimizer *o)
+{
+    for (; o->next >= 0 && o->ready[o->next] && !o->failed; o->next--)
+        o->failed = unit_begin(o, o->next, &o->failure) < 0;
+}
+
+static void finished(void *context, int unit)
+{
+    Optimizer *o = context;
+    o->ready[unit] = true;
+    if (o->shard > 1)
+        sharding_finished(o->table, unit);
+    units_begin(o);
+}
+
+int optimizer_open(Optimizer *o, Model *m, Grid *g, int shard, const AdamW *how, Error *err)
+{
+    ParameterTable *t = &m->params.table;
+    *o = (Optimizer){.model = m, .table = t, .grid = g, .beta1 = how->beta1, .beta2 = how->beta2, .eps = how->eps, .decay = how->decay, .clip = how->clip};
     o->shard = data_group(o)->size > 1 ? shard : 0;
     if ((o->shard > 0 && check_units(o, err) < 0) || (o->shard > 1 && check_replicas(o, err) < 0) || (o->shard < 2 && param_need_gradients(t, err) < 0))
         return -1;
+    if (data_group(o)->size > 1 && !(o->reduce = side_open(g, GRID_DATA, t->device, err)))
+        return -1;
+    if (o->shard > 2 && !(o->gather = side_open(g, GRID_DATA, t->device, err)))
+        return -1;
+    o->ready = memory_zalloc((size_t)t->unit_count, sizeof *o->ready);
+    t->finished = finished;
+    t->finished_context = o;
     size_t bytes = optimizer_states(o) * sizeof(float);
     o->first = t->device->alloc(t->device, bytes);
     o->second = t->device->alloc(t->device, bytes);
@@ -90,7 +138,7 @@ int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const Ad
         optimizer_close(o);
         return error_set(err, "no memory for %zu bytes of optimiser states", 2 * bytes);
     }
-    return o->shard > 1 ? sharding_open(t, o->shard, data_group(o), o->sum + 1, err) : 0;
+    return o->shard > 1 ? sharding_open(t, o->shard, data_group(o), o->reduce, o->gather, o->sum + 1, err) : 0;
 }
 
 void optimizer_close(Optimizer *o)
@@ -98,7 +146,11 @@ void optimizer_close(Optimizer *o)
     if (!o->table)
         return;
     Device *d = o->table->device;
+    o->table->finished = NULL;
+    side_close(o->reduce);
+    side_close(o->gather);
     sharding_close(o->table);
+    free(o->ready);
     d->release(d, o->first);
     d->release(d, o->second);
     d->release(d, o->sum);
@@ -109,6 +161,8 @@ void optimizer_clear(Optimizer *o)
 {
     ParameterTable *t = o->table;
     static const double zeros[2];
+    o->next = t->unit_count - 1;
+    memset(o->ready, 0, (size_t)t->unit_count * sizeof *o->ready);
     t->device->copy(t->stream, o->sum, zeros, sizeof zeros, COPY_TO_DEVICE);
     for (int i = 0; i < t->unit_count; i++) {
         size_t begin, end;
@@ -130,33 +184,28 @@ static int reduce_tied(Optimizer *o, const Parameter *p, size_t begin, size_t en
     return comm_sum(embed, o->table->stream, DTYPE_F32, param_kept_gradient(o->table, p->unit, begin), end - begin, err);
 }
 
-static int reduce_unit(Optimizer *o, int unit, Error *err)
+/* What follows when the data group's ranks have come together. */
+static int unit_end(Optimizer *o, int unit, Error *err)
 {
-    ParameterTable *t = o->table;
-    size_t begin, end, all_begin, all_end;
-    param_unit_trained(t, unit, &all_begin, &all_end);
-    optimizer_slice(o, unit, &begin, &end);
-    int status = 0;
-    if (all_begin == all_end)
-        return 0;
-    if (o->grid->size > 1 && o->shard < 2)
-        t->device->ops->sum_squares(t->stream, o->sum + 1, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, unit, all_begin), 1, (int64_t)(all_end - all_begin)));
-    if (o->shard == 1)
-        status = comm_reduce_scatter(data_group(o), t->stream, DTYPE_F32, param_kept_gradient(t, unit, all_begin), param_kept_gradient(t, unit, begin), end - begin, err);
-    if (o->shard == 0)
-        status = comm_sum(data_group(o), t->stream, DTYPE_F32, param_kept_gradient(t, unit, all_begin), all_end - all_begin, err);
+    const ParameterTable *t = o->table;
+    size_t begin, end;
     stepped_part(o, unit, &begin, &end);
-    for (int i = t->units[unit].first; i <= t->units[unit].last && status == 0; i++)
-        status = reduce_tied(o, &t->items[i], begin, end, err);
-    return status;
+    for (int i = t->units[unit].first; i <= t->units[unit].last; i++)
+        if (reduce_tied(o, &t->items[i], begin, end, err) < 0)
+            return -1;
+    return o->shard > 1 ? tp_reduce(o->model, unit, err) : 0;
 }
 
 int optimizer_reduce(Optimizer *o, Error *err)
 {
-    if (o->shard > 1 && sharding_finish(o->table, err) < 0)
+    memset(o->ready, true, (size_t)o->table->unit_count * sizeof *o->ready);
+    units_begin(o);
+    if (o->failed)
+        *err = o->failure;
+    if (o->failed || (o->shard > 1 && sharding_finish(o->table, err) < 0) || (o->reduce && side_wait(o->reduce, o->table->stream, err) < 0))
         return -1;
     for (int i = o->table->unit_count - 1; i >= 0; i--)
-        if (reduce_unit(o, i, err) < 0)
+        if (unit_end(o, i, err) < 0)
             return -1;
     return 0;
 }

@@ -10,12 +10,19 @@
 #ifndef TRAIN_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_H
 
-#include "model/param.h"
+#include "dist/side.h"
+#include "model/model.h"
 
 typedef struct Optimizer {
+    Model *model;
     ParameterTable *table;
     Grid *grid;
     int shard;
+    Side *reduce, *gather; /* beside the passes: gradients come together, weights are gathered (shard 3); NULL: one rank has all */
+    bool *ready;           /* of each unit: its gradient is complete */
+    int next;              /* units behind it have begun to come together, all ranks' in the same order */
+    bool failed;           /* that has, and why */
+    Error failure;
     float *first, *second; /* device: exp_avg, exp_avg_sq. Arenas of what is trained (param_trained), or one slice behind the other */
     double *sum;           /* device [2]: of the norm, of this rank's own gradient */
     double squares;        /* of this rank's gradient before any sum over the data group; not finite where a number of it is not */
@@ -27,13 +34,14 @@ typedef struct AdamW {
     double beta1, beta2, eps, decay, clip; /* clip 0: none */
 } AdamW;
 
-/* The grid stays the caller's. shard > 0 wants units that can be cut evenly (ModelPart.shards). */
-int optimizer_open(Optimizer *o, ParameterTable *t, Grid *g, int shard, const AdamW *how, Error *err);
+/* The grid stays the caller's, and the model, whose last passes of a step (ParameterTable.last) tell which gradients are complete. shard > 0 wants units that can be cut evenly (ModelPart.shards). */
+int optimizer_open(Optimizer *o, Model *m, Grid *g, int shard, const AdamW *how, Error *err);
 void optimizer_close(Optimizer *o);
 /* Zeroes the gradients. */
 void optimizer_clear(Optimizer *o);
-/* Adds up what the ranks of the data group have, and of the two copies of tied embeddings. A rank's slices are right afterwards,
- * what else it has of gradients where shard is 0. */
+/* Brings a step's gradients together over the grid, unit by unit: tensor-parallel ranks add up their shares of what they all hold, those of
+ * the data group what they have, and the two ends of a pipeline their copies of tied embeddings. What the last passes have completed has
+ * begun to before. A rank's slices are right afterwards, what else it has of gradients where shard is 0. */
 int optimizer_reduce(Optimizer *o, Error *err);
 /* Norm of all parameters' gradients, each element of the whole grid's counted once, the same bits on every rank; as
  * torch.nn.utils.clip_grad_norm_. -1: the device or a rank has failed. */

@@ -93,8 +93,11 @@ static int compute(Passes *p, const PipelineAction *a, int64_t rows, const PassW
     }
     if (s->stage.head && a->backward == p->schedule.backward && w->head(w->context, a->micro_batch, s, err) < 0)
         return -1;
-    if (a->backward)
+    if (a->backward) {
+        m->params.table.last = w->last && a->micro_batch == p->schedule.micro_batches - 1;
         stage_backward(m, s, in, out);
+        m->params.table.last = false;
+    }
     if (p->trace) {
         if (m->device->stream_wait(m->stream, err) < 0)
             return -1;
@@ -129,6 +132,8 @@ int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, co
         return 0;
     if (prepare(p, micro_batches, backward, err) < 0)
         return -1;
+    if (p->trace && backward)
+        p->trace->from = p->trace->count;
     for (size_t i = 0; i < p->schedule.count; i++)
         if (act(p, &p->schedule.actions[i], rows, w, err) < 0)
             return -1;
@@ -147,6 +152,8 @@ int passes_back(Passes *p, const PassWork *w, Error *err)
 {
     if (w->head(w->context, 0, &p->slots[0], err) < 0)
         return -1;
+    p->model->params.table.last = w->last;
     stage_backward(p->model, &p->slots[0], (Tensor){0}, (Tensor){0});
+    p->model->params.table.last = false;
     return model_check(p->model, err);
 }

@@ -19,6 +19,8 @@ typedef struct PassWork {
     int (*load)(void *context, int64_t micro_batch, Slot *s, Error *err);
     /* On the last stage: the slot's hidden states become a loss or scores and, where a backward pass follows, their gradient. */
     int (*head)(void *context, int64_t micro_batch, Slot *s, Error *err);
+    /* These are the step's last passes that go backward: gradients may come together as soon as each is complete (optimizer.h). */
+    bool last;
 } PassWork;
 
 typedef struct Passes {

@@ -238,7 +238,7 @@ static int head(void *context, int64_t pass, Slot *s, Error *err)
 int posttrain_pass(PostTrain *p, Passes *through, Plan *plan, PostTrainWay way, PostTrainHead with, void *context, Error *err)
 {
     PostPass w = {p, plan, with, context};
-    const PassWork work = {&w, load, head};
+    const PassWork work = {.context = &w, .load = load, .head = head, .last = way != POSTTRAIN_FORWARD};
     int64_t passes = plan_passes(plan);
     if (way == POSTTRAIN_BACK && passes_kept(through, passes))
         return passes_back(through, &work, err);
@@ -294,7 +294,7 @@ static int rank_main(void *context, Grid *grid)
     } else {
         /* With adapters alone no gradient of the other weights is computed: a third less. */
         TrainTask task = {.context = &p, .grid = grid, .accumulate = accumulate, .evaluate = p.val ? p.tool->evaluate : NULL, .free_options = free_options,
-                          .extra_names = p.tool->extra_names, .sequence_length = p.length, .passes = p.lora.rank ? 2 : 3};
+                          .extra_names = p.tool->extra_names, .sequence_length = p.length, .passes = p.lora.rank ? 2 : 3, .through = &p.passes};
         status = train_run(p.set, &p.common, &p.train, &p.model, &task);
     }
     if (p.tool->finish)

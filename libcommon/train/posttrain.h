@@ -94,6 +94,7 @@ struct PostTrain {
     OPTION_MORE_HEADING("grid:"), \
     GRID_OPTIONS_CHOICE(&(p)->options_of_grid), \
     GRID_OPTIONS(&(p)->options_of_grid, &(p)->train), \
+    TRAIN_OPTION_TRACE(&(p)->train), \
     OPTION_MORE_HEADING("everywhere:"),       \
         OPTION_COMMON_THREADS(&(p)->common),  \
         OPTION_COMMON_SEED(&(p)->common),     \

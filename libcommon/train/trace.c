@@ -14,7 +14,7 @@ int trace_begin(Trace *t, Grid *g, Error *err)
 {
     double now = clock_seconds(), *all = memory_alloc((size_t)g->size, sizeof *all);
     int status = comm_gather_host(&g->world, &now, all, sizeof now, err);
-    t->count = 0;
+    t->count = t->from = 0;
     t->begin = clock_seconds();
     if (g->local_size == g->size && status == 0) { /* one clock: the last one's that came */
         t->begin = all[0];
@@ -28,7 +28,17 @@ int trace_begin(Trace *t, Grid *g, Error *err)
 void trace_add(Trace *t, TraceKind kind, const PipelineAction *of, double begin, double end)
 {
     t->events = memory_grow(t->events, &t->capacity, t->count + 1, sizeof *t->events);
-    t->events[t->count++] = (TraceEvent){begin - t->begin, end - t->begin, of->micro_batch, (int32_t)kind, of->chunk};
+    t->events[t->count++] = (TraceEvent){.begin = begin - t->begin, .end = end - t->begin, .micro_batch = of->micro_batch, .kind = (int32_t)kind, .chunk = of->chunk};
+}
+
+void trace_add_side(Trace *t, const Side *s)
+{
+    const SideEvent *e;
+    for (size_t i = 0; s && (e = side_event(s, i)); i++) {
+        t->events = memory_grow(t->events, &t->capacity, t->count + 1, sizeof *t->events);
+        t->events[t->count++] = (TraceEvent){.begin = e->begin - t->begin, .end = e->end - t->begin, .micro_batch = e->label,
+                                             .kind = e->kind == COMM_ALL_GATHER ? TRACE_GATHER : TRACE_REDUCE, .given = e->given - t->begin, .bytes = (double)e->bytes};
+    }
 }
 
 void trace_close(Trace *t)
@@ -44,11 +54,16 @@ static void places(const Grid *g, int rank, int place[GRID_DIMENSIONS])
         place[d] = rank % g->extent[d];
 }
 
-/* The ranks of a stage are threads beside one another. */
+static bool is_beside(const TraceEvent *e)
+{
+    return e->kind == TRACE_REDUCE || e->kind == TRACE_GATHER;
+}
+
+/* The ranks of a stage are threads beside one another; what goes on beside the passes is as many threads behind all of them. */
 static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *events, int64_t count)
 {
-    static const char *const names[] = {"F", "B", "wait for ", "send "}, *const categories[] = {"forward", "backward", "wait", "send"};
-    static const char *const colours[] = {"thread_state_running", "thread_state_runnable", "grey", "thread_state_iowait"};
+    static const char *const names[] = {"F", "B", "wait for ", "send ", "reduce ", "gather "}, *const categories[] = {"forward", "backward", "wait", "send", "reduce", "gather"};
+    static const char *const colours[] = {"thread_state_running", "thread_state_runnable", "grey", "thread_state_iowait", "rail_response", "rail_load"};
     int at[GRID_DIMENSIONS];
     places(g, rank, at);
     int beside = g->extent[GRID_TP] * g->extent[GRID_CP], thread = at[GRID_PP] * beside + at[GRID_CP] * g->extent[GRID_TP] + at[GRID_TP];
@@ -58,9 +73,14 @@ static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *eve
     buffer_string(b, "\"}},\n");
     for (int64_t i = 0; i < count; i++) {
         const TraceEvent *e = &events[i];
-        buffer_format(b, "{\"name\":\"%s%" PRId64 "\",\"cat\":\"%s\",\"cname\":\"%s\",\"ph\":\"X\",\"ts\":%.1f,\"dur\":%.1f,\"pid\":%d,\"tid\":%d,\"args\":{\"micro_batch\":%" PRId64 ",\"chunk\":%d}},\n",
+        bool away = is_beside(e);
+        buffer_format(b, "{\"name\":\"%s%" PRId64 "\",\"cat\":\"%s\",\"cname\":\"%s\",\"ph\":\"X\",\"ts\":%.1f,\"dur\":%.1f,\"pid\":%d,\"tid\":%d,\"args\":{",
                       names[e->kind], e->micro_batch, categories[e->kind], colours[e->kind], e->begin * 1e6, (e->end - e->begin) * 1e6, at[GRID_DP],
-                      thread, e->micro_batch, e->chunk);
+                      thread + (away ? beside * g->extent[GRID_PP] : 0));
+        if (away)
+            buffer_format(b, "\"unit\":%" PRId64 ",\"bytes\":%.0f,\"given\":%.1f}},\n", e->micro_batch, e->bytes, e->given * 1e6);
+        else
+            buffer_format(b, "\"micro_batch\":%" PRId64 ",\"chunk\":%d}},\n", e->micro_batch, e->chunk);
     }
 }
 
@@ -68,7 +88,7 @@ static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *eve
 typedef struct Timeline {
     const Grid *grid;
     const TraceEvent *events;
-    const double *counts;
+    const double *counts, *from; /* of each rank */
     int64_t room;
 } Timeline;
 
@@ -83,7 +103,7 @@ static void measure(const Timeline *t, int first, int stride, int count, double 
     *begin = INFINITY;
     *end = *busy = 0;
     for (int r = first; r < first + count * stride; r += stride)
-        for (int64_t i = 0; i < (int64_t)t->counts[r]; i++) {
+        for (int64_t i = (int64_t)t->from[r]; i < (int64_t)t->counts[r]; i++) {
             const TraceEvent *e = &t->events[r * t->room + i];
             if (!is_pass(e))
                 continue;
@@ -113,7 +133,7 @@ static double line_duration(void *context, int stage, int chunk, int64_t micro_b
 static int64_t passes_forward(const Timeline *t, int rank)
 {
     int64_t n = 0;
-    for (int64_t i = 0; i < (int64_t)t->counts[rank]; i++)
+    for (int64_t i = (int64_t)t->from[rank]; i < (int64_t)t->counts[rank]; i++)
         n += t->events[rank * t->room + i].kind == TRACE_FORWARD;
     return n;
 }
@@ -128,7 +148,7 @@ static int simulate(const Timeline *t, int first, int chunks, CostSimulation *ou
         return 0;
     l.seconds = memory_zalloc((size_t)(stages * chunks * l.micro_batches * 2), sizeof *l.seconds);
     for (int stage = 0; stage < stages; stage++)
-        for (int64_t i = 0; i < (int64_t)t->counts[first + stage * stride]; i++) {
+        for (int64_t i = (int64_t)t->from[first + stage * stride]; i < (int64_t)t->counts[first + stage * stride]; i++) {
             const TraceEvent *e = &t->events[(first + stage * stride) * t->room + i];
             if (is_pass(e))
                 *line_at(&l, stage, e->chunk, e->micro_batch, e->kind == TRACE_BACKWARD) = e->end - e->begin;
@@ -183,8 +203,10 @@ static int write_file(const Timeline *t, const char *path, int64_t step, const T
 
 int trace_write(Trace *t, Grid *g, const char *path, int64_t step, int chunks, TraceSummary *s, Error *err)
 {
-    double mine = (double)t->count, *counts = memory_alloc((size_t)g->size, sizeof *counts);
-    int status = comm_gather_host(&g->world, &mine, counts, sizeof mine, err);
+    double count = (double)t->count, begin = (double)t->from, *counts = memory_alloc((size_t)g->size, sizeof *counts), *from = memory_alloc((size_t)g->size, sizeof *from);
+    int status = comm_gather_host(&g->world, &count, counts, sizeof count, err);
+    if (status == 0)
+        status = comm_gather_host(&g->world, &begin, from, sizeof begin, err);
     int64_t room = 1;
     *s = (TraceSummary){0};
     for (int r = 0; r < g->size && status == 0; r++)
@@ -193,12 +215,13 @@ int trace_write(Trace *t, Grid *g, const char *path, int64_t step, int chunks, T
     memcpy(padded, t->events, t->count * sizeof *padded);
     if (status == 0)
         status = comm_gather_host(&g->world, padded, all, (size_t)room * sizeof *all, err);
-    Timeline line = {g, all, counts, room};
+    Timeline line = {g, all, counts, from, room};
     if (status == 0 && g->rank == 0 && passes_forward(&line, 0) > 0)
         status = summarise(&line, chunks, s, err);
     if (status == 0 && g->rank == 0)
         status = write_file(&line, path, step, s, err);
     free(counts);
+    free(from);
     free(padded);
     free(all);
     return status;

@@ -316,7 +316,7 @@ static void training(const char *name, ModelConfig c, Dtype t, int64_t sequences
     grid_one(&alone);
     if (small)
         c.vocab_size = 64, c.hidden_size = 32, c.intermediate_size = 48, c.num_hidden_layers = 2, c.num_attention_heads = 2, c.num_key_value_heads = 1, c.head_dim = 16, sequences = 2, length = 32;
-    if (model_open(&m, &c, NULL, device, &err) < 0 || model_compute_in(&m, t, &err) < 0 || slot_new(&s, &m, sequences * length, MODE_TRAIN, &err) < 0 || optimizer_open(&o, &m.params.table, &alone, 0, &(AdamW){0.9, 0.95, 1e-8, 0.1, 1}, &err) < 0) {
+    if (model_open(&m, &c, NULL, device, &err) < 0 || model_compute_in(&m, t, &err) < 0 || slot_new(&s, &m, sequences * length, MODE_TRAIN, &err) < 0 || optimizer_open(&o, &m, &alone, 0, &(AdamW){0.9, 0.95, 1e-8, 0.1, 1}, &err) < 0) {
         printf("%-26s %-5s %s\n", name, type_of(t), err.text);
         optimizer_close(&o);
         slot_free(&s);

@@ -16,7 +16,7 @@ open my $f, '<', $path or die;
 local $/;
 my $t = decode_json(<$f>);
 my ($beside, %pass, $count) = (0);
-for (@{$t->{traceEvents}}) { $beside = $_->{tid} + 1 if ($_->{tid} // 0) >= $beside }
+for (@{$t->{traceEvents}}) { $beside = $_->{tid} + 1 if ($_->{cat} // '') eq 'forward' && $_->{tid} >= $beside }
 $beside /= $stages;
 for (@{$t->{traceEvents}}) {
     next unless ($_->{cat} // '') =~ /^(forward|backward)$/;

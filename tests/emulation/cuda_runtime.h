@@ -192,6 +192,12 @@ static inline cudaError_t cudaStreamSynchronize(cudaStream_t s)
     emulation_reach(s);
     return cudaSuccess;
 }
+static inline cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*work)(void *), void *context)
+{
+    emulation_reach(s);
+    work(context);
+    return cudaSuccess;
+}
 static inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *e, unsigned)
 {
     *e = new EmulatedEvent;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static long long sent;
+static _Atomic long long sent; /* threads beside the computation count too */
 
 static long long bytes_of(int count, MPI_Datatype t)
 {
@@ -20,28 +20,63 @@ static int others(MPI_Comm c)
     return size - 1;
 }
 
-int MPI_Allgather(const void *from, int count, MPI_Datatype t, void *to, int each, MPI_Datatype to_type, MPI_Comm c)
+/* What a rank sends of a gather that has so many of each, and of its own counts. */
+static void count_gather(int each, MPI_Datatype t, MPI_Comm c)
 {
-    sent += others(c) * bytes_of(each, to_type);
-    return PMPI_Allgather(from, count, t, to, each, to_type, c);
+    sent += others(c) * bytes_of(each, t);
 }
 
-int MPI_Allgatherv(const void *from, int count, MPI_Datatype t, void *to, const int *counts, const int *places, MPI_Datatype to_type, MPI_Comm c)
+static void count_gatherv(const int *counts, MPI_Datatype t, MPI_Comm c)
 {
     int rank;
     PMPI_Comm_rank(c, &rank);
-    sent += others(c) * bytes_of(counts[rank], to_type);
-    return PMPI_Allgatherv(from, count, t, to, counts, places, to_type, c);
+    count_gather(counts[rank], t, c);
 }
 
-int MPI_Alltoallv(const void *from, const int *counts, const int *places, MPI_Datatype t, void *to, const int *to_counts, const int *to_places, MPI_Datatype to_type,
-                  MPI_Comm c)
+static void count_exchange(const int *counts, MPI_Datatype t, MPI_Comm c)
 {
     int rank, n = others(c) + 1;
     PMPI_Comm_rank(c, &rank);
     for (int r = 0; r < n; r++)
         sent += r == rank ? 0 : bytes_of(counts[r], t);
+}
+
+int MPI_Allgather(const void *from, int count, MPI_Datatype t, void *to, int each, MPI_Datatype to_type, MPI_Comm c)
+{
+    count_gather(each, to_type, c);
+    return PMPI_Allgather(from, count, t, to, each, to_type, c);
+}
+
+int MPI_Iallgather(const void *from, int count, MPI_Datatype t, void *to, int each, MPI_Datatype to_type, MPI_Comm c, MPI_Request *r)
+{
+    count_gather(each, to_type, c);
+    return PMPI_Iallgather(from, count, t, to, each, to_type, c, r);
+}
+
+int MPI_Allgatherv(const void *from, int count, MPI_Datatype t, void *to, const int *counts, const int *places, MPI_Datatype to_type, MPI_Comm c)
+{
+    count_gatherv(counts, to_type, c);
+    return PMPI_Allgatherv(from, count, t, to, counts, places, to_type, c);
+}
+
+int MPI_Iallgatherv(const void *from, int count, MPI_Datatype t, void *to, const int *counts, const int *places, MPI_Datatype to_type, MPI_Comm c, MPI_Request *r)
+{
+    count_gatherv(counts, to_type, c);
+    return PMPI_Iallgatherv(from, count, t, to, counts, places, to_type, c, r);
+}
+
+int MPI_Alltoallv(const void *from, const int *counts, const int *places, MPI_Datatype t, void *to, const int *to_counts, const int *to_places, MPI_Datatype to_type,
+                  MPI_Comm c)
+{
+    count_exchange(counts, t, c);
     return PMPI_Alltoallv(from, counts, places, t, to, to_counts, to_places, to_type, c);
+}
+
+int MPI_Ialltoallv(const void *from, const int *counts, const int *places, MPI_Datatype t, void *to, const int *to_counts, const int *to_places, MPI_Datatype to_type,
+                   MPI_Comm c, MPI_Request *r)
+{
+    count_exchange(counts, t, c);
+    return PMPI_Ialltoallv(from, counts, places, t, to, to_counts, to_places, to_type, c, r);
 }
 
 int MPI_Isend(const void *from, int count, MPI_Datatype t, int to, int tag, MPI_Comm c, MPI_Request *r)
@@ -59,7 +94,7 @@ int MPI_Finalize(void)
     snprintf(path, sizeof path, "%s.%d", name ? name : "mpi_bytes", rank);
     FILE *f = fopen(path, "w");
     if (f) {
-        fprintf(f, "%lld\n", sent);
+        fprintf(f, "%lld\n", (long long)sent);
         fclose(f);
     }
     return PMPI_Finalize();

@@ -89,7 +89,7 @@ static int rank_open(Rank *r, Case *c, Grid *g, Error *err)
     ModelPart part;
     r->device = device_open("cpu", 1, err);
     if (!r->device || part_of_grid(&part, &c->config, g, &(PartStages){.chunks = 1}, err) < 0 || model_open(&r->model, &c->config, &part, r->device, err) < 0 ||
-        optimizer_open(&r->optimizer, &r->model.params.table, g, c->shard, &(AdamW){.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8}, err) < 0 || average_need(&r->average, &r->model.params.table, err) < 0)
+        optimizer_open(&r->optimizer, &r->model, g, c->shard, &(AdamW){.beta1 = 0.9, .beta2 = 0.95, .eps = 1e-8}, err) < 0 || average_need(&r->average, &r->model.params.table, err) < 0)
         return -1;
     if (g->rank > 0)
         run_follow(&r->run, c->folder);

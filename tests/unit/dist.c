@@ -138,7 +138,7 @@ static void *run_steps(void *argument)
     model_open(&m, &c, NULL, d, NULL);
     param_initialise(&m.params.table, s->seed);
     grid_one(&g);
-    optimizer_open(&o, &m.params.table, &g, 0, &(AdamW){0.9, 0.95, 1e-8, 0.1, 1}, NULL);
+    optimizer_open(&o, &m, &g, 0, &(AdamW){0.9, 0.95, 1e-8, 0.1, 1}, NULL);
     slot_new(&slot, &m, SEQUENCES * LENGTH, MODE_TRAIN, NULL);
     batch_new(&b, SEQUENCES, LENGTH);
     for (int step = 0; step < 4; step++) {

@@ -71,7 +71,7 @@ static int rank_run(void *context, Grid *g)
     Error err = {{0}};
     Device *d = device_open("cpu", 1, &err);
     const PartStages stages = {1, 0};
-    const PassWork work = {&w, load, head};
+    const PassWork work = {.context = &w, .load = load, .head = head};
     ModelPart part;
     Passes p;
     batch_new(&w.whole, SEQUENCES, LENGTH);

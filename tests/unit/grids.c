@@ -8,7 +8,7 @@
 #include "model/head.h"
 #include "tests/unit/distance.h"
 #include "tests/unit/tap.h"
-#include "train/loop.h"
+#include "train/optimizer.h"
 #include "train/passes.h"
 
 enum { SEQUENCES = 2, LENGTH = 48, ROWS = SEQUENCES * LENGTH, MOST = 7 };
@@ -158,7 +158,7 @@ static int run(Worker *w, bool first, Error *err)
     Model *m = &w->model;
     Passes p;
     Optimizer o;
-    PassWork work = {w, load, head};
+    PassWork work = {.context = w, .load = load, .head = head, .last = true};
     size_t v = (size_t)c->config.vocab_size, logits = (size_t)c->micro_batches * ROWS * v;
     int64_t mine = c->micro_batches / g->extent[GRID_DP] + (g->place[GRID_DP] < c->micro_batches % g->extent[GRID_DP]);
     batch_new(&w->whole, SEQUENCES, LENGTH);
@@ -169,14 +169,14 @@ static int run(Worker *w, bool first, Error *err)
         w->weight += w->whole.weight;
     }
     const AdamW how = {0.9, 0.95, 1e-8, 0, 0};
-    if (optimizer_open(&o, &m->params.table, g, 1, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
+    if (optimizer_open(&o, m, g, 1, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
         return -1;
     w->score = true;
     if (passes_run(&p, mine, w->part.rows, false, &work, err) < 0)
         return -1;
     w->score = false;
     optimizer_clear(&o);
-    if (passes_run(&p, mine, w->part.rows, true, &work, err) < 0 || loop_reduce(m, &o, err) < 0)
+    if (passes_run(&p, mine, w->part.rows, true, &work, err) < 0 || optimizer_reduce(&o, err) < 0)
         return -1;
     double loss[1] = {g->place[GRID_TP] == 0 && part_has_head(&m->part) ? (w->sums.nll + 1e-2 * w->sums.z) / w->weight : 0};
     if (comm_sum_host(&g->world, loss, 1, err) < 0)

@@ -108,7 +108,7 @@ static int64_t wanted_bytes(const Optimizer *o, int shard)
     int64_t ranks = o->grid->group[GRID_DATA].size, all = (int64_t)t->total * 4, widest = 0;
     for (int u = 0; u < t->unit_count; u++)
         widest = (int64_t)t->units[u].count * 4 > widest ? (int64_t)t->units[u].count * 4 : widest;
-    return (shard > 2 ? all / ranks + 2 * widest : all) + (shard > 1 ? all / ranks + 3 * widest : all) + 2 * (shard > 0 ? all / ranks : all);
+    return (shard > 2 ? all / ranks + 3 * widest : all) + (shard > 1 ? all / ranks + 3 * widest : all) + 2 * (shard > 0 ? all / ranks : all);
 }
 
 static int rank_main(void *context, Grid *g)
@@ -131,7 +131,7 @@ static int rank_main(void *context, Grid *g)
     model_open(&m, &c, &part, d, NULL);
     before = counted.bytes - before - (int64_t)m.params.table.total * 4; /* what else a model has */
     param_initialise(&m.params.table, 3);
-    if (optimizer_open(&o, &m.params.table, g, r->shard, &(AdamW){0.9, 0.95, 1e-8, 0.1, 0.5}, &err) < 0)
+    if (optimizer_open(&o, &m, g, r->shard, &(AdamW){0.9, 0.95, 1e-8, 0.1, 0.5}, &err) < 0)
         snprintf(r->what, sizeof r->what, "%.150s", err.text);
     r->bytes[g->rank] = counted.bytes - before - (int64_t)(2 * sizeof(double));
     r->wanted = wanted_bytes(&o, r->shard);

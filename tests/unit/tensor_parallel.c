@@ -113,6 +113,14 @@ static int decode(Model *m, const int32_t *tokens, float *out, Error *err)
     return status;
 }
 
+static int reduce_units(Model *m, Error *err)
+{
+    int status = 0;
+    for (int u = 0; u < m->params.table.unit_count && status == 0; u++)
+        status = tp_reduce(m, u, err);
+    return status;
+}
+
 static int run_pass(Case *c, Model *m, Pass *p, Error *err)
 {
     Slot s;
@@ -143,7 +151,7 @@ static int run_pass(Case *c, Model *m, Pass *p, Error *err)
         head_cross_entropy(m, &s, b->labels, b->weights, 1 / b->weight, 1e-2, &sums);
     }
     model_backward(m, &s);
-    int status = tp_reduce(m, err);
+    int status = reduce_units(m, err);
     memcpy(p->gradients, m->params.table.gradients, total * sizeof(float));
     p->loss = sums.nll;
     p->z = sums.z;
@@ -160,7 +168,7 @@ static int run_pass(Case *c, Model *m, Pass *p, Error *err)
         memset(m->params.table.gradients, 0, total * sizeof(float));
         head_backward(m, &s, b->labels, p->lse, dlogprob, dlse);
         model_backward(m, &s);
-        status = tp_reduce(m, err);
+        status = reduce_units(m, err);
         if (distance(m->params.table.gradients, p->gradients, total) > (c->dtype == DTYPE_F32 ? 2e-6 : 1e-2))
             status = error_set(err, "the head's two ways differ by %g", distance(m->params.table.gradients, p->gradients, total));
     }

@@ -7,7 +7,7 @@
 #include "model/head.h"
 #include "tests/unit/tap.h"
 #include "train/cost.h"
-#include "train/loop.h"
+#include "train/optimizer.h"
 #include "train/passes.h"
 
 enum { LENGTH = 48, MICRO_BATCH = 2, VALIDATED = 3 };
@@ -99,19 +99,19 @@ static int run(Worker *w, Error *err)
     Grid *g = w->g;
     Model *m = &w->model;
     const AdamW how = {0.9, 0.95, 1e-8, 0, 0};
-    const PassWork train = {w, load, head_train}, score = {w, load, head_score};
+    const PassWork train = {.context = w, .load = load, .head = head_train, .last = true}, score = {.context = w, .load = load, .head = head_score};
     Optimizer o;
     Passes p;
     CostTraffic t;
     CostHeld held = COST_HELD_NOTHING;
     int64_t before[GRID_GROUPS][COMM_KINDS] = {{0}};
     double norm;
-    if (optimizer_open(&o, &m->params.table, g, c->run.shard, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
+    if (optimizer_open(&o, m, g, c->run.shard, &how, err) < 0 || passes_open(&p, m, g, w->part.rows, MODE_TRAIN, err) < 0)
         return -1;
     for (int step = 0; step < 2; step++) {
         w->samples = c->run.samples;
         optimizer_clear(&o);
-        if (passes_run(&p, passes_of(w), w->part.rows, true, &train, err) < 0 || loop_reduce(m, &o, err) < 0 || optimizer_norm(&o, &norm, err) < 0 || optimizer_step(&o, 1e-4, norm, err) < 0 ||
+        if (passes_run(&p, passes_of(w), w->part.rows, true, &train, err) < 0 || optimizer_reduce(&o, err) < 0 || optimizer_norm(&o, &norm, err) < 0 || optimizer_step(&o, 1e-4, norm, err) < 0 ||
             cost_traffic(&c->run, g->place, &held, &t, err) < 0 || compare(w, step ? "a step behind a validation" : "a step", before, &t, err) < 0)
             return -1;
         w->samples = VALIDATED;

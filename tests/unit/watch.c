@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "base/plugin.h"
 #include "dist/internal.h"
+#include "dist/side.h"
 #include "tests/unit/tap.h"
 
 static const double timeout = 0.5;
@@ -44,6 +45,57 @@ static int strays(void *context, Grid *g)
         comm_wait(&g->world, NULL, &r, &err);
     comm_max_f32(&g->group[GRID_DP], NULL, x, 3, &err);
     return 0;
+}
+
+/* A thread beside the first rank's computation waits for what the second, which hangs, never begins. Does the first rank compute or wait for it? */
+static int beside(Grid *g, bool waits)
+{
+    float x[6] = {0};
+    Error err;
+    Device *d = device_open("cpu", 1, &err);
+    watched(g, 11);
+    Side *s = side_open(g, GRID_DATA, d, &err);
+    if (!s)
+        return grid_failed(g, &err);
+    if (g->rank == 1)
+        sleep(60);
+    side_reduce_scatter(s, NULL, DTYPE_F32, x, x + 2 * g->rank, 2, 0, &err);
+    if (waits && side_wait(s, NULL, &err) < 0)
+        return grid_failed(g, &err);
+    sleep(60);
+    return 0;
+}
+
+static int hangs_beside(void *context, Grid *g)
+{
+    (void)context;
+    return beside(g, false);
+}
+
+static int hangs_waited_for(void *context, Grid *g)
+{
+    (void)context;
+    return beside(g, true);
+}
+
+/* A rank that fails by itself ends, and so do the others' threads that wait for it. */
+static int fails_beside(void *context, Grid *g)
+{
+    (void)context;
+    float x[6] = {0};
+    Error err;
+    Device *d = device_open("cpu", 1, &err);
+    watched(g, 12);
+    Side *s = side_open(g, GRID_DATA, d, &err);
+    int status = g->rank == 1 ? error_set(&err, "it has had enough") : 0;
+    if (status == 0)
+        status = side_sum(s, NULL, DTYPE_F32, x, 6, 0, &err);
+    if (status == 0)
+        status = side_wait(s, NULL, &err);
+    status = grid_failed(g, &err);
+    side_close(s);
+    device_close(d);
+    return status;
 }
 
 /* Waiting for less than allowed is none of the watch's business. */
@@ -125,6 +177,9 @@ int main(void)
 {
     test("a rank that hangs is named with its step and operation", hangs, 1, "rank 1 (host ", "hangs: step 7, after the start; rank ");
     test("and so is one that waits for what nobody does", strays, 1, "rank 2 (host ", "step 8, in the receive of world with its rank 0; rank ");
+    test("a rank that hangs while another computes and a thread beside that waits", hangs_beside, 1, "rank 1 (host ", "hangs: step 11, after the start; rank ");
+    test("and while the other waits for that thread", hangs_waited_for, 1, "hangs: step 11, after the start; rank ", " s in the reduce-scatter of data (--comm-timeout");
+    test("a rank that fails ends what the others wait for beside their computation", fails_beside, 1, "it has had enough", "");
     test("a rank that is late by less than the time-out is left alone", slow, 0, "", "");
     Error err;
     emulated_open = (Device * (*)(int, Error *))(uintptr_t)plugin_symbol("emulation", "LMPIPE_CUDA", "liblmpipe-emulated.so", "cuda_device_open", false, &err);

@@ -5,6 +5,7 @@
 #include <mpi.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "dist/internal.h"
 #include "interface.h"
@@ -24,31 +25,45 @@ static MPI_Datatype type_of(Dtype t)
     return t == DTYPE_F32 ? MPI_FLOAT : MPI_UINT16_T;
 }
 
-/* Every rank's part of `bytes` bytes at a stride of bytes_each in all; MPI_IN_PLACE: it lies there already. */
-static int gather_piece(State *s, const void *mine, char *all, size_t bytes, size_t bytes_each)
+/* MPI's own waiting keeps a CPU busy, which the computation beside this thread has a use for. */
+static void settle(MPI_Request *r)
 {
+    int done = 0;
+    for (unsigned pause = 20; MPI_Test(r, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done; pause = pause < 400 ? pause + pause / 2 : pause)
+        usleep(pause);
+}
+
+/* Every rank's part of `bytes` bytes at a stride of bytes_each in all; MPI_IN_PLACE: it lies there already. */
+static void gather_piece(Comm *c, const void *mine, char *all, size_t bytes, size_t bytes_each)
+{
+    State *s = c->state;
     MPI_Datatype part, spaced;
+    MPI_Request r;
+    int own = mine == MPI_IN_PLACE ? 0 : (int)bytes;
     MPI_Type_contiguous((int)bytes, MPI_BYTE, &part);
     MPI_Type_create_resized(part, 0, (MPI_Aint)bytes_each, &spaced);
     MPI_Type_commit(&spaced);
-    MPI_Allgather(mine, mine == MPI_IN_PLACE ? 0 : (int)bytes, MPI_BYTE, all, 1, spaced, s->comm);
+    if (c->lane == 0) {
+        MPI_Allgather(mine, own, MPI_BYTE, all, 1, spaced, s->comm);
+    } else {
+        MPI_Iallgather(mine, own, MPI_BYTE, all, 1, spaced, s->comm, &r);
+        settle(&r);
+    }
     MPI_Type_free(&spaced);
     MPI_Type_free(&part);
-    return 0;
 }
 
 static int mpi_all_gather(Comm *c, Stream *stream, const void *mine, void *all, size_t bytes_each, Error *err)
 {
     (void)stream, (void)err;
-    State *s = c->state;
     bool placed = mine == (char *)all + (size_t)c->rank * bytes_each;
-    if (bytes_each <= PIECE) {
-        MPI_Allgather(placed ? MPI_IN_PLACE : mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, s->comm);
+    if (bytes_each <= PIECE && c->lane == 0) {
+        MPI_Allgather(placed ? MPI_IN_PLACE : mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, ((State *)c->state)->comm);
         return 0;
     }
     for (size_t at = 0; at < bytes_each; at += PIECE) {
         size_t bytes = bytes_each - at < PIECE ? bytes_each - at : PIECE;
-        gather_piece(s, placed ? MPI_IN_PLACE : (const char *)mine + at, (char *)all + at, bytes, bytes_each);
+        gather_piece(c, placed ? MPI_IN_PLACE : (const char *)mine + at, (char *)all + at, bytes, bytes_each);
     }
     return 0;
 }
@@ -78,7 +93,13 @@ static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to
         s->place[r] = r * mine;
         s->from[r] = s->scratch + (size_t)s->place[r] * size;
     }
-    MPI_Alltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm);
+    if (c->lane == 0) {
+        MPI_Alltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm);
+    } else {
+        MPI_Request r;
+        MPI_Ialltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm, &r);
+        settle(&r);
+    }
     reduce_ranks(how, t, to, s->from, c->size, (size_t)mine);
 }
 
@@ -118,7 +139,13 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, char *data, size_t n)
         }
         char *here = data + at * size;
         exchange(c, how, t, here, here + (size_t)s->offset[c->rank] * size);
-        MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm);
+        if (c->lane == 0) {
+            MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm);
+        } else {
+            MPI_Request r;
+            MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm, &r);
+            settle(&r);
+        }
     }
     return 0;
 }
@@ -229,10 +256,11 @@ int mpi_open(Comm *world, Error *err);
 
 int mpi_open(Comm *world, Error *err)
 {
-    /* The thread that writes checkpoints never calls MPI. */
+    /* The thread that writes checkpoints never calls MPI, those beside the computation do. */
     int provided;
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS || provided < MPI_THREAD_FUNNELED)
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided) != MPI_SUCCESS || provided < MPI_THREAD_FUNNELED)
         return error_set(err, "MPI does not start in a process with threads");
     comm_make(world, MPI_COMM_WORLD, true);
+    world->threads = provided == MPI_THREAD_MULTIPLE;
     return 0;
 }
