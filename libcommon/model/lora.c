@@ -167,12 +167,14 @@ void lora_merge(Model *m)
 {
     ParameterTable *t = &m->params.table;
     size_t own = t->count;
+    param_expect(t, NULL, 0);
     for (size_t i = 0; i < t->count; i++) {
         int a = t->items[i].adapter, w = (int)i;
         if (a < 0)
             continue;
         m->device->ops->matmul(m->stream, param_acquire_f32(t, w, w), param_acquire_f32(t, a + 1, a + 1), false, param_acquire_f32(t, a, a), false,
                                t->items[a].scale, 1);
+        param_keep(t, w);
         own = (size_t)a < own ? (size_t)a : own;
     }
     while (t->count > own)

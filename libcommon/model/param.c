@@ -311,7 +311,7 @@ void param_changed(ParameterTable *t)
 void param_refresh(ParameterTable *t)
 {
     /* What is sharded gets its copy when it comes. */
-    size_t n = t->sharding && sharding_all(t) ? t->frozen : t->total;
+    size_t n = t->sharding && sharding_all(t) ? 0 : t->total;
     if (t->working && t->stale && n > 0)
         t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, t->working, 1, (int64_t)n), tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)n));
     t->stale = false;
@@ -354,17 +354,16 @@ static Tensor stretch(const ParameterTable *t, void *data, Dtype type, int first
     return a->ndim == 2 ? tensor_make(t->device, type, data, rows, cols) : tensor_make(t->device, type, data, 1, rows);
 }
 
-/* Floats of an entry behind the first trained one of its unit. */
+/* Floats of an entry behind the first of its unit. */
 static size_t in_unit(const ParameterTable *t, const Parameter *p)
 {
-    size_t begin, end;
-    param_unit_trained(t, p->unit, &begin, &end);
-    return p->offset - begin;
+    return p->offset - t->units[p->unit].offset;
 }
 
-static bool gathered(const ParameterTable *t, const Parameter *p)
+/* Do weights stand in rooms while they are used? */
+static bool gathered(const ParameterTable *t)
 {
-    return t->sharding && sharding_all(t) && p->trainable;
+    return t->sharding && sharding_all(t);
 }
 
 Tensor param_acquire(ParameterTable *t, int first, int last)
@@ -372,13 +371,13 @@ Tensor param_acquire(ParameterTable *t, int first, int last)
     const Parameter *p = &t->items[first];
     if (!t->working || p->ndim != 2)
         return param_acquire_f32(t, first, last);
-    return stretch(t, gathered(t, p) ? sharding_working(t, p->unit) + in_unit(t, p) : t->working + p->offset, DTYPE_BF16, first, last);
+    return stretch(t, gathered(t) ? sharding_working(t, p->unit) + in_unit(t, p) : t->working + p->offset, DTYPE_BF16, first, last);
 }
 
 Tensor param_acquire_f32(ParameterTable *t, int first, int last)
 {
     const Parameter *p = &t->items[first];
-    return stretch(t, gathered(t, p) ? sharding_weights(t, p->unit) + in_unit(t, p) : t->weights + p->offset, DTYPE_F32, first, last);
+    return stretch(t, gathered(t) ? sharding_weights(t, p->unit) + in_unit(t, p) : t->weights + p->offset, DTYPE_F32, first, last);
 }
 
 void param_release(ParameterTable *t, int first, int last)
@@ -393,7 +392,15 @@ Tensor param_gradient(ParameterTable *t, int first, int last)
     const Parameter *p = &t->items[first];
     if (!t->gradients || !p->trainable)
         return (Tensor){0};
-    return stretch(t, t->sharding ? sharding_gradients(t, p->unit) + in_unit(t, p) : param_trained(t, t->gradients, p), DTYPE_F32, first, last);
+    size_t begin, end;
+    param_unit_trained(t, p->unit, &begin, &end);
+    return stretch(t, t->sharding ? sharding_gradients(t, p->unit) + (p->offset - begin) : param_trained(t, t->gradients, p), DTYPE_F32, first, last);
+}
+
+void param_keep(ParameterTable *t, int entry)
+{
+    if (gathered(t))
+        sharding_keep(t, t->items[entry].unit);
 }
 
 void param_expect(ParameterTable *t, const int *entries, int count)
@@ -410,7 +417,12 @@ void param_finished(ParameterTable *t, int entry)
 
 float *param_kept_weight(const ParameterTable *t, int unit, size_t offset)
 {
-    return t->weights + (t->sharding && sharding_all(t) && offset >= t->frozen ? t->frozen + sharding_place(t, unit, offset) : offset);
+    return t->weights + (gathered(t) ? sharding_weight_place(t, unit, offset) : offset);
+}
+
+float *param_kept_trained(const ParameterTable *t)
+{
+    return t->weights + (gathered(t) ? sharding_share(t, t->frozen) : t->frozen);
 }
 
 float *param_kept_gradient(const ParameterTable *t, int unit, size_t offset)
@@ -434,8 +446,8 @@ size_t param_kept_total(const ParameterTable *t)
 void param_store(ParameterTable *t, const Parameter *p, const float *values)
 {
     size_t from = p->offset, to = p->offset + p->count;
-    if (gathered(t, p)) {
-        sharding_slice(t, p->unit, &from, &to);
+    if (gathered(t)) {
+        sharding_weight_slice(t, p->unit, &from, &to);
         if (!param_within(p, &from, &to))
             return;
     }

@@ -92,6 +92,7 @@ void param_unit_slice(const ParameterTable *t, int unit, const Comm *data, size_
 /* Where float `offset` of the arena of weights lies of a unit's that this rank keeps: of units whose weights (gradients) ranks share
  * (sharding.h) its own slice, else all. And how many floats of what is trained the arena of weights has then. */
 float *param_kept_weight(const ParameterTable *t, int unit, size_t offset);
+float *param_kept_trained(const ParameterTable *t); /* where what is trained begins in the arena of weights */
 float *param_kept_gradient(const ParameterTable *t, int unit, size_t offset);
 size_t param_kept_total(const ParameterTable *t);
 /* Sets what this rank keeps of a parameter. */
@@ -114,6 +115,8 @@ Tensor param_acquire(ParameterTable *t, int first, int last);
 void param_release(ParameterTable *t, int first, int last);
 /* The same in f32, whatever products read: vectors, and rows that are looked up. */
 Tensor param_acquire_f32(ParameterTable *t, int first, int last);
+/* An entry that was acquired in f32 has been changed where it stands: what the rank keeps of it too. */
+void param_keep(ParameterTable *t, int entry);
 /* The same stretch of the gradients; data NULL where they are frozen or nobody asked for gradients. */
 Tensor param_gradient(ParameterTable *t, int first, int last);
 

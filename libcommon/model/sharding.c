@@ -28,12 +28,13 @@ struct Sharding {
     Error failure;
 };
 
-static size_t widest(const ParameterTable *t)
+static size_t widest(const ParameterTable *t, bool trained)
 {
     size_t most = 0;
     for (int u = 0; u < t->unit_count; u++) {
-        size_t begin, end;
-        param_unit_trained(t, u, &begin, &end);
+        size_t begin = 0, end = t->units[u].count;
+        if (trained)
+            param_unit_trained(t, u, &begin, &end);
         most = end - begin > most ? end - begin : most;
     }
     return most;
@@ -46,34 +47,50 @@ static void *room(ParameterTable *t, size_t bytes, bool *failed)
     return p;
 }
 
-/* The arena of weights becomes what is not trained, whole, and the slices of what is. */
+/* A unit is trained as a whole or not at all. */
+void sharding_weight_slice(const ParameterTable *t, int unit, size_t *begin, size_t *end)
+{
+    const ParameterUnit *u = &t->units[unit];
+    size_t count;
+    comm_share(u->count, t->sharding->data->size, t->sharding->data->rank, begin, &count);
+    *begin += u->offset;
+    *end = *begin + count;
+}
+
+size_t sharding_share(const ParameterTable *t, size_t floats)
+{
+    return floats / (size_t)t->sharding->data->size;
+}
+
+/* The slices of the units before it are as long as the rank's share of them. */
+size_t sharding_weight_place(const ParameterTable *t, int unit, size_t offset)
+{
+    size_t begin, end;
+    sharding_weight_slice(t, unit, &begin, &end);
+    return t->units[unit].offset / (size_t)t->sharding->data->size + (offset - begin);
+}
+
+/* The arena of weights becomes the slices. */
 static void weights_shrink(ParameterTable *t, bool *failed)
 {
     struct Sharding *s = t->sharding;
-    size_t kept = t->frozen + param_trained_total(t) / (size_t)s->data->size;
-    float *slices = room(t, kept * sizeof *slices, failed);
+    float *slices = room(t, t->total / (size_t)s->data->size * sizeof *slices, failed);
     if (!slices)
         return;
-    t->device->copy(t->stream, slices, t->weights, t->frozen * sizeof *slices, COPY_ON_DEVICE);
     for (int u = 0; u < t->unit_count; u++) {
         size_t begin, end;
-        sharding_slice(t, u, &begin, &end);
+        sharding_weight_slice(t, u, &begin, &end);
         if (begin < end)
-            t->device->copy(t->stream, slices + t->frozen + sharding_place(t, u, begin), t->weights + begin, (end - begin) * sizeof *slices, COPY_ON_DEVICE);
+            t->device->copy(t->stream, slices + sharding_weight_place(t, u, begin), t->weights + begin, (end - begin) * sizeof *slices, COPY_ON_DEVICE);
     }
     t->device->stream_wait(t->stream, NULL);
     t->device->release(t->device, t->weights);
     t->weights = slices;
     if (!t->working)
         return;
-    uint16_t *working = room(t, (t->frozen + 1) * sizeof *working, failed);
-    if (!working)
-        return;
+    /* Each unit has its working copy where it stands whole. */
     t->device->release(t->device, t->working);
-    t->working = working;
-    if (t->frozen > 0)
-        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, working, 1, (int64_t)t->frozen),
-                             tensor_make(t->device, DTYPE_F32, t->weights, 1, (int64_t)t->frozen));
+    t->working = room(t, sizeof *t->working, failed);
 }
 
 int sharding_open(ParameterTable *t, int level, Comm *data, Side *reduce, Side *gather, double *squares, Error *err)
@@ -82,15 +99,18 @@ int sharding_open(ParameterTable *t, int level, Comm *data, Side *reduce, Side *
     *s = (struct Sharding){.level = level, .data = data, .reduce = reduce, .gather = gather, .squares = squares};
     s->expected = memory_alloc((size_t)t->unit_count, sizeof *s->expected);
     t->sharding = s;
-    size_t n = widest(t);
+    size_t n = widest(t, true), whole = widest(t, false);
     bool failed = false;
+    for (int u = 0; u < t->unit_count && level >= 3; u++)
+        if (t->frozen > t->units[u].offset && t->frozen < t->units[u].offset + t->units[u].count)
+            return error_set(err, "%s: a unit that is trained in part alone cannot be shared", t->items[t->units[u].first].name);
     for (int i = 0; i < ROOMS; i++) {
         s->gradients[i] = (Room){.unit = -1, .floats = room(t, n * sizeof(float), &failed)};
         s->weights[i] = (Room){.unit = -1};
         if (level < 3)
             continue;
-        s->weights[i].floats = room(t, n * sizeof(float), &failed);
-        s->weights[i].working = t->working ? room(t, n * sizeof(uint16_t), &failed) : NULL;
+        s->weights[i].floats = room(t, whole * sizeof(float), &failed);
+        s->weights[i].working = t->working ? room(t, whole * sizeof(uint16_t), &failed) : NULL;
     }
     if (!t->gradients)
         t->gradients = room(t, param_trained_total(t) / (size_t)data->size * sizeof(float), &failed);
@@ -159,25 +179,24 @@ static void weights_begin(ParameterTable *t, int unit)
     struct Sharding *s = t->sharding;
     Room *to = &s->weights[ROOMS - 1];
     size_t begin, end;
-    sharding_slice(t, unit, &begin, &end);
+    sharding_weight_slice(t, unit, &begin, &end);
     to->unit = unit;
     to->moving = begin < end;
     if (to->moving)
-        remember(s, side_all_gather(s->gather, t->stream, t->weights + t->frozen + sharding_place(t, unit, begin), to->floats, (end - begin) * sizeof(float), unit, &s->failure));
+        remember(s, side_all_gather(s->gather, t->stream, t->weights + sharding_weight_place(t, unit, begin), to->floats, (end - begin) * sizeof(float), unit, &s->failure));
 }
 
 /* One gather at a time is under way, which this waits for: the next begins when its unit has come into use. */
 static void weights_arrive(ParameterTable *t, Room *to)
 {
     struct Sharding *s = t->sharding;
-    size_t begin, end;
     if (!to->moving)
         return;
+    size_t n = t->units[to->unit].count;
     remember(s, side_wait(s->gather, t->stream, &s->failure));
     to->moving = false;
-    param_unit_trained(t, to->unit, &begin, &end);
     if (t->working)
-        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, to->working, 1, (int64_t)(end - begin)), floats(t, to->floats, end - begin));
+        t->device->ops->copy(t->stream, tensor_make(t->device, DTYPE_BF16, to->working, 1, (int64_t)n), floats(t, to->floats, n));
 }
 
 /* The unit that the pass will ask for next comes while it uses this one. */
@@ -225,13 +244,16 @@ void sharding_expect(ParameterTable *t, const int *entries, int count)
 {
     struct Sharding *s = t->sharding;
     s->expected_count = s->expected_at = 0;
-    for (int i = 0; i < count && s->level >= 3; i++) {
-        size_t begin, end;
-        int unit = t->items[entries[i]].unit;
-        param_unit_trained(t, unit, &begin, &end);
-        if (begin < end && s->expected_count < t->unit_count)
-            s->expected[s->expected_count++] = unit;
-    }
+    for (int i = 0; i < count && i < t->unit_count && s->level >= 3; i++)
+        s->expected[s->expected_count++] = t->items[entries[i]].unit;
+}
+
+void sharding_keep(ParameterTable *t, int unit)
+{
+    const Room *from = &t->sharding->weights[room_of(t->sharding->weights, unit)];
+    size_t begin, end;
+    sharding_weight_slice(t, unit, &begin, &end);
+    t->device->copy(t->stream, t->weights + sharding_weight_place(t, unit, begin), from->floats + (begin - t->units[unit].offset), (end - begin) * sizeof(float), COPY_ON_DEVICE);
 }
 
 /* Room i's sums go to the owners. */

@@ -16,7 +16,7 @@ int average_add(Average *a, ParameterTable *t, Error *err)
         return -1;
     a->count++;
     int64_t n = (int64_t)param_kept_total(t);
-    Tensor mean = tensor_make(t->device, DTYPE_F32, a->weights, 1, n), now = tensor_make(t->device, DTYPE_F32, t->weights + t->frozen, 1, n);
+    Tensor mean = tensor_make(t->device, DTYPE_F32, a->weights, 1, n), now = tensor_make(t->device, DTYPE_F32, param_kept_trained(t), 1, n);
     t->device->ops->scale(t->stream, mean, (float)(a->count - 1) / (float)a->count);
     t->device->ops->add(t->stream, mean, now, 1.0f / (float)a->count);
     return 0;

@@ -149,7 +149,7 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
     bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
     /* Beside slices the whole of three units' weights, with their working copy, and of three units' gradients (sharding.c). */
-    double weights = cut3 ? (narrow ? 18 : 12) * (double)s->widest : 0, gradients = cut2 ? 12 * (double)s->widest : 0;
+    double weights = cut3 ? (narrow ? 18 : 12) * (double)s->whole : 0, gradients = cut2 ? 12 * (double)s->widest : 0;
     m->weights = cut3 ? 4 * share + weights : (narrow ? 6 : 4) * n;
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);
@@ -178,7 +178,10 @@ int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *
         lean_memory(r, &s, m);
     else
         own_memory(r, &s, m);
-    m->weights += (r->engine == COST_LEAN ? 2 : r->dtype != DTYPE_F32 ? 6 : 4) * (double)s.frozen; /* every rank's */
+    /* What is not trained: every rank's, but where weights come by units. */
+    int data = r->extent[GRID_CP] * r->extent[GRID_DP];
+    bool shared = r->shard >= 3 && data > 1 && r->engine == COST_LMPIPE;
+    m->weights += (r->engine == COST_LEAN ? 2 : r->dtype != DTYPE_F32 && !shared ? 6 : 4) * (double)s.frozen / (shared ? data : 1);
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
     cost_shape_close(&s);
     return 0;

@@ -34,6 +34,7 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
         size_t begin, end;
         param_unit_trained(t, i, &begin, &end);
         s->widest = end - begin > s->widest ? end - begin : s->widest;
+        s->whole = t->units[i].count > s->whole ? t->units[i].count : s->whole;
     }
     pipeline_size(&s->schedule, r->extent[GRID_PP], place[GRID_PP], m->part.ranges, cost_passes(r), true);
     return 0;

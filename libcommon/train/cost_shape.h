@@ -10,6 +10,7 @@ typedef struct CostShape {
     PipelineSchedule schedule; /* its sizes alone */
     int64_t rows;              /* of a pass, on this rank */
     size_t total, widest;      /* floats of all weights that are trained, and of the largest unit */
+    size_t whole;              /* of the largest unit, trained or not */
     size_t frozen;             /* of those that are not, beside adapters */
 } CostShape;
 

@@ -147,7 +147,7 @@ static bool patience_over(const Loop *l)
 static const float *trained_weights(const Loop *l)
 {
     const ParameterTable *t = &l->m->params.table;
-    return t->weights + t->frozen;
+    return param_kept_trained(t);
 }
 
 static int evaluate(Loop *l, Error *err)

@@ -86,7 +86,7 @@ int snapshot_take(Snapshot *to, const Optimizer *o, const Average *a, const Trai
     ParameterTable *t = o->table;
     bool first = !to->share.stretches;
     float **host[] = {&to->weights, &to->first, &to->second, &to->average};
-    const float *device[] = {t->weights + t->frozen, o->first, o->second, a->weights};
+    const float *device[] = {param_kept_trained(t), o->first, o->second, a->weights};
     if (first)
         to->share = share_open(o);
     for (int i = 0; i < 4; i++) {

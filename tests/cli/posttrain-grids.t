@@ -94,11 +94,12 @@ grid --tp 2 --dp 2
 grid --cp 2 --pp 2 --shard 0
 grid --dp 2 --shard 3
 # Adapters: dropout and noise draw for a record and a column of the whole, whoever has them.
-# apart FOLDER FOLDER: the largest relative difference of a tensor, ‖a−b‖/‖b‖
+# apart FOLDER FOLDER [FILE]: the largest relative difference of a tensor, ‖a−b‖/‖b‖
 apart() {
     perl -MJSON::PP -e '
+        my $file = @ARGV > 2 ? pop @ARGV : "adapter_model.safetensors";
         sub tensors {
-            open my $f, "<:raw", "$_[0]/adapter_model.safetensors" or die; local $/; my $all = <$f>;
+            open my $f, "<:raw", "$_[0]/$file" or die; local $/; my $all = <$f>;
             my $n = unpack "Q<", $all; my $head = decode_json(substr $all, 8, $n); my %t;
             for (grep { $_ ne "__metadata__" } keys %$head) {
                 my ($begin, $end) = @{$head->{$_}{data_offsets}};
@@ -113,7 +114,7 @@ apart() {
             $d += ($p->[$_] - $q->[$_]) ** 2, $s += $q->[$_] ** 2 for 0 .. $#$p;
             $d = $s > 0 ? sqrt($d / $s) : $d > 0; $most = $d if $d > $most;
         }
-        print $most;' "$1" "$2"
+        print $most;' "$@"
 }
 adapters() { # adapters NAME COMMAND...
     one "$@"
@@ -136,6 +137,8 @@ one lora-bf16 sft --model $M $Q $L --dtype bf16 "$T/chat.jsonl"
 grid --dp 2 --shard 3
 one lora-merge sft --model $M $Q $L --merge "$T/chat.jsonl"
 grid --dp 2 --shard 3
+d=$(apart "$T/grid/final" "$T/lora-merge/final" model.safetensors)
+ok "the merged weights are one rank's: apart by $d" awk -v d="$d" 'BEGIN { exit !(d <= 1e-5) }'
 move --tp 2 --pp 2
 ok "and merges" generate -q --device cpu --model "$T/move" --max-tokens 2 --prompt x
 cuda=$BIN/../lib/liblmpipe-emulated.so nccl=$BIN/../lib/liblmpipe-nccl-emulated.so
