@@ -9,13 +9,14 @@ static inline float exp_single(float x)
     float low = x < -87.0f ? -87.0f : x;
     low = low > 88.0f ? 88.0f : low;
     float t = low * 1.44269504f;
-    float k = (t + 12582912.0f) - 12582912.0f;
+    union {
+        float f;
+        uint32_t i;
+    } whole = {.f = t + 12582912.0f}, scale; /* 1.5·2^23: the last bits are k's */
+    float k = whole.f - 12582912.0f;
     float f = (low - k * 0.693359375f) + k * 2.12194440e-4f; /* low − k·ln 2, ln 2 in two parts */
     float p = 1.0f + f * (1.0f + f * (0.5f + f * (0.166666667f + f * (0.0416666667f + f * (0.00833333333f + f * 0.00138888889f)))));
-    union {
-        int32_t i;
-        float f;
-    } scale = {.i = ((int32_t)k + 127) << 23};
+    scale.i = (whole.i + 127) << 23; /* a NaN has no k, and p is one */
     return x < -87.0f ? 0.0f : p * scale.f;
 }
 
