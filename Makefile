@@ -92,6 +92,12 @@ units: $(UNIT) $(EMULATED) $(NCCL_STANDIN) $(SELFTEST)
 check-asan: ## every test again, built with the address and undefined-behaviour sanitizers
 	$(Q)TEST_SECONDS=$${TEST_SECONDS:-1500} $(MAKE) B=$(B)/asan SAN=address,undefined OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' check
 
+check-tsan: ## ranks that are threads, on grids, built with the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory B=$(B)/tsan SAN=thread OPTIMIZE='-O1 -g' KERNEL_CFLAGS='-O1 -ffp-contract=fast' tsan
+
+tsan: $(patsubst %,$(B)/bin/%,pretrain sft dpo rmtrain scalefit bpe-train tokenize) $(patsubst %,$(B)/tests/unit/%,dist collectives)
+	$(Q)B=$(B) sh tests/tsan/run
+
 check-peers: all ## compare with the real Python packages (tests/reference/README.md)
 	$(Q)B=$(B) PYTHON=$(PYTHON) TEXT=$(TEXT) sh tests/peers
 
@@ -281,5 +287,5 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
 -include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
 
-.PHONY: all smoke check sanitized units check-faults check-slurm features check-asan check-peers check-gpu bench bench-tasks bench-train bench-checkpoint bench-types bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
+.PHONY: all smoke check sanitized units tsan check-faults check-slurm features check-asan check-tsan check-peers check-gpu bench bench-tasks bench-train bench-checkpoint bench-types bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o

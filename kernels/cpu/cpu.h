@@ -5,8 +5,8 @@
 #include "base/exp.h"
 #include "kernels/ops.h"
 
-/* A function compiled for several instruction sets, the best of which is chosen when the program starts. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
+/* A function compiled for several instruction sets, the best of which is chosen when the program starts: before a sanitizer has. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define CLONES
