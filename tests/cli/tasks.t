@@ -77,8 +77,8 @@ ok "choices that share their context score as they do alone" perl -MJSON::PP -e 
 # A group's numbers are its tasks', weighted by their documents or not.
 $E --task "$D/tasks/_group.yaml" --json --bootstrap 0 --data fill:test="$D/tasks/fill.jsonl" >"$T/group"
 like "a group's and its groups' numbers" "$(perl -MJSON::PP -e 'my %v; while (<>) { my $o = decode_json($_); $v{$o->{task}}{$o->{metric}} = [@$o{qw(value n)}] }
-    my ($c, $l, $f) = map { $v{$_}{acc} } qw(choices letters fill); my $sum = 0; $sum += $_->[0] * $_->[1] for $c, $l, $f;
-    print abs($v{"several_kinds::texts_and_letters"}{acc}[0] - ($l->[0] + $f->[0]) / 2) < 1e-12 ? "even " : "uneven ", abs($v{several_kinds}{acc}[0] - $sum / 38) < 1e-12 ? "weighted " : "not ", $v{several_kinds}{acc_norm}[1]' "$T/group")" "^even weighted 24$"
+    my ($c, $l, $f) = map { $v{$_}{acc} } qw(choices letters fill); my $sum = 0; $sum += 2 * $_->[0] * $_->[1] for $c, $l, $f;
+    print abs($v{"several_kinds::texts_and_letters"}{acc}[0] - ($l->[0] + $f->[0]) / 2) < 1e-12 ? "even " : "uneven ", abs($v{several_kinds}{acc}[0] - $sum / 76) < 1e-12 && abs($v{"several_kinds::again::inner"}{acc}[0] - ($c->[0] + $l->[0]) / 2) < 1e-12 ? "weighted " : "not ", $v{several_kinds}{acc_norm}[1]' "$T/group")" "^even weighted 48$"
 mkdir "$T/g"
 printf '%s\n' 'group: g' 'task: [one, nothing]' >"$T/g/g.yaml"
 printf '%s\n' 'task: one' 'tag: t' 'doc_to_text: !function utils.text' >"$T/g/one.yaml"

@@ -102,7 +102,7 @@ TASKS = {
     "wikitext": None, "truthfulqa_gen": None, "drop": None, "squadv2": None, "ifeval": None,
     # Translations.
     "wmt14-en-fr": lambda i: {"translation": {"en": phrase(5), "fr": phrase(6)}},
-    "flores_en-es": lambda i: {"sentence_eng_Latn": phrase(5), "sentence_spa_Latn": phrase(6)},
+    "spanish_bench_flores_en-es": lambda i: {"sentence_eng_Latn": phrase(5), "sentence_spa_Latn": phrase(6)},
 }
 
 
@@ -170,5 +170,12 @@ for name, rows in TASKS.items():
     compared += 1
     failed += bool(bad)
     print(f"{'NOT OK' if bad else 'ok'} - {name}: {'; '.join(bad) if bad else ', '.join(f'{k} {v:.4f}' for k, v in theirs.items() if ',' in k and '_stderr' not in k)}", flush=True)
+if not ONLY:
+    files = sorted(p for p in glob.glob(f"{ROOT}/**/*.yaml", recursive=True) if isinstance(load_yaml(p, resolve_func=False).get("task"), str))
+    for options in [], ["--processed"]:
+        runs = [subprocess.run([f"{BIN}/lmeval", "--check", *options, *(f"--task={f}" for f in files[i : i + 1000])], capture_output=True, text=True) for i in range(0, len(files), 1000)]
+        taken, said = (sum(text.count("\n") for text in texts) for texts in ([r.stdout for r in runs], [r.stderr for r in runs]))
+        failed += taken + said != len(files)
+        print(f"# of {len(files)} tasks {taken} are taken {' '.join(options)}")
 print(f"{compared} definitions compared, {refused} refused by name, {failed} failed")
 sys.exit(failed > 0 or compared == 0)

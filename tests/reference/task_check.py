@@ -156,7 +156,7 @@ if WRITE:
 from lm_eval.tasks import TaskManager
 group = "several_kinds"
 result = evaluator.simple_evaluate(model=lm, tasks=[group], task_manager=TaskManager(include_path=TASKS, include_defaults=False), bootstrap_iters=100)
-theirs = {**result["groups"], **{k: v for k, v in result["results"].items() if k in ("texts_and_letters", group)}}
+theirs = {**result["groups"], **{k: v for k, v in result["results"].items() if k.startswith(group)}}
 run = subprocess.run([f"{BIN}/lmeval", "-q", "--model", MODEL, "--task", "_group.yaml", "--json", "--bootstrap", "100"], capture_output=True, text=True, check=True)
 ours = {(o["task"], f"{o['metric']},{o.get('filter', 'none')}"): o for o in map(json.loads, run.stdout.splitlines())}
 for name, metrics in theirs.items():
