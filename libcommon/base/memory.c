@@ -6,6 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static void (*before_exit)(void);
 
@@ -102,6 +105,13 @@ char *memory_copy(const char *data, size_t length)
 char *memory_string(const char *string)
 {
     return memory_copy(string, strlen(string));
+}
+
+void memory_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 size_t memory_available(void)

@@ -276,7 +276,8 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
             message_warning("step %" PRId64 ": loss %g, gradient norm %g: the step is skipped%s", l->state.step + 1, step->loss, *norm, blame);
     }
     if (step->sequence_length)
-        l->flops_per_token = config_flops_per_token(&l->m->config, step->sequence_length);
+        memory_trim(); /* of weights that were drawn or read */
+    l->flops_per_token = config_flops_per_token(&l->m->config, step->sequence_length);
     l->state.step++;
     if (averages(l) && average_add(&l->average, &l->m->params.table, err) < 0)
         return -1;

@@ -17,7 +17,14 @@ BEGIN {
     }
 }' >"$T/cases"
 sent() { tr ',{}' '\n\n\n' <"$1" | grep '^"sent' | grep -v host_gather | sort; }
-wrong= plans=0 refused=0 apart=
+# What scalefit plan tells of the run that was made, beside the table of --dry-run: memory by part, MB.
+megabytes() { sed -n 's/^\(weights\|gradients\|optimiser states\|activations\|memory in all\|all ranks, threads of a process\) *\([0-9.]*\) MB$/\2/p' "$T/table"; }
+same_plan() {
+    scalefit plan --json --model-config "$T/run" >"$T/plan" 2>&1 || return 1
+    sed -n 's/^ *"\(weights\|gradients\|optimizer\|activations\|memory\|threads\)_bytes": \([0-9.e+]*\),*$/\2/p' "$T/plan" | awk '{ printf "%.1f\n", $1 / 1e6 }' >"$T/parts"
+    [ "$(megabytes)" = "$(cat "$T/parts")" ]
+}
+wrong= plans=0 refused=0 apart= planned=
 while read -r hidden feed layers heads kv head vocabulary tied options; do
     printf '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":%s,"hidden_size":%s,"intermediate_size":%s,"num_hidden_layers":%s,"num_attention_heads":%s,
         "num_key_value_heads":%s,"head_dim":%s,"max_position_embeddings":64,"rms_norm_eps":1e-5,"rope_theta":10000,"initializer_range":0.05,"tie_word_embeddings":%s,
@@ -33,6 +40,8 @@ while read -r hidden feed layers heads kv head vocabulary tied options; do
         plans=$((plans + 1))
         [ ! -s "$T/reason" ] && grep -q "^memory in all *[0-9.]* MB$" "$T/table" || wrong="$wrong# $what: $(cat "$T/reason" "$T/table")
 "
+        [ $did -ne 0 ] || same_plan || planned="$planned# $what
+"
         [ $did -eq 0 ] && [ "$(sent "$T/said")" = "$(sent "$T/took")" ] || apart="$apart# $what: told, but $(head -n 1 "$T/.err"), $(sent "$T/said") for $(sent "$T/took")
 "
     else
@@ -45,6 +54,7 @@ while read -r hidden feed layers heads kv head vocabulary tied options; do
 done <"$T/cases"
 is "$plans plans and $refused refusals, each whole or with one reason" "$wrong" ""
 is "runs do what was told, to the byte sent" "$apart" ""
+is "scalefit plan says the same of each run" "$planned" ""
 ok "there were both" test $plans -gt 0 -a $refused -gt 0
 # What no machine has is told or refused like anything else, and at once.
 config=$T/c.json

@@ -40,6 +40,14 @@ memory --cp 2 --save-every 0
 memory --pp 2 --save-every 0
 memory --pp 2 --virtual-stages 2 --micro-batch 1
 memory --pp 2 --tp 2 --recompute norms --save-every 0
+# Large tables, and a deep narrow model.
+scalefit shape -q --params 3e6 --vocab 12000 --head-dim 64 --aspect 96 --seq-len 256 --no-tied >"$T/c.json"
+memory --save-every 0
+memory --dtype bf16 --dp 2 --shard 3 --save-every 0
+scalefit shape -q --params 2e6 --vocab 400 --head-dim 16 --aspect 8 --seq-len 256 >"$T/c.json"
+memory --recompute layer --save-every 0
+memory --tp 2 --pp 2 --micro-batch 1 --save-every 0
+scalefit shape -q --params 3e6 --vocab 400 --head-dim 32 --aspect 24 --seq-len 256 >"$T/c.json"
 # Processes: the first rank of each.
 case $(mpirun --version 2>/dev/null) in *"Open MPI"*) ;; *) no_mpi=${no_mpi:-"measured with Open MPI alone"} ;; esac
 if [ "$no_mpi" ]; then
