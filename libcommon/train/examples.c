@@ -81,7 +81,7 @@ typedef struct Reading {
     Buffer flags;
     uint64_t records;
     const Document *document;          /* that is being read */
-    char *first_cut, *first_split, *first_dropped, *first_equal; /* FILE:LINE */
+    char *first_cut, *first_long, *first_split, *first_dropped, *first_equal; /* FILE:LINE */
     uint64_t equal;
 } Reading;
 
@@ -255,7 +255,12 @@ static int read_answers(Reading *r, const JsonValue *record, const JsonValue *co
         ChatInput in = {.messages = prompt, .answer = answers[i], .tools = json_get(record, "tools")};
         if (chat_tokens(r->coder, &in, &r->ids, &r->flags, err) < 0)
             return -1;
-        example_add(r, (int32_t)i, margin);
+        if (r->options->kind == EXAMPLES_RANKING && (int64_t)r->ids.count > r->options->max_length) {
+            r->e->too_long++;
+            remember(r, &r->first_long);
+            continue;
+        }
+        example_add(r, (int32_t)(r->e->count - r->e->group_first[r->e->groups]), margin);
         r->e->items[r->e->count - 1].level = ranks ? ranks->items[i].number : (double)i;
     }
     return 0;
@@ -328,6 +333,8 @@ int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Comm
     buffer_free(&reading.flags);
     if (status == 0 && e->truncated)
         message("%" PRIu64 " examples cut at %" PRId64 " tokens (--max-length), the first: %s", e->truncated, o->max_length, reading.first_cut);
+    if (status == 0 && e->too_long)
+        message("%" PRIu64 " answers longer than %" PRId64 " tokens (--max-length) left out, the first: %s", e->too_long, o->max_length, reading.first_long);
     if (status == 0 && e->split)
         message("%" PRIu64 " chats longer than %" PRId64 " tokens (--max-length) split into %" PRIu64 " pieces, %" PRIu64 " more without an answer left out; the first: %s",
                 e->split, o->max_length, e->pieces, e->silent, reading.first_split);
@@ -339,6 +346,7 @@ int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Comm
         status = reading.first_dropped ? error_set(err, "%s: no records to learn from: no answer within --max-length, or all of them tied", reading.first_dropped) :
                                          error_set(err, "no records to learn from");
     free(reading.first_cut);
+    free(reading.first_long);
     free(reading.first_split);
     free(reading.first_dropped);
     free(reading.first_equal);

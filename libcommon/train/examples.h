@@ -39,6 +39,7 @@ typedef struct Examples {
     size_t count, capacity;
     size_t *group_first, groups, group_capacity; /* first example of each record; [groups] = count */
     uint64_t truncated, dropped;                 /* cut at max_length; without a trained token after that */
+    uint64_t too_long;                           /* answers of rankings that were left out instead, as TRL leaves out their pairs */
     uint64_t split, pieces, silent;              /* chats cut into pieces instead; into how many; how many more without a trained token */
 } Examples;
 
@@ -49,7 +50,7 @@ typedef enum ExampleKind { EXAMPLES_CHAT, EXAMPLES_PREFERENCE, EXAMPLES_RANKING 
 
 typedef struct ExampleOptions {
     ExampleKind kind;
-    int64_t max_length; /* the end of longer examples is cut off */
+    int64_t max_length; /* the end of longer examples is cut off; a longer answer of a ranking is left out, since its end bears the score */
     bool split;         /* longer chats become pieces of max_length, each a document of its own whose first token has no label (TRL's bfd_split) */
 } ExampleOptions;
 

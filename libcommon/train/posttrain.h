@@ -70,7 +70,7 @@ struct PostTrain {
     {"adapter", 0, OPTION_STRING, &(p)->adapter, "DIR", "start from the model with this adapter", 0, 0, 0},                               \
     {"epochs", 0, OPTION_NUMBER, &(p)->epochs, "X", "times through the records (default 1)", 0, 1e-9, 1e6},                               \
     {"batch-size", 0, OPTION_INTEGER, &(p)->batch_size, "N", "records a step (default 32)", 0, 1, 1e7},                                   \
-    {"max-length", 0, OPTION_INTEGER, &(p)->max_length, "N", "longer examples are cut to N tokens (default 1024)", 0, 2, 1 << 24}, \
+    {"max-length", 0, OPTION_INTEGER, &(p)->max_length, "N", "most tokens of an example (default 1024)", 0, 2, 1 << 24}, \
     {"rows", 0, OPTION_INTEGER, &(p)->rows, "N", "tokens a pass (default 2048)", 0, 2, 1 << 24}
 
 /* Adapters, in every table behind the tool's own options. */

@@ -125,12 +125,13 @@ def check_reward(name, folder, tokenizer):
     message = lambda role, x: [{"role": role, "content": x}] if isinstance(x, str) else x
     data = Dataset.from_list([{"prompt": message("user", p["prompt"]), "chosen": message("assistant", p["chosen"]),
                                "rejected": message("assistant", p["rejected"]), "margin": float(p.get("margin") or 0)} for p in pairs])
-    model = AutoModelForSequenceClassification.from_pretrained(f"{still_run}/final", dtype=torch.float32)
-    args = RewardConfig(**still, center_rewards_coefficient=0.01, max_length=2048, disable_dropout=True)
-    theirs = one_step(RewardTrainer(model=model, args=args, train_dataset=data, processing_class=tokenizer))
-    run = f"{folder}-reward"
-    tool("rmtrain", "--model", folder, *STEP, "--batch-size", 100, "--center", 0.01, "-o", run, pair_file)
-    same(f"{name} reward", run, start, theirs, ["accuracy", "margin", "min_reward", "mean_reward", "max_reward", "num_tokens"])
+    for length in 2048, 50:  # the second leaves pairs out
+        model = AutoModelForSequenceClassification.from_pretrained(f"{still_run}/final", dtype=torch.float32)
+        args = RewardConfig(**still, center_rewards_coefficient=0.01, max_length=length, disable_dropout=True)
+        theirs = one_step(RewardTrainer(model=model, args=args, train_dataset=data, processing_class=tokenizer))
+        run = f"{folder}-reward-{length}"
+        tool("rmtrain", "--model", folder, *STEP, "--batch-size", 100, "--max-length", length, "--center", 0.01, "-o", run, pair_file)
+        same(f"{name} reward{'' if length == 2048 else -length}", run, start, theirs, ["accuracy", "margin", "min_reward", "mean_reward", "max_reward", "num_tokens"])
 
 
 if GOLDEN:
