@@ -165,7 +165,12 @@ TARGET static void pairs(uint32_t *out, int64_t ld, const uint16_t *x, int64_t l
             _mm512_storeu_si512(out + i, _mm512_permutex2var_epi16(even, low, odd));
             _mm512_storeu_si512(out + i + VECTOR, _mm512_permutex2var_epi16(even, high, odd));
         }
-        for (; i < m; i += VECTOR) {
+        if (i + VECTOR <= m) {
+            __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(x + i))), odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)(x + ldx + i)));
+            _mm512_storeu_si512(out + i, _mm512_or_epi32(even, _mm512_slli_epi32(odd, 16)));
+            i += VECTOR;
+        }
+        if (i < m) {
             __mmask16 lanes = lanes_of(m - i);
             __m512i even = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x + i)), odd = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, x + ldx + i));
             _mm512_mask_storeu_epi32(out + i, lanes, _mm512_or_epi32(even, _mm512_slli_epi32(odd, 16)));
