@@ -201,6 +201,13 @@ static void panel_rows(const Product *p, MatmulTile t, const uint32_t *panel_b, 
     }
 }
 
+/* Words from one step of k to the next in a packed block of A: an odd number of cache lines, so that a tile's lie in many sets. */
+static int64_t apart(int64_t rows)
+{
+    int64_t lines = (rows + 15) / 16;
+    return (lines | 1) * 16;
+}
+
 static void block_rows(const Product *p, uint32_t *panel_a, const uint32_t *panel_b, int64_t row, int64_t m, int64_t panel, int64_t panel_end,
                        int64_t column, int64_t columns, int64_t begin, int64_t depth)
 {
@@ -211,10 +218,10 @@ static void block_rows(const Product *p, uint32_t *panel_a, const uint32_t *pane
         t.step = p->a.column;
         t.a = (const uint32_t *)p->a.data + row * t.row + begin * t.step;
     } else {
-        pack(p, panel_a, m, p->a, row, m, begin, depth);
         t.a = panel_a;
         t.row = 1;
-        t.step = m;
+        t.step = apart(m);
+        pack(p, panel_a, t.step, p->a, row, m, begin, depth);
     }
     float beta = begin == 0 ? p->beta : 1;
     if (p->b_direct)
@@ -246,7 +253,7 @@ static void plan(Product *p)
     p->block_columns = least(p->block_columns < PANEL_MAX ? PANEL_MAX : p->block_columns, round_up(p->n, lanes));
     p->block_rows = BLOCK_WORDS / p->block_depth / mr * mr;
     p->block_rows = p->block_rows < mr ? mr : least(p->block_rows, 256);
-    cpu_check(p->block_columns * p->block_depth <= CPU_PANEL_B_WORDS && p->block_rows * p->block_depth <= CPU_PANEL_A_WORDS, "matmul", "inner sizes");
+    cpu_check(p->block_columns * p->block_depth <= CPU_PANEL_B_WORDS && apart(p->block_rows) * p->block_depth <= CPU_PANEL_A_WORDS, "matmul", "inner sizes");
     bool near = p->a.row != 1 || p->a.column <= NEAR_WORDS;
     p->b_direct = p->b.dtype == DTYPE_F32 && p->b.row == 1 && p->b.column <= NEAR_WORDS && p->b.column % lanes == 0 && p->n % lanes == 0;
     p->a_direct = p->pairs ? has_whole_pairs(p->a, p->k) : p->a.dtype == DTYPE_F32 && near;
@@ -343,7 +350,7 @@ static void product_run(Stream *s, const Product *whole)
 {
     CpuState *state = cpu_state(s);
     int threads = whole->m * whole->n * whole->k < 1 << 16 ? 1 : cpu_threads(s);
-    bool own = whole->m >= (int64_t)OWN_ROWS * threads && (whole->block_rows + whole->block_columns) * whole->block_depth <= CPU_PANEL_A_WORDS;
+    bool own = whole->m >= (int64_t)OWN_ROWS * threads && (apart(whole->block_rows) + whole->block_columns) * whole->block_depth <= CPU_PANEL_A_WORDS;
 #pragma omp parallel num_threads(threads)
     {
         Product one = *whole;
@@ -353,7 +360,7 @@ static void product_run(Stream *s, const Product *whole)
             int64_t begin, end;
             cpu_share(one.m, one.kernel->mr, thread, threads, &begin, &end);
             rows_of(&one, begin, end);
-            product_part(&one, panel_a, panel_a + one.block_rows * one.block_depth, 1, false);
+            product_part(&one, panel_a, panel_a + apart(one.block_rows) * one.block_depth, 1, false);
         } else {
             product_part(&one, panel_a, state->panel_b, threads, true);
         }
