@@ -10,7 +10,7 @@
 #include "base/memory.h"
 
 /* What goes into the cache after all leaves it so often. */
-enum { BLOCK_BYTES = 2 << 20, CACHE_BYTES = 8 << 20, SECTOR_BYTES = 4096, LARGEST_PAGE = 64 << 10 };
+enum { BLOCK_BYTES = 1 << 19, CACHE_BYTES = 8 << 20, SECTOR_BYTES = 4096, LARGEST_PAGE = 64 << 10 };
 
 struct DiskFile {
     char *path;
