@@ -68,7 +68,7 @@ static int find(Eval *e, int64_t length, double depth, uint64_t seed, bool *foun
     size_t context = ids.count;
     requests_group(&q); /* ten ends of one text */
     for (int d = 0; d < 10 && status == 0; d++) {
-        char text[8];
+        char text[16];
         snprintf(text, sizeof text, " %d.", d);
         ids.count = context;
         status = add_text(e, &ids, text, err);
