@@ -168,19 +168,21 @@ int checkpoint_resume(Checkpoints *c, TrainState *s, Error *err)
     return 0;
 }
 
-/* This rank's part of a model. */
+/* This rank's part of a model, from where it lies if the host can read it there in one go: a copy would be the largest thing in memory. */
 static int write_part(Checkpoints *c, const float *weights, Dtype type, const char *name, Error *err)
 {
     Model *m = c->model;
     ArenaShare share = share_open(c->optimizer);
-    float *values = memory_alloc(share.count, sizeof *values);
-    share_copy(&share, c->optimizer, values, weights, false);
+    const float *values = share_in_place(&share, c->optimizer, weights);
+    float *copy = values ? NULL : memory_alloc(share.count, sizeof *copy);
+    if (!values)
+        share_copy(&share, c->optimizer, copy, weights, false);
     int status = m->device->stream_wait(m->stream, err);
     char *temporary = run_temporary_path(c->run, name);
     if (status == 0)
-        status = parts_write(m, values, share.stretches, share.n, type, temporary, NULL, err);
+        status = parts_write(m, values ? values : copy, share.stretches, share.n, type, temporary, NULL, err);
     free(temporary);
-    free(values);
+    free(copy);
     share_close(&share);
     return status;
 }

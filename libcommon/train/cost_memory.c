@@ -8,7 +8,7 @@
 
 /* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, alone and as one of MPI's processes;
  * a rank's panels of products, and what its thread has that writes a checkpoint: by measurement. */
-static const double lean_program = 1.5e9, own_program = 5.3e6, mpi_program = 16.5e6, own_rank = 1.7e6, own_writing = 2e6;
+static const double lean_program = 1.5e9, own_program = 5.3e6, mpi_program = 16.5e6, own_rank = 1.7e6, own_writing = 2e6, own_packed = 32 << 20;
 
 int cost_ranks(const CostRun *r)
 {
@@ -149,16 +149,18 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
     bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
     /* Beside slices the whole of three units' weights, with their working copy, and of three units' gradients (sharding.c). */
-    double weights = cut3 ? (narrow ? 18 : 12) * (double)s->whole : 0, gradients = cut2 ? 12 * (double)s->widest : 0;
+    double weights = cut3 ? (narrow ? 6 : 4) * (double)s->rooms : 0, gradients = cut2 ? 4 * (double)s->trained_rooms : 0;
     m->weights = cut3 ? 4 * share + weights : (narrow ? 6 : 4) * n;
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);
     m->activations = (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, m->slots);
     int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
     positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
-    m->buffers = places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
-    /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model. */
-    m->copy = (r->saves ? 16 : 4) * share;
+    /* Products pack their second matrix: the CPU's room for it is touched as far as the largest weight reaches. */
+    double packed = (narrow ? 2 : 4) * (double)s->largest;
+    m->buffers = (packed < own_packed ? packed : own_packed) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
+    /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model where they do not lie together. */
+    m->copy = ((r->saves ? 12 : 0) + (data > 1 ? 4 : 0)) * share;
     if (r->averages) {
         m->copy += r->saves ? 4 * share : 0;
         m->weights += 4 * n;

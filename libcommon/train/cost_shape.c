@@ -14,6 +14,19 @@ int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, 
     return 0;
 }
 
+enum { UNIT_ROOMS = 3 }; /* that --shard 3 and 2 have (model/sharding.c); what no unit reaches of one is not there */
+
+/* The largest counts, in order. */
+static void keep_largest(size_t *counts, size_t n)
+{
+    for (int i = 0; i < UNIT_ROOMS; i++)
+        if (n > counts[i]) {
+            size_t less = counts[i];
+            counts[i] = n;
+            n = less;
+        }
+}
+
 int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSIONS], Error *err)
 {
     memset(s, 0, sizeof *s);
@@ -30,12 +43,21 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     const ParameterTable *t = &m->params.table;
     s->total = param_trained_total(t);
     s->frozen = t->frozen;
+    /* Units take the rooms of weights in turn, forwards and back; a gradient takes any room that is free. */
+    size_t trained[UNIT_ROOMS] = {0}, all[UNIT_ROOMS] = {0};
     for (int i = 0; i < t->unit_count; i++) {
         size_t begin, end;
         param_unit_trained(t, i, &begin, &end);
-        s->widest = end - begin > s->widest ? end - begin : s->widest;
-        s->whole = t->units[i].count > s->whole ? t->units[i].count : s->whole;
+        keep_largest(trained, end - begin);
+        all[i % UNIT_ROOMS] = t->units[i].count > all[i % UNIT_ROOMS] ? t->units[i].count : all[i % UNIT_ROOMS];
     }
+    s->widest = trained[0];
+    for (int i = 0; i < UNIT_ROOMS; i++) {
+        s->trained_rooms += trained[i];
+        s->rooms += all[i];
+    }
+    for (size_t i = 0; i < t->count; i++)
+        s->largest = t->items[i].count > s->largest ? t->items[i].count : s->largest;
     pipeline_size(&s->schedule, r->extent[GRID_PP], place[GRID_PP], m->part.ranges, cost_passes(r), true);
     return 0;
 }

@@ -10,7 +10,8 @@ typedef struct CostShape {
     PipelineSchedule schedule; /* its sizes alone */
     int64_t rows;              /* of a pass, on this rank */
     size_t total, widest;      /* floats of all weights that are trained, and of the largest unit */
-    size_t whole;              /* of the largest unit, trained or not */
+    size_t rooms, trained_rooms; /* of the units that fill the rooms of --shard 3 and 2, and of what is trained of such ones */
+    size_t largest;            /* of the largest weight */
     size_t frozen;             /* of those that are not, beside adapters */
 } CostShape;
 

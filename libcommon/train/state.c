@@ -81,6 +81,14 @@ void share_copy(const ArenaShare *s, const Optimizer *o, float *to, const float 
     }
 }
 
+const float *share_in_place(const ArenaShare *s, const Optimizer *o, const float *arena)
+{
+    for (int i = 1; i < s->n; i++)
+        if (s->stretches[i].begin != s->stretches[i - 1].end)
+            return NULL;
+    return o->table->device->is_host && o->shard <= 2 && s->n > 0 ? arena + s->stretches[0].begin : NULL;
+}
+
 int snapshot_take(Snapshot *to, const Optimizer *o, const Average *a, const TrainState *s, Error *err)
 {
     ParameterTable *t = o->table;

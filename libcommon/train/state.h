@@ -32,6 +32,8 @@ typedef struct ArenaShare {
 
 ArenaShare share_open(const Optimizer *o);
 void share_close(ArenaShare *s);
+/* Where they lie one after the other in an arena of weights that the host can read; NULL: they do not. */
+const float *share_in_place(const ArenaShare *s, const Optimizer *o, const float *arena);
 /* Copies them from an arena in device memory to the host, one after the other; states: the arena is one of the optimiser's, else of weights. */
 void share_copy(const ArenaShare *s, const Optimizer *o, float *to, const float *arena, bool states);
 
