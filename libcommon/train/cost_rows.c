@@ -54,7 +54,7 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
     add(rows, &n, "gradients_bytes", "gradients", "bytes", m.gradients);
     add(rows, &n, "optimizer_bytes", "optimiser states", "bytes", m.states);
     add(rows, &n, "activations_bytes", "activations", "bytes", m.activations);
-    add(rows, &n, "buffers_bytes", cost_ranks(r) > 1 ? "tables, communication buffers" : "tables", "bytes", m.buffers);
+    add(rows, &n, "buffers_bytes", cost_ranks(r) > 1 ? "tables, packed weights, communication" : "tables, packed weights", "bytes", m.buffers);
     add(rows, &n, "copy_bytes", "copy for models, checkpoints", "bytes", m.copy);
     add(rows, &n, "program_bytes", "program and libraries", "bytes", m.program);
     add(rows, &n, "memory_bytes", "memory in all", "bytes", m.all);
