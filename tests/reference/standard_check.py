@@ -76,7 +76,7 @@ TASKS = {
     "swag": lambda i: {"startphrase": phrase(5), "ending0": phrase(2), "ending1": phrase(3), "ending2": phrase(4), "ending3": phrase(3) + ".", "label": r.randrange(4)},
     "social_iqa": lambda i: {"context": phrase(6), "question": phrase(3) + "?", "answerA": phrase(1) + " a", "answerB": phrase(2), "answerC": phrase(3), "label": str(r.randint(1, 3))},
     "anli_r1": lambda i: {"premise": phrase(6), "hypothesis": phrase(4), "label": r.randrange(3)},
-    "cb": lambda i: {"premise": phrase(6), "hypothesis": phrase(4), "label": r.randrange(3)},
+    "cb": None,
     "rte": lambda i: {"sentence1": phrase(6), "sentence2": phrase(4), "label": r.randrange(2)},
     "sst2": lambda i: {"sentence": phrase(6), "label": r.randrange(2)},
     "cola": lambda i: {"sentence": phrase(6), "label": r.randrange(2)},
@@ -148,7 +148,7 @@ for name, rows in TASKS.items():
         options += ["--data", f"{split}={data[split]}" + ".processed" * bool(python and rows)]
     run = subprocess.run([f"{BIN}/lmeval", "-q", "--model", MODEL, "--task", paths[name], "--max-length", "1024", "--json", "--bootstrap", "1000", *options, *["--processed"] * python], capture_output=True, text=True)
     if rows is None:
-        ok = run.returncode == 1 and re.search(r"\.yaml:\d+: '\w+' has the tag !function", run.stderr)
+        ok = run.returncode == 1 and re.search(r"\.yaml:\d+: ('\w+' has the tag !function|Python's: the rows need its values)", run.stderr)
         refused += bool(ok)
         failed += not ok
         print(f"{'ok' if ok else 'NOT OK'} - {name}: {run.stderr.strip().removeprefix('lmeval: ')[-110:]}", flush=True)
