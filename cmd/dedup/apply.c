@@ -3,12 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/message.h"
 #include "base/progress.h"
 #include "parts.h"
 #include "shingle.h"
 
-static const char *share, *fates_path, *removed_path;
+static const char *share = "1/1", *fates_path, *removed_path;
 static Dedup self = {.common = COMMON_DEFAULT};
 
 static const Option options[] = {
@@ -41,19 +42,6 @@ static uint64_t decide(uint64_t fate, const Matches *m, uint32_t round)
     return m->open || m->waiting != UINT64_MAX ? fate_make(FATE_UNDECIDED, 0) : fate_make(FATE_KEPT, round);
 }
 
-static int sort_matches(const Inputs *in, Sorter *sorter, Error *err)
-{
-    for (size_t i = 0; i < in->file_count; i++)
-        for (uint64_t j = 0; j < in->files[i].terms.count; j++) {
-            const SortRecord *r = &in->files[i].records[j];
-            if (r->key[0] >= in->terms.documents || (r->key[1] != PAIR_OPEN && r->key[1] >= r->key[0]))
-                return error_set(err, "%s: match %" PRIu64 " names no two documents of the corpus", in->files[i].path, j + 1);
-            if (sorter_add(sorter, *r, err) < 0)
-                return -1;
-        }
-    return sorter_finish(sorter, err);
-}
-
 /* Documents in order: those before one are as decided as they get when it comes. fates: in place. */
 static int decide_all(const Inputs *in, Sorter *sorter, uint64_t *fates, uint32_t round, uint64_t *left, Error *err)
 {
@@ -75,13 +63,6 @@ static int decide_all(const Inputs *in, Sorter *sorter, uint64_t *fates, uint32_
     return got;
 }
 
-static int check_fates(const Inputs *in, const Fates *f, Error *err)
-{
-    if (f->terms.documents == in->terms.documents && f->terms.checksum == in->terms.checksum)
-        return 0;
-    return error_set(err, "%s: is of another corpus than %s", fates_path, in->part_count ? in->parts[0].path : in->files[0].path);
-}
-
 /* One round; --fates is read, if it is there, and written anew. */
 static int round_run(const Inputs *in, Error *err)
 {
@@ -90,20 +71,13 @@ static int round_run(const Inputs *in, Error *err)
     uint64_t *fates = memory_zalloc(in->terms.documents, sizeof *fates), left = 0;
     Sorter *sorter = sorter_new(self.common.tmp, (size_t)self.common.memory, (int)self.common.threads);
     int status = 0;
-    FILE *there = fopen(fates_path, "rb");
-    if (there) {
-        fclose(there);
-        status = fates_open(&old, fates_path, err);
-        if (status == 0)
-            status = check_fates(in, &old, err);
-        if (status == 0)
-            memcpy(fates, old.fates, in->terms.documents * sizeof *fates);
-    }
+    if (access(fates_path, F_OK) == 0 && (status = fates_open(&old, fates_path, in, err)) == 0)
+        memcpy(fates, old.fates, in->terms.documents * sizeof *fates);
     Terms terms = in->terms;
     terms.round = old.terms.round + 1;
     terms.count = terms.documents;
     if (status == 0)
-        status = sort_matches(in, sorter, err);
+        status = pairs_sort(in, sorter, 0, 1, err);
     if (status == 0)
         status = decide_all(in, sorter, fates, terms.round, &left, err);
     fates_close(&old);
@@ -158,19 +132,17 @@ static int leave_emit(void *context, Document *document, Error *err)
         self.removed_count[l->in->terms.method]++;
         return l->removed && fate_value(fate) < number ? write_removed(l, document->raw, number, fate_value(fate), err) : 0;
     }
-    self.documents_out++;
-    self.bytes_out += document->raw.length + 1;
-    return writer_write(l->out, document->raw.data, document->raw.length, err) < 0 ? -1 : writer_write(l->out, "\n", 1, err);
+    return sink_write(&self, &(Sink){.out = l->out}, number, document->raw, err);
 }
 
 static int documents_run(Leaving *l, Error *err)
 {
     uint64_t index, count;
-    if (share_parse(share ? share : "1/1", &index, &count, err) < 0 || fates_open(&l->fates, fates_path, err) < 0)
+    if (share_parse(share, &index, &count, err) < 0)
         return -1;
     if (count != l->in->part_count)
-        return error_set(err, "--part %s, but there are %zu files of signatures", share ? share : "1/1", l->in->part_count);
-    if (check_fates(l->in, &l->fates, err) < 0)
+        return error_set(err, "--part %s, but there are %zu files of signatures", share, l->in->part_count);
+    if (fates_open(&l->fates, fates_path, l->in, err) < 0)
         return -1;
     if (l->fates.terms.undecided)
         return error_set(err, "%s: documents are undecided; another round of match, verify and apply is needed", fates_path);

@@ -2,7 +2,6 @@
  * kept before it, so it meets those that the last round has decided to keep, and the first few of which that is not known yet. What
  * is like many others is gone after the first round, and no later one has to name its pairs. */
 #include <stdlib.h>
-#include "base/message.h"
 #include "parts.h"
 
 static const char *fates_path;
@@ -80,9 +79,8 @@ static int run(const char *const *files, Error *err)
     int status = inputs_open(&in, files, FILE_KEYS, false, err);
     if (status == 0 && in.file_count == 0)
         status = error_set(err, "%s: holds signatures; the files of dedup sort are missing", files[0]);
-    if (status == 0 && fates_path && (status = fates_open(&fates, fates_path, err)) == 0 &&
-        (fates.terms.documents != in.terms.documents || fates.terms.checksum != in.terms.checksum))
-        status = error_set(err, "%s: is of another corpus than %s", fates_path, in.files[0].path);
+    if (status == 0 && fates_path)
+        status = fates_open(&fates, fates_path, &in, err);
     if (status == 0)
         status = records_open(&w, common.output, FILE_PAIRS, &in.terms, err);
     for (size_t i = 0; i < in.file_count && status == 0; i++)
@@ -102,13 +100,5 @@ int pair_main(int argc, char **argv)
 {
     OptionSet set = {.tool = "dedup match", .synopsis = "dedup match [--fates FILE] [--most N] [OPTION]… -o FILE KEYS…",
                      .summary = "Name pairs of documents that share a key.", .options = options};
-    int status = option_main(&set, argc, argv);
-    if (status >= 0)
-        return status;
-    if (!common.output || set.operand_count == 0)
-        return message_usage(common.output ? "the files of dedup sort are missing" : "-o FILE is missing");
-    Error err;
-    status = run((const char *const *)set.operands, &err) < 0 ? message_failed(&err) : 0;
-    option_free(&set);
-    return status;
+    return step_main(&set, argc, argv, &common, "dedup sort", run);
 }

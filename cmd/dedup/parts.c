@@ -96,16 +96,24 @@ static int add_file(Inputs *in, const char *path, FileMap map, Terms t, Error *e
     return sum(sizeof t, t.count, sizeof *f->records) == map.size ? 0 : broken(path, err);
 }
 
+static bool same_corpus(const Terms *a, const Terms *b)
+{
+    return a->documents == b->documents && a->checksum == b->checksum;
+}
+
+static const char *first_path(const Inputs *in)
+{
+    return in->part_count ? in->parts[0].path : in->file_count ? in->files[0].path : "nothing";
+}
+
 /* All of one deduplication: the parts' files, where parts are given, else the first file's. */
 static int check_together(Inputs *in, Error *err)
 {
     if (in->part_count == 0 && in->file_count > 0)
         in->terms = in->files[0].terms;
     for (size_t i = 0; i < in->file_count; i++)
-        if (!same_terms(&in->terms, &in->files[i].terms) || in->terms.documents != in->files[i].terms.documents ||
-            in->terms.checksum != in->files[i].terms.checksum)
-            return error_set(err, "%s: is of other parts, or of the same in another order, than %s", in->files[i].path,
-                             in->part_count ? in->parts[0].path : in->files[0].path);
+        if (!same_terms(&in->terms, &in->files[i].terms) || !same_corpus(&in->terms, &in->files[i].terms))
+            return error_set(err, "%s: is of other parts, or of the same in another order, than %s", in->files[i].path, first_path(in));
     return 0;
 }
 
@@ -210,7 +218,7 @@ void records_abandon(RecordWriter *w)
     w->out = NULL;
 }
 
-int fates_open(Fates *f, const char *path, Error *err)
+int fates_open(Fates *f, const char *path, const Inputs *in, Error *err)
 {
     int is = terms_read(path, &f->map, &f->terms, err);
     if (is < 0)
@@ -220,10 +228,14 @@ int fates_open(Fates *f, const char *path, Error *err)
         return error_set(err, "%s: holds no fates of dedup apply, or was cut off", path);
     }
     f->fates = (const uint64_t *)(const void *)f->map.data;
-    if (f->terms.count == f->terms.documents && sum(sizeof f->terms, f->terms.count, sizeof *f->fates) == f->map.size)
-        return 0;
-    filemap_close(&f->map);
-    return broken(path, err);
+    int status = 0;
+    if (f->terms.count != f->terms.documents || sum(sizeof f->terms, f->terms.count, sizeof *f->fates) != f->map.size)
+        status = broken(path, err);
+    else if (!same_corpus(&f->terms, &in->terms))
+        status = error_set(err, "%s: is of another corpus than %s", path, first_path(in));
+    if (status < 0)
+        filemap_close(&f->map);
+    return status;
 }
 
 void fates_close(Fates *f)

@@ -86,7 +86,8 @@ typedef struct Fates {
     const uint64_t *fates;
 } Fates;
 
-int fates_open(Fates *f, const char *path, Error *err);
+/* Those of the inputs' corpus. */
+int fates_open(Fates *f, const char *path, const Inputs *in, Error *err);
 void fates_close(Fates *f);
 static inline int fate_kind(uint64_t fate)
 {
@@ -108,11 +109,16 @@ static inline uint64_t fate_make(int kind, uint64_t value)
 /* "I/N" of --part: part I (from 0) of N. */
 int share_parse(const char *text, uint64_t *index, uint64_t *count, Error *err);
 
+/* Pairs or matches of the inputs, checked, whose later document is in share `index` of `count` of the corpus: in order, for sorter_next. */
+int pairs_sort(const Inputs *in, Sorter *sorter, uint64_t index, uint64_t count, Error *err);
+
 /* Steps by their names; each is a main(). */
 int sign_main(int argc, char **argv);
 int sort_main(int argc, char **argv);
 int pair_main(int argc, char **argv);
 int verify_main(int argc, char **argv);
 int apply_main(int argc, char **argv);
+/* Of those that write -o from files of the steps named by `wanted`. */
+int step_main(OptionSet *set, int argc, char **argv, Common *c, const char *wanted, int (*run)(const char *const *files, Error *err));
 
 #endif

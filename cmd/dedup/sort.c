@@ -1,8 +1,7 @@
 /* dedup sort: all parts' keys of one share of the keys, in order. */
-#include "base/message.h"
 #include "parts.h"
 
-static const char *share;
+static const char *share = "1/1";
 static Common common = COMMON_DEFAULT;
 
 static const Option options[] = {
@@ -33,7 +32,7 @@ static int run(const char *const *files, Error *err)
     Inputs in = {0};
     RecordWriter w = {0};
     Sorter *sorter = sorter_new(common.tmp, (size_t)common.memory, (int)common.threads);
-    int status = share_parse(share ? share : "1/1", &index, &count, err);
+    int status = share_parse(share, &index, &count, err);
     if (status == 0)
         status = inputs_open(&in, files, FILE_SIGNATURES, false, err);
     for (size_t i = 0; i < in.part_count && status == 0; i++)
@@ -59,14 +58,5 @@ int sort_main(int argc, char **argv)
 {
     OptionSet set = {.tool = "dedup sort", .synopsis = "dedup sort [--part I/N] [OPTION]… -o FILE SIGNATURES…",
                      .summary = "Sort a share of the keys of all parts of a corpus.", .options = options};
-    int status = option_main(&set, argc, argv);
-    if (status >= 0)
-        return status;
-    if (!common.output || set.operand_count == 0)
-        return message_usage(common.output ? "the files of dedup sign are missing" : "-o FILE is missing");
-    common_settle(&common);
-    Error err;
-    status = run((const char *const *)set.operands, &err) < 0 ? message_failed(&err) : 0;
-    option_free(&set);
-    return status;
+    return step_main(&set, argc, argv, &common, "dedup sign", run);
 }

@@ -1,9 +1,8 @@
 /* dedup verify: compares the pairs whose later document is in one share of the corpus. */
-#include "base/message.h"
 #include "parts.h"
 #include "shingle.h"
 
-static const char *share;
+static const char *share = "1/1";
 static Common common = COMMON_DEFAULT;
 
 static const Option options[] = {
@@ -14,18 +13,6 @@ static const Option options[] = {
     OPTION_COMMON_THREADS(&common),
     OPTION_COMMON_END(&common),
 };
-
-static int gather(Sorter *sorter, const RecordFile *f, uint64_t index, uint64_t count, Error *err)
-{
-    for (uint64_t i = 0; i < f->terms.count; i++) {
-        const SortRecord *r = &f->records[i];
-        if (r->key[0] >= f->terms.documents || (r->key[1] != PAIR_OPEN && r->key[1] >= r->key[0]))
-            return error_set(err, "%s: pair %ju names no two documents of the corpus", f->path, (uintmax_t)i + 1);
-        if ((uint64_t)((unsigned __int128)r->key[0] * count / f->terms.documents) == index && sorter_add(sorter, *r, err) < 0)
-            return -1;
-    }
-    return 0;
-}
 
 static Set set_of(const Inputs *in, uint64_t number)
 {
@@ -59,15 +46,13 @@ static int run(const char *const *files, Error *err)
     Inputs in = {0};
     RecordWriter w = {0};
     Sorter *sorter = sorter_new(common.tmp, (size_t)common.memory, (int)common.threads);
-    int status = share_parse(share ? share : "1/1", &index, &count, err);
+    int status = share_parse(share, &index, &count, err);
     if (status == 0)
         status = inputs_open(&in, files, FILE_PAIRS, false, err);
     if (status == 0 && (in.part_count == 0 || in.file_count == 0))
         status = error_set(err, "the files of dedup %s are missing", in.part_count ? "match" : "sign");
-    for (size_t i = 0; i < in.file_count && status == 0; i++)
-        status = gather(sorter, &in.files[i], index, count, err);
     if (status == 0)
-        status = sorter_finish(sorter, err);
+        status = pairs_sort(&in, sorter, index, count, err);
     if (status == 0)
         status = records_open(&w, common.output, FILE_MATCHES, &in.terms, err);
     if (status == 0)
@@ -85,14 +70,5 @@ int verify_main(int argc, char **argv)
 {
     OptionSet set = {.tool = "dedup verify", .synopsis = "dedup verify [--part I/N] [OPTION]… -o FILE SIGNATURES… PAIRS…",
                      .summary = "Compare the documents of pairs; those that are alike stay.", .options = options};
-    int status = option_main(&set, argc, argv);
-    if (status >= 0)
-        return status;
-    if (!common.output || set.operand_count == 0)
-        return message_usage(common.output ? "the files of dedup sign and dedup match are missing" : "-o FILE is missing");
-    common_settle(&common);
-    Error err;
-    status = run((const char *const *)set.operands, &err) < 0 ? message_failed(&err) : 0;
-    option_free(&set);
-    return status;
+    return step_main(&set, argc, argv, &common, "dedup sign and dedup match", run);
 }

@@ -28,12 +28,12 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         } else if (!err.text[0]) {
             abort();
         }
+        Fates f;
+        if (fates_open(&f, paths[0], &in, NULL) == 0)
+            fates_close(&f);
         inputs_close(&in);
         __asm__ volatile("" : : "r"(total));
     }
-    Fates f;
-    if (fates_open(&f, paths[0], NULL) == 0)
-        fates_close(&f);
     unlink(paths[0]);
     return 0;
 }
