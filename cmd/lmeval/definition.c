@@ -56,11 +56,12 @@ int definition_load(Definition *d, const char *path, int depth)
     }
     int status = 0;
     /* Of several files the last has the word. */
-    for (size_t i = include && include->type != JSON_NULL ? (include->type == JSON_ARRAY ? include->count : 1) : 0; i-- > 0 && status == 0;) {
-        const JsonValue *one = include->type == JSON_ARRAY ? &include->items[i] : include;
-        if (one->type != JSON_STRING)
+    size_t n;
+    const JsonValue *files = json_list(json_is(include, JSON_NULL) ? NULL : include, &n);
+    for (size_t i = n; i-- > 0 && status == 0;) {
+        if (files[i].type != JSON_STRING)
             return error_set(d->err, "%s: 'include' must name files", path);
-        char *other = definition_beside(path, one->string.data);
+        char *other = definition_beside(path, files[i].string.data);
         status = definition_load(d, other, depth + 1);
         free(other);
     }
@@ -105,7 +106,7 @@ static const char *const idle[] = {"tag", "task_alias", "group_alias", "metadata
 
 static const char *const rows_from[] = {"process_docs", "custom_dataset", NULL}, *const columns_from[] = {"doc_to_text", "doc_to_target", "doc_to_choice", NULL};
 
-static bool is_among(const char *name, const char *const *list)
+bool is_among(const char *name, const char *const *list)
 {
     while (*list && strcmp(*list, name) != 0)
         list++;

@@ -40,6 +40,9 @@ int definition_place(Definition *d, const char *name);
 /* The path of `file`, which is named in `path`. Caller frees. */
 char *definition_beside(const char *path, const char *file);
 
+/* Is the name in a NULL-terminated list? */
+bool is_among(const char *name, const char *const *list);
+
 int generation_take(Definition *d);
 int pipelines_take(Definition *d);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include "base/memory.h"
 #include "base/message.h"
+#include "definition.h"
 #include "index.h"
 #include "io/yaml.h"
 #include "task.h"
@@ -20,32 +21,6 @@ typedef struct Group {
     YamlTree *trees; /* of files whose values are in use */
     size_t tree_count;
 } Group;
-
-typedef struct Names {
-    char **items;
-    size_t count;
-} Names;
-
-static bool names_have(const Names *n, const char *name)
-{
-    for (size_t i = 0; i < n->count; i++)
-        if (strcmp(n->items[i], name) == 0)
-            return true;
-    return false;
-}
-
-static void names_add(Names *n, const char *name)
-{
-    n->items = memory_realloc(n->items, n->count + 1, sizeof *n->items);
-    n->items[n->count++] = memory_string(name);
-}
-
-static void names_free(Names *n)
-{
-    for (size_t i = 0; i < n->count; i++)
-        free(n->items[i]);
-    free(n->items);
-}
 
 /* What a group holds. Its numbers are made of those of all tasks below: a task that stands in two of its groups counts twice, as in
  * the harness (Group.get_all_tasks). */
@@ -105,18 +80,20 @@ static void combine(Group *g, const char *name, const char *metric, const char *
 
 static int aggregate(Group *g, const char *name, const JsonValue *list, const Names *tasks, Error *err)
 {
-    for (size_t i = 0; list && i < (list->type == JSON_ARRAY ? list->count : 1); i++) {
-        const JsonValue *v = list->type == JSON_ARRAY ? &list->items[i] : list, *metric = json_get(v, "metric"), *filters = json_get(v, "filter_list");
+    size_t n;
+    const JsonValue *entries = json_list(list, &n);
+    for (size_t i = 0; i < n; i++) {
+        const JsonValue *v = &entries[i], *metric = json_get(v, "metric"), *filters = json_get(v, "filter_list");
         const JsonValue *by_size = json_get(v, "weight_by_size"), *how = json_get(v, "aggregation");
         if (!json_is(metric, JSON_STRING) || (how && (how->type != JSON_STRING || strcmp(how->string.data, "mean") != 0)))
             return error_set(err, "%s: 'aggregate_metric_list' of '%s' needs a 'metric', and knows the aggregation 'mean' alone", g->path, name);
         bool weighted = !by_size || by_size->type != JSON_BOOL || by_size->boolean;
         if (filters && filters->type != JSON_NULL) {
-            for (size_t k = 0; k < (filters->type == JSON_ARRAY ? filters->count : 1); k++) {
-                const JsonValue *filter = filters->type == JSON_ARRAY ? &filters->items[k] : filters;
-                if (filter->type == JSON_STRING)
-                    combine(g, name, metric->string.data, filter->string.data, weighted, tasks);
-            }
+            size_t kinds;
+            const JsonValue *filter = json_list(filters, &kinds);
+            for (size_t k = 0; k < kinds; k++)
+                if (filter[k].type == JSON_STRING)
+                    combine(g, name, metric->string.data, filter[k].string.data, weighted, tasks);
             continue;
         }
         /* Every filter by which a task has the metric, once. */
@@ -196,7 +173,7 @@ static int run_name(Group *g, const char *name, int depth, Members *members, Err
     size_t found = 0;
     int status = 0;
     for (size_t i = 0; i < g->index.count && status == 0; i++)
-        if (entry_has_tag(&g->index.entries[i], name)) {
+        if (names_have(&g->index.entries[i].tags, name)) {
             found++;
             status = run_file(g, g->index.entries[i].path, depth, members, err);
         }
@@ -205,13 +182,9 @@ static int run_name(Group *g, const char *name, int depth, Members *members, Err
 
 static int check_keys(const Group *g, const JsonValue *v, const char *const *known, Error *err)
 {
-    for (size_t i = 0; i < v->count; i++) {
-        bool found = v->items[i].type == JSON_NULL;
-        for (const char *const *k = known; *k; k++)
-            found |= strcmp(*k, v->keys[i].data) == 0;
-        if (!found)
+    for (size_t i = 0; i < v->count; i++)
+        if (v->items[i].type != JSON_NULL && !is_among(v->keys[i].data, known))
             return error_set(err, "%s: '%s' in a group is not known here", g->path, v->keys[i].data);
-    }
     return 0;
 }
 

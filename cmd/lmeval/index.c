@@ -9,15 +9,34 @@
 
 enum { DEEPEST = 8, MOST_FILES = 20000 };
 
+bool names_have(const Names *n, const char *name)
+{
+    for (size_t i = 0; i < n->count; i++)
+        if (strcmp(n->items[i], name) == 0)
+            return true;
+    return false;
+}
+
+void names_add(Names *n, const char *name)
+{
+    n->items = memory_realloc(n->items, n->count + 1, sizeof *n->items);
+    n->items[n->count++] = memory_string(name);
+}
+
+void names_free(Names *n)
+{
+    for (size_t i = 0; i < n->count; i++)
+        free(n->items[i]);
+    free(n->items);
+}
+
 static void tags_add(struct Entry *entry, const JsonValue *v)
 {
-    for (size_t i = 0; v && i < (v->type == JSON_ARRAY ? v->count : 1); i++) {
-        const JsonValue *one = v->type == JSON_ARRAY ? &v->items[i] : v;
-        if (one->type != JSON_STRING)
-            continue;
-        entry->tags = memory_realloc(entry->tags, entry->tag_count + 1, sizeof *entry->tags);
-        entry->tags[entry->tag_count++] = memory_string(one->string.data);
-    }
+    size_t n;
+    const JsonValue *tags = json_list(v, &n);
+    for (size_t i = 0; i < n; i++)
+        if (tags[i].type == JSON_STRING)
+            names_add(&entry->tags, tags[i].string.data);
 }
 
 /* What is no definition is passed over: it may be anything. */
@@ -78,9 +97,7 @@ void index_read(Index *x, const char *folder)
 void index_free(Index *x)
 {
     for (size_t i = 0; i < x->count; i++) {
-        for (size_t k = 0; k < x->entries[i].tag_count; k++)
-            free(x->entries[i].tags[k]);
-        free(x->entries[i].tags);
+        names_free(&x->entries[i].tags);
         free(x->entries[i].name);
         free(x->entries[i].path);
     }
@@ -93,12 +110,4 @@ const struct Entry *index_find(const Index *x, const char *name)
         if (strcmp(x->entries[i].name, name) == 0)
             return &x->entries[i];
     return NULL;
-}
-
-bool entry_has_tag(const struct Entry *e, const char *tag)
-{
-    for (size_t i = 0; i < e->tag_count; i++)
-        if (strcmp(e->tags[i], tag) == 0)
-            return true;
-    return false;
 }

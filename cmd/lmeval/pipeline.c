@@ -31,22 +31,17 @@ int generation_take(Definition *d)
             t->max_tokens = json_get(v, lengths[k])->integer;
     if (t->max_tokens == 0)
         t->max_tokens = 256;
-    size_t n = !until ? 1 : until->type == JSON_ARRAY ? until->count : 1;
-    t->until = memory_zalloc(n + 1, sizeof *t->until);
+    size_t n;
+    const JsonValue *stops = json_list(until, &n);
+    t->until = memory_zalloc(n + 2, sizeof *t->until);
+    if (!until)
+        t->until[t->until_count++] = t->delimiter;
     for (size_t i = 0; i < n; i++) {
-        const JsonValue *one = until && until->type == JSON_ARRAY ? &until->items[i] : until;
-        if (one && one->type != JSON_STRING)
+        if (stops[i].type != JSON_STRING)
             return definition_complain(d, "generation_kwargs", "has an 'until' that is no text");
-        t->until[t->until_count++] = one ? one->string.data : t->delimiter;
+        t->until[t->until_count++] = stops[i].string.data;
     }
     return 0;
-}
-
-static bool is_one_of(const char *name, const char *const *list)
-{
-    while (*list && strcmp(*list, name) != 0)
-        list++;
-    return *list != NULL;
 }
 
 /* Arguments of exact_match of answers; other metrics ignore them, and those of choices and continuations two more, as in the harness. */
@@ -57,7 +52,7 @@ static int read_argument(Definition *d, Metric *m, const char *key, const JsonVa
     bool *flags[] = {&m->ignore_case, &m->ignore_punctuation, &m->ignore_numbers}, *to = NULL, matches = d->t->kind == TASK_GENERATE && m->kind == METRIC_EXACT_MATCH;
     for (int i = 0; i < 3; i++)
         to = strcmp(match[i], key) == 0 ? flags[i] : to;
-    if (is_one_of(key, passed) || (strcmp(key, "hf_evaluate") == 0 && value->type == JSON_BOOL && !value->boolean) || (!matches && (is_one_of(key, match) || is_one_of(key, others))))
+    if (is_among(key, passed) || (strcmp(key, "hf_evaluate") == 0 && value->type == JSON_BOOL && !value->boolean) || (!matches && (is_among(key, match) || is_among(key, others))))
         return 0;
     if (matches && strcmp(key, "regexes_to_ignore") == 0)
         return filter_patterns(value, &m->ignored, &m->ignored_count, d->err);

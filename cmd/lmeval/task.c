@@ -75,11 +75,12 @@ static int read_file(Definition *d, Split *s, const char *file)
 
 static int read_files(Definition *d, Split *s, const JsonValue *v)
 {
-    for (size_t i = 0; i < (v->type == JSON_ARRAY ? v->count : 1); i++) {
-        const JsonValue *one = v->type == JSON_ARRAY ? &v->items[i] : v;
-        if (one->type != JSON_STRING)
+    size_t n;
+    const JsonValue *files = json_list(v, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (files[i].type != JSON_STRING)
             return definition_complain(d, "dataset_kwargs", "has 'data_files' that are no texts");
-        if (read_file(d, s, one->string.data) < 0)
+        if (read_file(d, s, files[i].string.data) < 0)
             return -1;
     }
     return 0;

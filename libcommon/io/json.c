@@ -40,6 +40,13 @@ bool json_is(const JsonValue *v, JsonType type)
     return v && (v->type == type || (type == JSON_NUMBER && v->type == JSON_INTEGER));
 }
 
+const JsonValue *json_list(const JsonValue *v, size_t *count)
+{
+    bool list = json_is(v, JSON_ARRAY);
+    *count = list ? v->count : v != NULL;
+    return list ? v->items : v;
+}
+
 void json_record_set(Buffer *out, Span line, const JsonField *field, const char *name, Span value)
 {
     /* A record may come back from the program that adds a field: it must not stand there twice. */

@@ -35,6 +35,7 @@ int json_parse_file(JsonTree *out, const char *path, Error *err);
 void json_free(JsonTree *tree);
 const JsonValue *json_get(const JsonValue *object, const char *key); /* NULL where absent (or not an object) */
 bool json_is(const JsonValue *v, JsonType type);                     /* false for NULL */
+const JsonValue *json_list(const JsonValue *v, size_t *count);       /* a list's items; another value is a list of one, NULL of none */
 
 /* ---- Records: one object a line, of which a tool reads some top-level fields and passes the rest through. ---- */
 typedef struct JsonField {
