@@ -268,6 +268,8 @@ typedef struct RowKernel {
     void (*pairs)(uint32_t *out, int64_t ld, const uint16_t *x, int64_t ldx, int64_t m, int64_t words);
 } RowKernel;
 const RowKernel *row_kernel_avx512bf16(void);
+/* What this CPU does rows by; `plain` has the twins that its caller asks for. */
+const RowKernel *cpu_row_kernel(const RowKernel *plain);
 
 /* The device table's entry for the CPU (kernels/cpu/device.c). */
 Device *cpu_device_open(int threads, Error *err);

@@ -2,7 +2,6 @@
 #include "kernels/cpu/cpu.h"
 
 #include <math.h>
-#include "base/cpu.h"
 
 CLONES static float row_max(const float *z, int64_t n)
 {
@@ -119,7 +118,7 @@ static const RowKernel plain = {.greatest = row_max, .exponentials = row_exp, .s
 static void gradient_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
 {
     const Gradient *a = arguments;
-    const RowKernel *kernel = cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16() : &plain;
+    const RowKernel *kernel = cpu_row_kernel(&plain);
     int64_t n = a->logits.cols;
     (void)state, (void)thread;
     for (int64_t t = begin; t < end; t++) {

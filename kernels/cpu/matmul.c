@@ -81,6 +81,8 @@ CLONES static void pack_pairs(uint32_t *out, int64_t ld, const uint16_t *x, int6
     }
 }
 
+static const RowKernel plain = {.pairs = pack_pairs};
+
 CLONES static void widen_row(uint32_t *out, const uint16_t *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
@@ -105,7 +107,7 @@ static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t fi
     const uint32_t *word = x.data;
     if (p->pairs && x.row == 1) {
         int64_t whole = p->k / 2 - begin < n ? p->k / 2 - begin : n;
-        (cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16()->pairs : pack_pairs)(out, ld, half + 2 * begin * x.column + first, x.column, m, whole);
+        cpu_row_kernel(&plain)->pairs(out, ld, half + 2 * begin * x.column + first, x.column, m, whole);
         if (whole < n)
             for (int64_t i = 0; i < m; i++)
                 out[whole * ld + i] = half[(p->k - 1) * x.column + first + i];

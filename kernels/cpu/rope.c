@@ -1,7 +1,6 @@
 /* Rotary position embedding (Su et al. 2021), Hugging Face's half layout. */
 #include "kernels/cpu/cpu.h"
 
-#include "base/cpu.h"
 
 static inline __attribute__((always_inline)) void rotate(void *x, bool narrow, const float *c, const float *s, int heads, int half, float sign)
 {
@@ -31,14 +30,16 @@ typedef struct Arguments {
     float sign;
 } Arguments;
 
+static const RowKernel plain = {.rotate = heads_rotate};
+
 static void rotate_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
 {
     const Arguments *a = arguments;
-    void (*turn)(void *, bool, const float *, const float *, int, int, float) = cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16()->rotate : heads_rotate;
+    const RowKernel *kernel = cpu_row_kernel(&plain);
     (void)state, (void)thread;
     for (int64_t t = begin; t < end; t++) {
         int64_t at = (int64_t)a->positions[t] * a->half;
-        turn(cpu_place(a->x, t, 0), a->x.dtype == DTYPE_BF16, a->cosine + at, a->sine + at, a->heads, a->half, a->sign);
+        kernel->rotate(cpu_place(a->x, t, 0), a->x.dtype == DTYPE_BF16, a->cosine + at, a->sine + at, a->heads, a->half, a->sign);
     }
 }
 

@@ -5,8 +5,14 @@
 
 #include <omp.h>
 #include <string.h>
+#include "base/cpu.h"
 
 enum { BLOCK = 128 /* rows that go through all operations together */ };
+
+const RowKernel *cpu_row_kernel(const RowKernel *plain)
+{
+    return cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16() : plain;
+}
 
 static void run(Stream *s, const RowQueue *q)
 {

@@ -1,7 +1,6 @@
 /* y = g·σ(g)·u (Shazeer 2020); dg = dy·u·σ·(1+g(1−σ)), du = dy·g·σ. */
 #include "kernels/cpu/cpu.h"
 
-#include "base/cpu.h"
 
 static inline __attribute__((always_inline)) void forward(void *y, const void *g, const void *u, bool half, int64_t n)
 {
@@ -44,27 +43,24 @@ typedef struct Arguments {
 
 static const RowKernel plain = {.swiglu_forward = row_forward, .swiglu_backward = row_backward};
 
-static const RowKernel *rows_kernel(void)
-{
-    return cpu_level() >= CPU_AVX512_BF16 ? row_kernel_avx512bf16() : &plain;
-}
-
 static void forward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
 {
     const Arguments *a = arguments;
+    const RowKernel *kernel = cpu_row_kernel(&plain);
     (void)state, (void)thread;
     for (int64_t t = begin; t < end; t++)
-        rows_kernel()->swiglu_forward(cpu_place(a->y, t, 0), cpu_place(a->gu, t, 0), cpu_place(a->gu, t, a->y.cols), a->y.dtype == DTYPE_BF16, a->y.cols);
+        kernel->swiglu_forward(cpu_place(a->y, t, 0), cpu_place(a->gu, t, 0), cpu_place(a->gu, t, a->y.cols), a->y.dtype == DTYPE_BF16, a->y.cols);
 }
 
 static void backward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
 {
     const Arguments *a = arguments;
+    const RowKernel *kernel = cpu_row_kernel(&plain);
     int64_t n = a->y.cols;
     (void)state, (void)thread;
     for (int64_t t = begin; t < end; t++)
-        rows_kernel()->swiglu_backward(cpu_place(a->dgu, t, 0), cpu_place(a->dgu, t, n), cpu_place(a->y, t, 0), cpu_place(a->gu, t, 0),
-                                       cpu_place(a->gu, t, n), a->y.dtype == DTYPE_BF16, n);
+        kernel->swiglu_backward(cpu_place(a->dgu, t, 0), cpu_place(a->dgu, t, n), cpu_place(a->y, t, 0), cpu_place(a->gu, t, 0),
+                                cpu_place(a->gu, t, n), a->y.dtype == DTYPE_BF16, n);
 }
 
 void cpu_swiglu_forward(Stream *s, Tensor y, Tensor gu)
