@@ -5,11 +5,7 @@
 for i in $(seq 300); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 323 -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
-config() { # config TIED LAYERS
-    printf '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":323,"hidden_size":32,"intermediate_size":75,"num_hidden_layers":%s,
-        "num_attention_heads":4,"num_key_value_heads":2,"head_dim":8,"max_position_embeddings":64,"rms_norm_eps":1e-5,"rope_theta":10000,
-        "initializer_range":0.05,"tie_word_embeddings":%s,"hidden_act":"silu","bos_token_id":null,"eos_token_id":319,"torch_dtype":"float32"}' "$2" "$1"
-}
+config() { ranks_config 323 32 75 "$2" 4 2 8 64 "$1"; } # config TIED LAYERS
 config false 5 >"$T/untied.json"
 config true 6 >"$T/tied.json"
 # Eight samples a step, or seven: then ranks have unequal shares. Clipping works in every step.

@@ -10,9 +10,7 @@ done 3>"$T/chat.jsonl" 4>"$T/pairs.jsonl" 5>"$T/ranks.jsonl"
 Q="-q --device cpu --epochs 4 --batch-size 9 --max-length 96 --rows 192 --eval-every 6 --save-every 8 --keep 0 --lr 3e-5 --grad-clip 0.5"
 M=tests/data/posttrain/model
 # A model whose layers, heads, MLP and vocabulary do not divide evenly, with tied embeddings.
-echo '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":301,"hidden_size":24,"intermediate_size":75,"num_hidden_layers":5,
-    "num_attention_heads":6,"num_key_value_heads":3,"head_dim":6,"max_position_embeddings":256,"rms_norm_eps":1e-5,"rope_theta":10000,
-    "initializer_range":0.05,"tie_word_embeddings":true,"hidden_act":"silu","bos_token_id":null,"eos_token_id":299,"torch_dtype":"float32"}' >"$T/odd.json"
+ranks_config 301 24 75 5 6 3 6 256 true 299 >"$T/odd.json"
 echo '{"id":"a","text":"one and two make three, and three and four make seven"}' | tokenize -q --tokenizer $M -o "$T/shard" -
 pretrain -q --device cpu --model-config "$T/odd.json" --tokenizer $M --data "$T/shard" --seq-len 8 --batch-tokens 8 --steps 1 --lr 0 --min-lr 0 --save-every 0 -o "$T/odd"
 

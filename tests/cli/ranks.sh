@@ -17,6 +17,24 @@ ranks_data() {
     tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
     scalefit shape --params 2e4 --vocab 320 --head-dim 16 --aspect 24 --eos 319 >"$T/c.json" 2>/dev/null
 }
+# ranks_config VOCABULARY WIDTH FEED LAYERS HEADS KEY-VALUE-HEADS HEAD-WIDTH POSITIONS TIED [EOS]: a config.json
+ranks_config() {
+    printf '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":%s,"hidden_size":%s,"intermediate_size":%s,"num_hidden_layers":%s,
+    "num_attention_heads":%s,"num_key_value_heads":%s,"head_dim":%s,"max_position_embeddings":%s,"rms_norm_eps":1e-5,"rope_theta":10000,
+    "initializer_range":0.05,"tie_word_embeddings":%s,"hidden_act":"silu","bos_token_id":null,"eos_token_id":%s,"torch_dtype":"float32"}' \
+        "$1" "$2" "$3" "$4" "$5" "$6" "$7" "$8" "$9" "${10:-319}"
+}
+# ranks_chats N: also what post-training takes: $T/two.json of two layers, $T/v with a chat template, $T/chat.jsonl and $T/pairs.jsonl
+ranks_chats() {
+    ranks_data
+    sed 's/"num_hidden_layers": 1/"num_hidden_layers": 2/' "$T/c.json" >"$T/two.json"
+    bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
+    for i in $(seq "$1"); do
+        a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
+        echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a\"}]}" >&3
+        echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}" >&4
+    done 3>"$T/chat.jsonl" 4>"$T/pairs.jsonl"
+}
 # rank_process JOB RANK: the process of a rank of the mpirun JOB, nothing where there is none
 rank_process() {
     for p in $(ps -o pid= --ppid "$1"); do

@@ -5,14 +5,7 @@
 . "$(dirname "$0")/ranks.sh"
 preload=$BIN/../tests/preload/stop.so
 [ -e "$preload" ] || skip_all "tests/preload/stop.so is not built (make check builds it)"
-ranks_data
-bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
-for i in $(seq 24); do
-    a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
-    echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a\"}]}" >&3
-    echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}" >&4
-done 3>"$T/chat.jsonl" 4>"$T/pairs.jsonl"
-sed 's/"num_hidden_layers": 1/"num_hidden_layers": 2/' "$T/c.json" >"$T/two.json"
+ranks_chats 24
 common="-q --device cpu -j 1 --peak-flops 1e12 --save-every 2"
 P="pretrain $common --model-config $T/two.json --data $T/s --seq-len 32 --batch-tokens 128 --micro-batch 1 --lr 3e-4 --steps 8"
 pretrain -q --device cpu --model-config "$T/two.json" --tokenizer "$T/v" --data "$T/s" --seq-len 32 --batch-tokens 128 --lr 3e-4 --steps 2 -o "$T/base"

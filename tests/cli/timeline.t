@@ -4,9 +4,7 @@
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
 ranks_data
-printf '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":320,"hidden_size":128,"intermediate_size":352,"num_hidden_layers":6,
-    "num_attention_heads":4,"num_key_value_heads":2,"head_dim":32,"max_position_embeddings":256,"rms_norm_eps":1e-5,"rope_theta":10000,
-    "initializer_range":0.05,"tie_word_embeddings":true,"hidden_act":"silu","bos_token_id":null,"eos_token_id":319,"torch_dtype":"float32"}' >"$T/m.json"
+ranks_config 320 128 352 6 4 2 32 256 true >"$T/m.json"
 P="pretrain --progress=never --device cpu --model-config $T/m.json --data $T/s --seq-len 256 --batch-tokens 1792 --micro-batch 1 --lr 3e-4 --steps 3 --save-every 0 --peak-flops 1e11 -j 1"
 cat >"$T/check.pl" <<'EOP'
 # check.pl STAGES CHUNKS TRACE: what is wrong with it; else nothing

@@ -3,11 +3,7 @@
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
 ranks_data
-config() { # config TIED LAYERS KEY-VALUE-HEADS
-    printf '{"architectures":["LlamaForCausalLM"],"model_type":"llama","vocab_size":320,"hidden_size":32,"intermediate_size":64,"num_hidden_layers":%s,
-        "num_attention_heads":4,"num_key_value_heads":%s,"head_dim":8,"max_position_embeddings":64,"rms_norm_eps":1e-5,"rope_theta":10000,
-        "initializer_range":0.05,"tie_word_embeddings":%s,"hidden_act":"silu","bos_token_id":null,"eos_token_id":319,"torch_dtype":"float32"}' "$2" "$3" "$1"
-}
+config() { ranks_config 320 32 64 "$2" 4 "$3" 8 64 "$1"; } # config TIED LAYERS KEY-VALUE-HEADS
 config false 5 4 >"$T/untied.json"
 config true 6 2 >"$T/tied.json"
 # Seven samples a step in passes of two; two evaluations, the last one behind the last step; a checkpoint.

@@ -31,14 +31,7 @@ pick_job() {
 }
 
 jobs_data() {
-    T=$W ranks_data
-    sed 's/"num_hidden_layers": 1/"num_hidden_layers": 2/' "$W/c.json" >"$W/two.json"
-    bpe-train -q --vocab-size 320 --chat-template -o "$W/v" "$W/d.jsonl"
-    for i in $(seq 60); do
-        a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
-        echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a\"}]}" >&3
-        echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}" >&4
-    done 3>"$W/chat.jsonl" 4>"$W/pairs.jsonl"
+    T=$W ranks_chats 60
     pretrain -q --device cpu --model-config "$W/two.json" --tokenizer "$W/v" --data "$W/s" --seq-len 64 --batch-tokens 256 --lr 3e-3 --steps 5 -o "$W/base"
 }
 
