@@ -52,7 +52,7 @@ static void megatron(const Settings *s, const PlanShape *m, const Ranks *r)
     double block = m->layers * (2 * h * m->query * (1 + m->kv / m->query) + 3 * h * m->feed), norms = (2 * m->layers + 1) * h;
     double fullest = (block / r->p + tables + (r->p == 1 && !s->shared_table ? tables : 0)) / r->t + norms / r->p;
     double ends = (8 * r->rows / r->c + numbers) * r->p, kept = stage_share(r), logits = r->p == 1 ? numbers * 4 * (1 + m->vocab / h) : 0;
-    double plain = (numbers * (10 + 24 / r->t) * m->layers + ends) * kept + (r->p == 1 ? 2 * (numbers * m->vocab / h / r->t + numbers) : 0);
+    double plain = (layer_without_sequence(numbers, r->t, 0) * m->layers + ends) * kept + (r->p == 1 ? 2 * (numbers * m->vocab / h / r->t + numbers) : 0);
     plan_row(j, "params_megatron", fullest, "", "the fullest rank's parameters, Megatron-LM");
     plan_row(j, "states_megatron_bytes", 18 * fullest, "bytes", "weights, gradients, states: 18 each");
     plan_row(j, "states_megatron_sharded_bytes", (6 + 12 / (r->d * r->c)) * fullest, "bytes", "states shared: 6 + 12/dp each");

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "dist/socket.h"
+#include "dist/start.h"
 #include "io/stream.h"
 #include "io/temporary.h"
 
@@ -92,8 +93,8 @@ static int take_in(const Launch *l, uint64_t number, int s, int *connections)
 static int wait_for_all(const Launch *l, int listener, uint64_t number, int *connections, Error *err)
 {
     double end = clock_seconds() + l->seconds;
-    char host[64] = "";
-    gethostname(host, sizeof host - 1);
+    StartPlace own;
+    start_place(&own);
     for (int come = 1; come < l->size;) {
         double left = end - clock_seconds();
         int s = left > 0 ? socket_accept(listener, left, err) : -1;
@@ -102,7 +103,7 @@ static int wait_for_all(const Launch *l, int listener, uint64_t number, int *con
             while (missing < l->size && connections[missing] >= 0)
                 missing++;
             return error_set(err, "LMPIPE_MEET: %s: rank %d (of %d missing) has not come in %g s to rank 0 (host %s): step 0, in the start", l->file, missing,
-                             l->size - come, l->seconds, host);
+                             l->size - come, l->seconds, own.host);
         }
         come += take_in(l, number, s, connections);
     }
@@ -158,8 +159,8 @@ static int look_for_first(const Launch *l, int *connections, Error *err)
 {
     double end = clock_seconds() + l->seconds;
     Error why = {"there is no such file"};
-    char host[64] = "";
-    gethostname(host, sizeof host - 1);
+    StartPlace own;
+    start_place(&own);
     do {
         Place p;
         if (place_read(l->file, &p) < 0) {
@@ -173,7 +174,7 @@ static int look_for_first(const Launch *l, int *connections, Error *err)
         usleep(PAUSE);
     } while (clock_seconds() < end);
     return error_set(err, "LMPIPE_MEET: %s: the first rank was not found in %g s: %s; rank %d (host %s) looks for it: step 0, in the start", l->file, l->seconds, why.text,
-                     l->rank, host);
+                     l->rank, own.host);
 }
 
 int meet(const Launch *l, int *connections, Error *err)

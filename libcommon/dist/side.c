@@ -230,6 +230,8 @@ int side_wait(Side *s, Stream *stream, Error *err)
 
 void side_record(Side *s, bool on)
 {
+    if (!s)
+        return;
     for (size_t i = 0; i < s->event_count; i++)
         free(s->events[i]);
     free(s->events);

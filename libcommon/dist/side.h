@@ -33,7 +33,7 @@ typedef struct SideEvent {
     int label;
     size_t bytes; /* of the memory that came together or was gathered */
 } SideEvent;
-/* From now on that is written down, or no more. */
+/* From now on that is written down, or no more. s may be NULL. */
 void side_record(Side *s, bool on);
 /* Number i of what has been since, NULL behind the last. To be read when the stream that waited for it has been waited for. */
 const SideEvent *side_event(const Side *s, size_t i);

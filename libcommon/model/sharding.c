@@ -4,10 +4,6 @@
 #include <string.h>
 #include "base/memory.h"
 
-/* Units whose weights or gradients are in use at a time: the one asked for and the one before. Besides them a unit's weights may be on their
- * way in, and a unit's gradients on their way out. */
-enum { HELD = 2, ROOMS = HELD + 1 };
-
 /* The whole of one unit. */
 typedef struct Room {
     int unit;     /* -1: none */
@@ -22,7 +18,7 @@ struct Sharding {
     Comm *data;
     Side *reduce, *gather;
     double *squares;
-    Room weights[ROOMS], gradients[ROOMS]; /* the last asked for first; behind those held what moves or is free */
+    Room weights[SHARDING_ROOMS], gradients[SHARDING_ROOMS]; /* the last asked for first; behind those held what moves or is free */
     int *expected, expected_count, expected_at; /* units, in the order in which a pass will ask for them */
     bool failed;
     Error failure;
@@ -104,7 +100,7 @@ int sharding_open(ParameterTable *t, int level, Comm *data, Side *reduce, Side *
     for (int u = 0; u < t->unit_count && level >= 3; u++)
         if (t->frozen > t->units[u].offset && t->frozen < t->units[u].offset + t->units[u].count)
             return error_set(err, "%s: a unit that is trained in part alone cannot be shared", t->items[t->units[u].first].name);
-    for (int i = 0; i < ROOMS; i++) {
+    for (int i = 0; i < SHARDING_ROOMS; i++) {
         s->gradients[i] = (Room){.unit = -1, .floats = room(t, n * sizeof(float), &failed)};
         s->weights[i] = (Room){.unit = -1};
         if (level < 3)
@@ -124,7 +120,7 @@ void sharding_close(ParameterTable *t)
     struct Sharding *s = t->sharding;
     if (!s)
         return;
-    for (int i = 0; i < ROOMS; i++) {
+    for (int i = 0; i < SHARDING_ROOMS; i++) {
         t->device->release(t->device, s->gradients[i].floats);
         t->device->release(t->device, s->weights[i].floats);
         t->device->release(t->device, s->weights[i].working);
@@ -159,7 +155,7 @@ static Tensor floats(const ParameterTable *t, float *p, size_t n)
 
 static int room_of(const Room *rooms, int unit)
 {
-    for (int i = 0; i < ROOMS; i++)
+    for (int i = 0; i < SHARDING_ROOMS; i++)
         if (rooms[i].unit == unit)
             return i;
     return -1;
@@ -177,7 +173,7 @@ static void room_first(Room *rooms, int i)
 static void weights_begin(ParameterTable *t, int unit)
 {
     struct Sharding *s = t->sharding;
-    Room *to = &s->weights[ROOMS - 1];
+    Room *to = &s->weights[SHARDING_ROOMS - 1];
     size_t begin, end;
     sharding_weight_slice(t, unit, &begin, &end);
     to->unit = unit;
@@ -216,14 +212,14 @@ static void weights_need(ParameterTable *t, int unit)
     int at = room_of(s->weights, unit);
     if (at != 0 || s->weights[0].moving) {
         if (at < 0) {
-            weights_arrive(t, &s->weights[ROOMS - 1]); /* another's, which was not asked for after all */
+            weights_arrive(t, &s->weights[SHARDING_ROOMS - 1]); /* another's, which was not asked for after all */
             weights_begin(t, unit);
-            at = ROOMS - 1;
+            at = SHARDING_ROOMS - 1;
         }
         weights_arrive(t, &s->weights[at]);
         room_first(s->weights, at);
-        if (at == ROOMS - 1)
-            s->weights[ROOMS - 1].unit = -1; /* it has made room */
+        if (at == SHARDING_ROOMS - 1)
+            s->weights[SHARDING_ROOMS - 1].unit = -1; /* it has made room */
     }
     weights_ahead(t, unit);
 }
@@ -280,7 +276,7 @@ static void gradients_wait(ParameterTable *t)
 {
     struct Sharding *s = t->sharding;
     bool moving = false;
-    for (int i = 0; i < ROOMS; i++) {
+    for (int i = 0; i < SHARDING_ROOMS; i++) {
         moving |= s->gradients[i].moving;
         s->gradients[i].moving = false;
     }
@@ -297,22 +293,22 @@ float *sharding_gradients(ParameterTable *t, int unit)
         return s->gradients[0].floats;
     }
     bool back = false;
-    for (int i = 0; i < ROOMS; i++) {
+    for (int i = 0; i < SHARDING_ROOMS; i++) {
         held += s->gradients[i].unit >= 0;
         back |= s->gradients[i].moving && s->gradients[i].left == unit;
     }
-    if (held == HELD || back)
+    if (held == SHARDING_HELD || back)
         gradients_wait(t); /* before another leaves, which then has the time until the next does */
-    if (held == HELD) {
-        for (at = ROOMS - 1; s->gradients[at].unit < 0;)
+    if (held == SHARDING_HELD) {
+        for (at = SHARDING_ROOMS - 1; s->gradients[at].unit < 0;)
             at--;
         gradients_leave(t, at);
     }
-    for (at = ROOMS - 1; at >= 0 && (s->gradients[at].unit >= 0 || s->gradients[at].moving);)
+    for (at = SHARDING_ROOMS - 1; at >= 0 && (s->gradients[at].unit >= 0 || s->gradients[at].moving);)
         at--;
     if (at < 0) {
         gradients_wait(t);
-        for (at = ROOMS - 1; s->gradients[at].unit >= 0;)
+        for (at = SHARDING_ROOMS - 1; s->gradients[at].unit >= 0;)
             at--;
     }
     room_first(s->gradients, at);
@@ -343,7 +339,7 @@ bool sharding_all(const ParameterTable *t)
 int sharding_finish(ParameterTable *t, Error *err)
 {
     struct Sharding *s = t->sharding;
-    for (int i = ROOMS - 1; i >= 0; i--)
+    for (int i = SHARDING_ROOMS - 1; i >= 0; i--)
         if (s->gradients[i].unit >= 0)
             gradients_leave(t, i);
     gradients_wait(t);
@@ -355,7 +351,7 @@ int sharding_finish(ParameterTable *t, Error *err)
 void sharding_changed(ParameterTable *t)
 {
     struct Sharding *s = t->sharding;
-    for (int i = 0; i < ROOMS; i++) {
+    for (int i = 0; i < SHARDING_ROOMS; i++) {
         weights_arrive(t, &s->weights[i]);
         s->weights[i].unit = -1;
     }

@@ -11,6 +11,10 @@
 #include "dist/side.h"
 #include "model/param.h"
 
+/* Units that stand whole at a time: the one asked for, the one before, and one whose weights are on their way in or whose gradients are on
+ * their way out. */
+enum { SHARDING_HELD = 2, SHARDING_ROOMS = SHARDING_HELD + 1 };
+
 /* level 2: gradients, 3: weights too, whose arena gives the others' slices back. Both collectives go on beside the computation: reduce, and
  * at level 3 gather, are data's, and the caller's. squares: a device's double to which every gradient's squares are added before ranks add
  * up, NULL: nobody looks. The arena of gradients is made here. */

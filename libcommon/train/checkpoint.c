@@ -174,13 +174,15 @@ static int write_part(Checkpoints *c, const float *weights, Dtype type, const ch
     Model *m = c->model;
     ArenaShare share = share_open(c->optimizer);
     const float *values = share_in_place(&share, c->optimizer, weights);
-    float *copy = values ? NULL : memory_alloc(share.count, sizeof *copy);
-    if (!values)
+    float *copy = NULL;
+    if (!values) {
+        values = copy = memory_alloc(share.count, sizeof *copy);
         share_copy(&share, c->optimizer, copy, weights, false);
+    }
     int status = m->device->stream_wait(m->stream, err);
     char *temporary = run_temporary_path(c->run, name);
     if (status == 0)
-        status = parts_write(m, values ? values : copy, share.stretches, share.n, type, temporary, NULL, err);
+        status = parts_write(m, values, share.stretches, share.n, type, temporary, NULL, err);
     free(temporary);
     free(copy);
     share_close(&share);

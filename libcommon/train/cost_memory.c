@@ -113,7 +113,7 @@ static void lean_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     double layers = 0, rows = (double)s->rows;
     for (int i = 0; i < s->model.part.ranges; i++)
         layers += (double)s->model.part.range[i].count / s->model.part.ranges;
-    m->weights = 2 * (r->shard >= 3 && data > 1 ? n / data + 2 * widest : n);
+    m->weights = 2 * (r->shard >= 3 && data > 1 ? n / data + 2 * widest : n) + 2 * (double)s->frozen;
     m->gradients = 4 * (r->shard >= 2 && data > 1 ? n / data + 3 * widest : n);
     m->states = 12 * (r->shard >= 1 ? n / data : n);
     /* One layer is there whole while its backward pass runs. */
@@ -150,7 +150,8 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
     /* Beside slices the whole of three units' weights, with their working copy, and of three units' gradients (sharding.c). */
     double weights = cut3 ? (narrow ? 6 : 4) * (double)s->rooms : 0, gradients = cut2 ? 4 * (double)s->trained_rooms : 0;
-    m->weights = cut3 ? 4 * share + weights : (narrow ? 6 : 4) * n;
+    /* What is not trained is every rank's too, but where weights come by units. */
+    m->weights = cut3 ? 4 * (share + (double)s->frozen / data) + weights : (narrow ? 6 : 4) * (n + (double)s->frozen);
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);
     m->activations = (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, m->slots);
@@ -180,10 +181,6 @@ int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *
         lean_memory(r, &s, m);
     else
         own_memory(r, &s, m);
-    /* What is not trained: every rank's, but where weights come by units. */
-    int data = r->extent[GRID_CP] * r->extent[GRID_DP];
-    bool shared = r->shard >= 3 && data > 1 && r->engine == COST_LMPIPE;
-    m->weights += (r->engine == COST_LEAN ? 2 : r->dtype != DTYPE_F32 && !shared ? 6 : 4) * (double)s.frozen / (shared ? data : 1);
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
     cost_shape_close(&s);
     return 0;

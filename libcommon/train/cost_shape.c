@@ -1,6 +1,7 @@
 #include "train/cost_shape.h"
 
 #include <string.h>
+#include "model/sharding.h"
 
 int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, Error *err)
 {
@@ -14,12 +15,10 @@ int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, 
     return 0;
 }
 
-enum { UNIT_ROOMS = 3 }; /* that --shard 3 and 2 have (model/sharding.c); what no unit reaches of one is not there */
-
 /* The largest counts, in order. */
 static void keep_largest(size_t *counts, size_t n)
 {
-    for (int i = 0; i < UNIT_ROOMS; i++)
+    for (int i = 0; i < SHARDING_ROOMS; i++)
         if (n > counts[i]) {
             size_t less = counts[i];
             counts[i] = n;
@@ -43,16 +42,17 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     const ParameterTable *t = &m->params.table;
     s->total = param_trained_total(t);
     s->frozen = t->frozen;
-    /* Units take the rooms of weights in turn, forwards and back; a gradient takes any room that is free. */
-    size_t trained[UNIT_ROOMS] = {0}, all[UNIT_ROOMS] = {0};
+    /* Units take the rooms of weights in turn, forwards and back; a gradient takes any room that is free. What no unit reaches of a room is
+     * not there. */
+    size_t trained[SHARDING_ROOMS] = {0}, all[SHARDING_ROOMS] = {0};
     for (int i = 0; i < t->unit_count; i++) {
         size_t begin, end;
         param_unit_trained(t, i, &begin, &end);
         keep_largest(trained, end - begin);
-        all[i % UNIT_ROOMS] = t->units[i].count > all[i % UNIT_ROOMS] ? t->units[i].count : all[i % UNIT_ROOMS];
+        all[i % SHARDING_ROOMS] = t->units[i].count > all[i % SHARDING_ROOMS] ? t->units[i].count : all[i % SHARDING_ROOMS];
     }
     s->widest = trained[0];
-    for (int i = 0; i < UNIT_ROOMS; i++) {
+    for (int i = 0; i < SHARDING_ROOMS; i++) {
         s->trained_rooms += trained[i];
         s->rooms += all[i];
     }

@@ -222,10 +222,8 @@ static int trace_step(Loop *l, Error *err)
     if (trace_begin(&l->trace, l->grid, err) < 0)
         return -1;
     l->task->through->trace = &l->trace;
-    if (l->optimizer.reduce)
-        side_record(l->optimizer.reduce, true);
-    if (l->optimizer.gather)
-        side_record(l->optimizer.gather, true);
+    side_record(l->optimizer.reduce, true);
+    side_record(l->optimizer.gather, true);
     return 0;
 }
 
@@ -240,8 +238,7 @@ static int trace_draw(Loop *l, Error *err)
         return -1;
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {
         trace_add_side(&l->trace, sides[i]);
-        if (sides[i])
-            side_record(sides[i], false);
+        side_record(sides[i], false);
     }
     int status = trace_write(&l->trace, l->grid, l->o->trace, l->state.step + 1, l->m->part.ranges, &s, err);
     trace_close(&l->trace);

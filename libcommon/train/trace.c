@@ -25,20 +25,23 @@ int trace_begin(Trace *t, Grid *g, Error *err)
     return status;
 }
 
-void trace_add(Trace *t, TraceKind kind, const PipelineAction *of, double begin, double end)
+static void append(Trace *t, TraceEvent e)
 {
     t->events = memory_grow(t->events, &t->capacity, t->count + 1, sizeof *t->events);
-    t->events[t->count++] = (TraceEvent){.begin = begin - t->begin, .end = end - t->begin, .micro_batch = of->micro_batch, .kind = (int32_t)kind, .chunk = of->chunk};
+    t->events[t->count++] = e;
+}
+
+void trace_add(Trace *t, TraceKind kind, const PipelineAction *of, double begin, double end)
+{
+    append(t, (TraceEvent){.begin = begin - t->begin, .end = end - t->begin, .micro_batch = of->micro_batch, .kind = (int32_t)kind, .chunk = of->chunk});
 }
 
 void trace_add_side(Trace *t, const Side *s)
 {
     const SideEvent *e;
-    for (size_t i = 0; s && (e = side_event(s, i)); i++) {
-        t->events = memory_grow(t->events, &t->capacity, t->count + 1, sizeof *t->events);
-        t->events[t->count++] = (TraceEvent){.begin = e->begin - t->begin, .end = e->end - t->begin, .micro_batch = e->label,
-                                             .kind = e->kind == COMM_ALL_GATHER ? TRACE_GATHER : TRACE_REDUCE, .given = e->given - t->begin, .bytes = (double)e->bytes};
-    }
+    for (size_t i = 0; s && (e = side_event(s, i)); i++)
+        append(t, (TraceEvent){.begin = e->begin - t->begin, .end = e->end - t->begin, .micro_batch = e->label,
+                               .kind = e->kind == COMM_ALL_GATHER ? TRACE_GATHER : TRACE_REDUCE, .given = e->given - t->begin, .bytes = (double)e->bytes});
 }
 
 void trace_close(Trace *t)
