@@ -18,7 +18,7 @@ static const char *const known_keys[] = {
     "model_max_length", "gradient_checkpointing", "torchscript", "use_bfloat16", "is_decoder", "max_length", "min_length", "do_sample",
     "num_beams", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
     "num_return_sequences", "num_beam_groups", "diversity_penalty", "early_stopping", "encoder_no_repeat_ngram_size",
-    "remove_invalid_values", "output_scores", "return_dict_in_generate", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id",
+    "is_causal", "remove_invalid_values", "output_scores", "return_dict_in_generate", "bad_words_ids", "forced_bos_token_id", "forced_eos_token_id",
     "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "decoder_start_token_id", "begin_suppress_tokens",
     "suppress_tokens", "exponential_decay_length_penalty", "neftune_noise_alpha", "unsloth_version", "unsloth_fixed", NULL};
 
@@ -79,34 +79,66 @@ static bool get_flag(Source *s, const char *key, bool absent)
     return v->boolean;
 }
 
+static double need_number(Source *s, const JsonValue *object, const char *key)
+{
+    if (!s->failed && !json_is(json_get(object, key), JSON_NUMBER))
+        s->failed = error_set(s->err, "%s: the rope type needs a %s, a number", s->name, key);
+    return number_of(s, object, key, 0);
+}
+
+/* The fields of rope_scaling or rope_parameters: what is not among them might change the frequencies. */
+static void check_rope_fields(Source *s, const JsonValue *rope)
+{
+    static const char *const known[] = {"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor",
+                                        "original_max_position_embeddings"};
+    static const char *const neutral[] = {"partial_rotary_factor", "attention_factor"}; /* 1 changes nothing */
+    for (size_t i = 0; i < rope->count && !s->failed; i++) {
+        const JsonValue *v = &rope->items[i];
+        const char *key = rope->keys[i].data;
+        bool fits = !matters(v);
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            fits |= strcmp(known[k], key) == 0;
+        for (size_t k = 0; k < sizeof neutral / sizeof *neutral; k++)
+            fits |= strcmp(neutral[k], key) == 0 && json_is(v, JSON_NUMBER) && v->number == 1;
+        if (v->type == JSON_OBJECT)
+            s->failed = error_set(s->err, "%s: RoPE by layer type ('%s') is not supported", s->name, key);
+        else if (!fits)
+            s->failed = error_set(s->err, "%s: the rope field '%s' is not supported", s->name, key);
+    }
+}
+
+/* Old files have rope_theta beside rope_scaling, new ones all in rope_parameters. Where several stand transformers takes
+ * rope_scaling before rope_parameters, and the theta in it before the one beside it. */
 static void read_rope(Source *s, ModelConfig *c)
 {
     const JsonValue *scaling = json_get(s->root, "rope_scaling"), *parameters = json_get(s->root, "rope_parameters");
-    c->rope_theta = number_of(s, s->root, "rope_theta", number_of(s, parameters, "rope_theta", 10000));
+    c->rope_theta = number_of(s, s->root, "rope_theta", 10000);
     for (int i = 0; i < 2; i++)
         if (matters(i ? parameters : scaling) && !json_is(i ? parameters : scaling, JSON_OBJECT))
             s->failed = error_set(s->err, "%s: %s must be an object", s->name, i ? "rope_parameters" : "rope_scaling");
     const JsonValue *v = json_is(scaling, JSON_OBJECT) && scaling->count ? scaling : parameters;
     if (!json_is(v, JSON_OBJECT) || s->failed)
         return;
-    for (size_t i = 0; i < v->count && !s->failed; i++)
-        if (v->items[i].type == JSON_OBJECT)
-            s->failed = error_set(s->err, "%s: RoPE by layer type ('%s') is not supported", s->name, v->keys[i].data);
+    check_rope_fields(s, v);
+    c->rope_theta = number_of(s, v, "rope_theta", c->rope_theta);
     const JsonValue *type = json_get(v, "rope_type") ? json_get(v, "rope_type") : json_get(v, "type");
-    if (type && !json_is(type, JSON_STRING)) {
-        s->failed = error_set(s->err, "%s: the rope type must be a string", s->name);
+    if (s->failed || (type && !json_is(type, JSON_STRING))) {
+        if (!s->failed)
+            s->failed = error_set(s->err, "%s: the rope type must be a string", s->name);
         return;
     }
-    const char *kind = json_is(type, JSON_STRING) ? type->string.data : "default";
+    const char *kind = type ? type->string.data : "default";
     RopeScaling *r = &c->rope_scaling;
-    r->factor = number_of(s, v, "factor", 1);
+    r->factor = 1;
     if (strcmp(kind, "linear") == 0) {
         r->kind = ROPE_LINEAR;
+        r->factor = need_number(s, v, "factor");
     } else if (strcmp(kind, "llama3") == 0) {
         r->kind = ROPE_LLAMA3;
-        r->low_freq_factor = number_of(s, v, "low_freq_factor", 1);
-        r->high_freq_factor = number_of(s, v, "high_freq_factor", 4);
-        double original = number_of(s, v, "original_max_position_embeddings", 8192);
+        r->factor = need_number(s, v, "factor");
+        r->low_freq_factor = need_number(s, v, "low_freq_factor");
+        r->high_freq_factor = need_number(s, v, "high_freq_factor");
+        double original = number_of(s, v, "original_max_position_embeddings", (double)c->max_position_embeddings);
         if (!s->failed && !(r->low_freq_factor > 0 && r->high_freq_factor > r->low_freq_factor && original >= 1 && original <= INT32_MAX))
             s->failed = error_set(s->err, "%s: the rope factors must be positive and rise, the original length must be a size", s->name);
         r->original_max_position_embeddings = s->failed ? 0 : (int64_t)original;
@@ -122,11 +154,11 @@ static void read_window(Source *s, ModelConfig *c)
 {
     bool qwen = strncmp(c->model_type, "qwen", 4) == 0;
     int64_t from = 0;
-    if (strcmp(c->model_type, "mistral") == 0)
+    if (strcmp(c->model_type, "mistral") == 0 || (qwen && get_flag(s, "use_sliding_window", false))) {
         c->sliding_window = get_integer(s, "sliding_window", 4096, 0);
-    if (qwen && get_flag(s, "use_sliding_window", false)) {
-        c->sliding_window = get_integer(s, "sliding_window", 4096, 0);
-        from = get_integer(s, "max_window_layers", 28, 28);
+        if (!s->failed && c->sliding_window < 1 && matters(json_get(s->root, "sliding_window")))
+            s->failed = error_set(s->err, "%s: sliding_window is %" PRId64 ", which is no size", s->name, c->sliding_window);
+        from = qwen ? get_integer(s, "max_window_layers", 28, 28) : 0;
     }
     for (int64_t i = from < 0 ? 0 : from; c->sliding_window > 0 && i < CONFIG_MAX_LAYERS; i++)
         c->sliding_layers[i / 64] |= UINT64_C(1) << (i % 64);
@@ -186,6 +218,9 @@ static int refuse_unknown(const JsonValue *root, const char *name, Error *err)
     const JsonValue *partial = json_get(root, "partial_rotary_factor");
     if (matters(partial) && !(json_is(partial, JSON_NUMBER) && partial->number == 1))
         return error_set(err, "%s: partial_rotary_factor is not supported", name);
+    const JsonValue *causal = json_get(root, "is_causal");
+    if (causal && causal->type != JSON_NULL && !(causal->type == JSON_BOOL && causal->boolean))
+        return error_set(err, "%s: is_causal must be true: attention to what follows is not supported", name);
     const JsonValue *act = json_get(root, "hidden_act");
     if (matters(act) && !(json_is(act, JSON_STRING) && (strcmp(act->string.data, "silu") == 0 || strcmp(act->string.data, "swish") == 0)))
         return error_set(err, "%s: hidden_act '%s' is not supported", name, json_is(act, JSON_STRING) ? act->string.data : "");

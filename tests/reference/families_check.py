@@ -1,9 +1,9 @@
-"""Random shapes of every family, single and sharded, f32, f16 and bf16: transformers' logits, loss and gradients against ours
+"""Random shapes of every family, single and sharded, f32, f16 and bf16, RoPE in old and new spelling: transformers' logits, loss and gradients against ours
 (tests/unit/model.c), and the folders that we write loaded in transformers again.
 
 usage: families_check.py BUILD [SEED…]   (needs torch, transformers, safetensors)
 """
-import glob, os, subprocess, sys, tempfile
+import glob, os, random, subprocess, sys, tempfile
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
@@ -17,7 +17,7 @@ for seed in seeds:
         os.mkdir(ours)
         torch.manual_seed(seed)
         for name, config, dtype, largest in drawn(seed):
-            write(theirs, name, config, dtype, largest)
+            write(theirs, name, config, dtype, largest, random.Random("%d %s" % (seed, name)))
         out = subprocess.run([os.path.join(build, "tests/unit/model"), "-o", ours] + sorted(glob.glob(theirs + "/*")), capture_output=True, text=True).stdout
         bad = [line for line in out.splitlines() if line.startswith("not ok")]
         print("\n".join(bad))

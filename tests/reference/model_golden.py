@@ -5,7 +5,7 @@ Writes OUT/FAMILY/{config.json,model*.safetensors,golden.safetensors}; golden ho
 parameter, computed in f32 from the weights as they were saved. tests/unit/model.c compares. --random draws shapes that no test in
 the tree has.
 """
-import copy, os, random, sys
+import copy, json, os, random, sys
 import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config, AutoModelForCausalLM
@@ -33,7 +33,7 @@ def fixed():
 def drawn(seed):
     r = random.Random(seed)
     for family in ("llama2", "llama31", "llama32", "smollm2", "tinyllama", "mistral", "nemo", "qwen2", "qwen25", "qwen3"):
-        kv, group, dim = r.choice([1, 2, 3]), r.choice([1, 2, 4]), r.choice([4, 6, 8, 16, 32])
+        kv, group, dim = r.choice([1, 2, 3]), r.choice([1, 2, 4]), r.choice([2, 4, 6, 8, 16, 32, 40, 72])
         heads = kv * (1 if family == "llama2" else group)
         shape = dict(vocab_size=r.randint(40, 300), hidden_size=heads * dim, intermediate_size=r.randint(9, 130), num_hidden_layers=r.randint(1, 5),
                      num_attention_heads=heads, num_key_value_heads=kv, max_position_embeddings=64, pad_token_id=None,
@@ -55,7 +55,25 @@ def drawn(seed):
         yield family, config, r.choice(["float32", "float16", "bfloat16"]), r.choice([None, "20KB"])
 
 
-def write(out, name, config, dtype, largest):
+def respell(path, r):
+    """config.json as transformers 4 wrote it, or with a rope_theta beside rope_parameters that does not count, or as it is."""
+    config = json.load(open(path))
+    rope = config.pop("rope_parameters")
+    way = r.choice(["old", "type", "both", "scaling", "new"])
+    if way in ("old", "type"):
+        config["rope_theta"] = rope.pop("rope_theta")
+        if way == "type":
+            rope["type"] = rope.pop("rope_type")
+        config["rope_scaling"] = rope if rope != {"rope_type": "default"} else None
+    else:
+        config["rope_scaling" if way == "scaling" else "rope_parameters"] = rope
+        if way == "both":
+            config["rope_theta"] = 123.0
+    with open(path, "w") as f:
+        json.dump(config, f)
+
+
+def write(out, name, config, dtype, largest, respelt=None):
     config._attn_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").float()
     with torch.no_grad():
@@ -71,6 +89,9 @@ def write(out, name, config, dtype, largest):
             p.copy_(p.to(stored).float())
     # A copy: to() would round RoPE's frequencies too, which are no weights.
     copy.deepcopy(model).to(stored).save_pretrained(folder, **({"max_shard_size": largest} if largest else {}))
+    if respelt:
+        respell(os.path.join(folder, "config.json"), respelt)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     tokens = torch.randint(0, config.vocab_size, (2, 20))
     result = model(input_ids=tokens, labels=tokens)
     result.loss.backward()
@@ -85,6 +106,6 @@ def write(out, name, config, dtype, largest):
 
 
 if __name__ == "__main__":
-    chosen = drawn(int(sys.argv[3])) if sys.argv[2:3] == ["--random"] else fixed()
-    for name, config, dtype, largest in chosen:
-        write(sys.argv[1], name, config, dtype, largest)
+    seed = int(sys.argv[3]) if sys.argv[2:3] == ["--random"] else None
+    for name, config, dtype, largest in fixed() if seed is None else drawn(seed):
+        write(sys.argv[1], name, config, dtype, largest, seed is not None and random.Random(seed))
