@@ -55,6 +55,17 @@ static int shards_add(Shards *s, const char *folder, const char *name, Error *er
     return status;
 }
 
+/* No tensor in two files: which one counts would depend on who reads. */
+static int shards_check(const Shards *s, Error *err)
+{
+    for (size_t f = 1; f < s->count; f++)
+        for (size_t i = 0; i < s->files[f].count; i++)
+            for (size_t before = 0; before < f; before++)
+                if (safetensors_find(&s->files[before], s->files[f].entries[i].name))
+                    return error_set(err, "%s: the tensor '%s' stands in %s too", s->files[f].path, s->files[f].entries[i].name, s->files[before].path);
+    return 0;
+}
+
 static int shards_open(Shards *s, const char *folder, Error *err)
 {
     char *index = memory_format("%s/model.safetensors.index.json", folder), *single = memory_format("%s/model.safetensors", folder);
@@ -79,6 +90,8 @@ static int shards_open(Shards *s, const char *folder, Error *err)
     }
     free(index);
     free(single);
+    if (status == 0)
+        status = shards_check(s, err);
     if (status < 0)
         shards_close(s);
     return status;
@@ -94,6 +107,13 @@ static const SafetensorsEntry *shards_find(const Shards *s, const char *name, co
         }
     }
     return NULL;
+}
+
+/* Where a tied model's file has the output layer's name alone, as safetensors' save_model leaves it, that is the embedding. */
+static const SafetensorsEntry *shards_find_parameter(const Shards *s, const ModelConfig *c, const char *name, const Safetensors **file)
+{
+    const SafetensorsEntry *e = shards_find(s, name, file);
+    return e || !c->tie_word_embeddings || strcmp(name, "model.embed_tokens.weight") != 0 ? e : shards_find(s, "lm_head.weight", file);
 }
 
 static int shape_check(const Parameter *p, const SafetensorsEntry *e, const char *path, Error *err)
@@ -196,7 +216,7 @@ static int weights_load(Model *m, const char *folder, const Adapter *a, bool fre
         const SafetensorsEntry *e = a ? adapter_find(a, p->name) : NULL;
         const Safetensors *file = e ? &a->file : NULL;
         if (!e)
-            e = shards_find(&s, p->name, &file);
+            e = shards_find_parameter(&s, &m->config, p->name, &file);
         if (e)
             status = parameter_load(m, p, e, file, m->config.lora ? NULL : a, err);
         else if (strncmp(p->name, ADAPTER_PREFIX, strlen(ADAPTER_PREFIX)) == 0 || (fresh_score && (int)i == m->params.score))
@@ -296,7 +316,7 @@ int folder_reload(Model *m, const char *path, Error *err)
         const Safetensors *file = &a.file;
         if (!p->trainable)
             continue;
-        const SafetensorsEntry *e = a.folder ? adapter_find(&a, p->name) : shards_find(&s, p->name, &file);
+        const SafetensorsEntry *e = a.folder ? adapter_find(&a, p->name) : shards_find_parameter(&s, &m->config, p->name, &file);
         status = e ? parameter_load(m, p, e, file, NULL, err) : error_set(err, "%s: the tensor '%s' is missing", path, p->name);
     }
     shards_close(&s);

@@ -67,6 +67,13 @@ for value in '\300\177' '\200\177' '\200\377'; do
     { head -c $((size - 4)) "$T/run/final/model.safetensors"; printf "\\000\\000$value"; } >"$T/m/model.safetensors"
     fails 1 "model.safetensors: '.*' holds a NaN or an infinity" "a NaN or infinite weight $value is named" $ask
 done
+whole="$T/run/final/model.safetensors"
+rm -rf "$T/m" && cp -r "$T/run/final" "$T/m"
+perl -0777 -pe 's/"model.embed_tokens.weight"/"lm_head.weight"           /' "$whole" >"$T/m/model.safetensors"
+is "a tied model under the output layer's name is the same model" "$($ask)" "$(generate --model "$T/run" -q --max-tokens 1 "$T/prompt.jsonl")"
+mv "$T/m/model.safetensors" "$T/m/a.safetensors" && cp "$whole" "$T/m/b.safetensors"
+echo '{"weight_map":{"lm_head.weight":"a.safetensors","model.norm.weight":"b.safetensors"}}' >"$T/m/model.safetensors.index.json"
+fails 1 "b.safetensors: the tensor '.*' stands in .*a.safetensors too" "a tensor in two files" $ask
 
 # ---- shards ----
 shard() { # shard NAME OFFSET BYTES PATTERN: the index with some bytes replaced
