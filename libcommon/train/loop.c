@@ -273,8 +273,7 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
             message_warning("step %" PRId64 ": loss %g, gradient norm %g: the step is skipped%s", l->state.step + 1, step->loss, *norm, blame);
     }
     if (step->sequence_length)
-        memory_trim(); /* of weights that were drawn or read */
-    l->flops_per_token = config_flops_per_token(&l->m->config, step->sequence_length);
+        l->flops_per_token = config_flops_per_token(&l->m->config, step->sequence_length);
     l->state.step++;
     if (averages(l) && average_add(&l->average, &l->m->params.table, err) < 0)
         return -1;
@@ -384,6 +383,7 @@ static int loop_open(Loop *l, Error *err)
         (o->save_every > 0 && checkpoint_prepare(&l->checkpoints, &l->state, err) < 0))
         return -1;
     l->flops_per_token = config_flops_per_token(&l->m->config, l->task->sequence_length);
+    memory_trim(); /* of weights that were drawn or read */
     l->peak = o->peak_flops > 0 ? o->peak_flops * l->grid->size : measure_peak(l->m);
     return o->peak_flops > 0 ? 0 : comm_sum_host(&l->grid->world, &l->peak, 1, err);
 }
