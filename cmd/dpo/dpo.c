@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/thread.h"
@@ -147,6 +148,26 @@ static double nll_weight(void)
     return strcmp(dpo.loss.kind, "orpo") == 0 ? 1 : strcmp(dpo.loss.kind, "simpo") == 0 ? 0 : 0.2;
 }
 
+/* Where the reference's sums are kept. */
+static char *reference_path(const PostTrain *p)
+{
+    return dpo.reference_file ? memory_string(dpo.reference_file) : memory_format("%s/reference.json", p->common.output);
+}
+
+/* Is the reference another model than the one that is trained? */
+static bool is_other(const PostTrain *p)
+{
+    return dpo.reference_path && (p->adapter || strcmp(dpo.reference_path, p->model_path) != 0);
+}
+
+static const char *reference_model(const PostTrain *p)
+{
+    char *path = dpo.reference_file || p->common.output ? reference_path(p) : NULL;
+    bool known = pair_loss_is_free(&dpo.loss) || (path && access(path, F_OK) == 0);
+    free(path);
+    return known ? NULL : is_other(p) ? dpo.reference_path : p->model_path;
+}
+
 /* One pass over the reference model for all pairs, or what an earlier one has left in a file. */
 static int reference_pass(PostTrain *p, Error *err)
 {
@@ -157,7 +178,7 @@ static int reference_pass(PostTrain *p, Error *err)
         r->held_out = memory_zalloc(p->held_out.count + 1, sizeof *r->held_out);
         return dpo.reference_path ? error_set(err, "--reference: the loss %s has none", dpo.loss.kind) : 0;
     }
-    if (dpo.reference_path && (p->adapter || strcmp(dpo.reference_path, p->model_path) != 0)) {
+    if (is_other(p)) {
         char *base, *adapter;
         ModelPart part;
         int status = folder_base(dpo.reference_path, NULL, &base, &adapter, err);
@@ -176,7 +197,7 @@ static int reference_pass(PostTrain *p, Error *err)
     if (status == 0 && m->config.vocab_size != p->model.config.vocab_size)
         status = error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference_path);
     bool known = false;
-    char key[17], *path = dpo.reference_file ? memory_string(dpo.reference_file) : memory_format("%s/reference.json", p->common.output);
+    char key[17], *path = reference_path(p);
     size_t pairs = p->examples.count, held_out = p->val ? p->held_out.count : 0;
     if (status == 0)
         status = reference_key(m, dpo.keep_endings, &p->examples, &p->held_out, &p->grid->world, key, err);
@@ -316,6 +337,6 @@ int main(int argc, char **argv)
     self.train.weight_decay = 0;
     self.train.lr = 1e-5;
     static const PostTrainTool tool = {.kind = EXAMPLES_PREFERENCE, .prepare = reference_pass, .finish = reference_free, .accumulate = accumulate,
-                                       .evaluate = evaluate, .extra_names = extras};
+                                       .evaluate = evaluate, .extra_names = extras, .ahead = true, .first = reference_model};
     return posttrain_main(&self, &set, argc, argv, &tool);
 }

@@ -1,12 +1,8 @@
 #include "dry_run.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include "data/samples.h"
-#include "io/stats.h"
 
 /* The run as it is in the stage of training whose passes are largest. */
 static CostRun largest(const DryRun *d)
@@ -77,38 +73,11 @@ static int traffic(const DryRun *d, CostTraffic *all, Error *err)
     return 0;
 }
 
-/* The part of a run's --stats that is known before, of the first rank; peak_bytes if the ranks are threads of its process. */
-static int write_stats(const DryRun *d, const CostRun *largest_pass, double flops, Error *err)
-{
-    static const int first[GRID_DIMENSIONS];
-    StatsItem items[5 + GRID_GROUPS * COMM_KINDS] = {{"steps", (double)d->stages->steps}, {"tokens", (double)d->stages->tokens}, {"flops", flops}};
-    char *keys[GRID_GROUPS * COMM_KINDS];
-    CostTraffic t;
-    CostMemory m;
-    size_t n = 5, sent = 0;
-    double threads;
-    if (!d->stats)
-        return 0;
-    if (traffic(d, &t, err) < 0 || cost_memory(largest_pass, first, &m, err) < 0 || cost_memory_threads(largest_pass, &threads, err) < 0)
-        return -1;
-    items[3] = (StatsItem){"rank_peak_bytes", m.all};
-    items[4] = (StatsItem){"peak_bytes", threads};
-    for (int g = 0; g < GRID_GROUPS; g++)
-        for (int k = 0; k < COMM_KINDS; k++)
-            if (t.bytes[g][k] > 0) {
-                keys[sent] = grid_sent_key(g, (CommKind)k);
-                items[n++] = (StatsItem){keys[sent++], t.bytes[g][k]};
-            }
-    int status = stats_write(d->stats, items, n, NAN, err);
-    while (sent > 0)
-        free(keys[--sent]);
-    return status;
-}
-
 int dry_run(const DryRun *d, Error *err)
 {
     CostRun run = largest(d);
     CostRow rows[COST_ROWS];
+    CostTraffic sent;
     const ModelConfig *c = run.config;
     const Stages *s = d->stages;
     double flops = 0;
@@ -117,7 +86,7 @@ int dry_run(const DryRun *d, Error *err)
         if (cost_check(&at, err) < 0)
             return -1;
     }
-    int n = cost_rows(&run, rows, err);
+    int n = cost_rows(&run, NULL, rows, err);
     if (n < 0)
         return -1;
     for (size_t i = 0; i < s->count; i++)
@@ -133,7 +102,7 @@ int dry_run(const DryRun *d, Error *err)
     for (size_t i = 0; i < s->count && s->count > 1; i++)
         printf("from step %-12" PRId64 "%14" PRId64 " steps of %" PRId64 " samples of %" PRId64 " tokens\n", s->items[i].first_step, s->items[i].steps,
                s->items[i].samples, s->items[i].sequence_length);
-    return write_stats(d, &run, flops, err);
+    return d->stats && (traffic(d, &sent, err) < 0 || cost_stats(d->stats, &run, (double)s->steps, (double)s->tokens, flops, &sent, err) < 0) ? -1 : 0;
 }
 
 int dry_run_choose(const DryRun *d, GridOptions *g, bool gpu, Error *err)

@@ -350,6 +350,6 @@ int main(int argc, char **argv)
         return status;
     }
     static const PostTrainTool tool = {.kind = EXAMPLES_RANKING, .num_labels = 1, .prepare = need_padding, .accumulate = accumulate,
-                                       .evaluate = evaluate, .extra_names = extras};
+                                       .evaluate = evaluate, .extra_names = extras, .ahead = true};
     return posttrain_run(&self, &set, &tool);
 }

@@ -47,7 +47,7 @@ int plan_run(Settings *s, Error *err)
         if (config.max_position_embeddings < r.sequence_length)
             config.max_position_embeddings = r.sequence_length;
         CostRow rows[COST_ROWS];
-        int n = cost_rows(&r, rows, err);
+        int n = cost_rows(&r, NULL, rows, err);
         for (int i = 0; i < n; i++)
             plan_row(s->json, rows[i].key, rows[i].value, rows[i].unit, rows[i].text);
         status = n < 0 ? -1 : 0;

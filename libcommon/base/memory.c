@@ -107,6 +107,17 @@ char *memory_string(const char *string)
     return memory_copy(string, strlen(string));
 }
 
+size_t memory_resident(void)
+{
+    unsigned long pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%*u %lu", &pages) != 1)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * (size_t)sysconf(_SC_PAGESIZE);
+}
+
 void memory_trim(void)
 {
 #ifdef __GLIBC__

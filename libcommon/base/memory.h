@@ -17,6 +17,8 @@ char *memory_copy(const char *data, size_t length);       /* a NUL is put behind
 char *memory_string(const char *string);
 /* The machine's memory, or that of the process's control group where that is less: bytes. */
 size_t memory_available(void);
+/* What the process has of it now, 0 where that cannot be told. */
+size_t memory_resident(void);
 /* Gives back to the system what has been freed: the C library keeps freed pieces as large as those that it has seen before. */
 void memory_trim(void);
 /* What is done before the process ends for lack of memory (io/temporary.h removes unfinished files). */

@@ -21,6 +21,7 @@ typedef struct CostRun {
     Dtype dtype;         /* of products */
     bool saves;          /* checkpoints are written */
     bool averages;       /* --average-every */
+    double process;      /* bytes that a process has with what it has read beside the model (tokenizer, records), 0: of one that has read nothing */
     CostEngine engine;
 } CostRun;
 
@@ -63,7 +64,19 @@ typedef struct CostHeld {
 } CostHeld;
 #define COST_HELD_NOTHING ((CostHeld){{-1, -1}})
 
-/* Of an optimiser step of COST_LMPIPE; held NULL: nothing is. -1 as cost_check. */
+/* What a rank's micro-batches do: forward alone; there and back; or back, of one that has just gone forward and is still there. */
+typedef enum CostWay { COST_FORWARD, COST_BOTH, COST_BACK } CostWay;
+typedef struct CostPasses {
+    int64_t count, rows;  /* micro-batches, and the rows of each that are this rank's */
+    int64_t measured;     /* chunks of HEAD_CHUNK rows, of all of them, whose labels the output layer is asked about */
+    CostWay way;
+} CostPasses;
+/* Of a rank of COST_LMPIPE in such passes, and in what comes together once a step; held NULL: nothing is. -1 as cost_check. */
+int cost_traffic_passes(const CostRun *r, const int place[GRID_DIMENSIONS], const CostPasses *p, CostHeld *held, CostTraffic *t, Error *err);
+int cost_traffic_sums(const CostRun *r, const int place[GRID_DIMENSIONS], CostHeld *held, CostTraffic *t, Error *err);
+/* When adapters are added to the weights. */
+int cost_traffic_merge(const CostRun *r, const int place[GRID_DIMENSIONS], CostHeld *held, CostTraffic *t, Error *err);
+/* Of a whole optimiser step of pretrain's. */
 int cost_traffic(const CostRun *r, const int place[GRID_DIMENSIONS], CostHeld *held, CostTraffic *t, Error *err);
 /* Of a validation of so many sequences: passes forward alone. */
 int cost_traffic_scores(const CostRun *r, const int place[GRID_DIMENSIONS], int64_t samples, CostHeld *held, CostTraffic *t, Error *err);
@@ -81,17 +94,20 @@ typedef struct CostCluster {
     double spread;                               /* standard deviation of GPUs' speeds: N wait for the slowest, 1 + spread·√(2 ln N) */
 } CostCluster;
 
-/* What pretrain --dry-run and scalefit plan print of a run: memory of a rank of the fullest stage, what it sends in a step, the bubble. Rows
- * that are 0 because the grid has no such dimension are left out. Returns how many, -1 as cost_check. */
+/* What --dry-run and scalefit plan print of a run: memory of a rank of the fullest stage, what it sends in a step (sent; NULL: as pretrain's
+ * does), the bubble. Rows that are 0 because the grid has no such dimension are left out. Returns how many, -1 as cost_check. */
 enum { COST_ROWS = 20 + GRID_GROUPS * COMM_KINDS };
 typedef struct CostRow {
     char key[40], text[48]; /* "weights_bytes", "weights" */
     const char *unit;       /* "bytes" */
     double value;
 } CostRow;
-int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err);
+int cost_rows(const CostRun *r, const CostTraffic *sent, CostRow rows[COST_ROWS], Error *err);
 /* On standard output, a line each. */
 void cost_rows_print(const CostRow *rows, int n);
+/* The part of a run's --stats that is known before, of the first rank, which sends that in all; peak_bytes if the ranks are threads of its
+ * process. */
+int cost_stats(const char *path, const CostRun *r, double steps, double tokens, double flops, const CostTraffic *sent, Error *err);
 
 /* CPUs with AVX-512, a core a rank, for --grid auto: what matters is the order of the grids. */
 CostCluster cost_cluster_cpu(int ranks_here, double memory);

@@ -142,6 +142,11 @@ static double mpi_memory(const CostRun *r, const CostShape *s)
     return bytes;
 }
 
+static double process_memory(const CostRun *r)
+{
+    return r->process > 0 ? r->process : own_program;
+}
+
 /* As a run of this engine lays it out. */
 static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
 {
@@ -166,7 +171,7 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
         m->copy += r->saves ? 4 * share : 0;
         m->weights += 4 * n;
     }
-    m->program = (cost_ranks(r) > 1 ? mpi_memory(r, s) : own_program) + own_rank + (r->saves ? own_writing : 0);
+    m->program = process_memory(r) + (cost_ranks(r) > 1 ? mpi_memory(r, s) - own_program : 0) + own_rank + (r->saves ? own_writing : 0);
 }
 
 int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *m, Error *err)
@@ -189,7 +194,7 @@ int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *
 int cost_memory_threads(const CostRun *r, double *bytes, Error *err)
 {
     int others = r->extent[GRID_CP] * r->extent[GRID_DP], place[GRID_DIMENSIONS] = {0};
-    *bytes = own_program;
+    *bytes = process_memory(r);
     for (place[GRID_PP] = 0; place[GRID_PP] < r->extent[GRID_PP]; place[GRID_PP]++)
         for (place[GRID_TP] = 0; place[GRID_TP] < r->extent[GRID_TP]; place[GRID_TP]++) {
             CostMemory m;

@@ -1,6 +1,8 @@
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "io/stats.h"
 #include "train/cost.h"
 
 /* Ranks that anybody would have as threads of one process. */
@@ -31,7 +33,7 @@ static void add_traffic(CostRow *rows, int *n, const CostTraffic *t)
         }
 }
 
-int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
+int cost_rows(const CostRun *r, const CostTraffic *sent, CostRow rows[COST_ROWS], Error *err)
 {
     CostMemory m;
     CostTraffic t;
@@ -39,7 +41,7 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
     if (cost_check(r, err) < 0 || cost_memory_most(r, &m, &stage, err) < 0)
         return -1;
     const int place[GRID_DIMENSIONS] = {[GRID_PP] = stage};
-    if (cost_traffic(r, place, NULL, &t, err) < 0)
+    if (!sent && cost_traffic(r, place, NULL, &t, err) < 0)
         return -1;
     if (cost_ranks(r) > 1) {
         add(rows, &n, "ranks", "ranks", "", cost_ranks(r));
@@ -64,7 +66,7 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
             return -1;
         add(rows, &n, "threads_bytes", "all ranks, threads of a process", "bytes", threads);
     }
-    add_traffic(rows, &n, &t);
+    add_traffic(rows, &n, sent ? sent : &t);
     if (r->extent[GRID_PP] > 1) {
         CostCluster even = cost_cluster_h100();
         CostTime time;
@@ -73,6 +75,30 @@ int cost_rows(const CostRun *r, CostRow rows[COST_ROWS], Error *err)
         add(rows, &n, "bubble", "bubble, idle over busy time", "", time.bubble_share);
     }
     return n;
+}
+
+int cost_stats(const char *path, const CostRun *r, double steps, double tokens, double flops, const CostTraffic *sent, Error *err)
+{
+    static const int first[GRID_DIMENSIONS];
+    StatsItem items[5 + GRID_GROUPS * COMM_KINDS] = {{"steps", steps}, {"tokens", tokens}, {"flops", flops}};
+    char *keys[GRID_GROUPS * COMM_KINDS];
+    CostMemory m;
+    size_t n = 5, count = 0;
+    double threads;
+    if (cost_memory(r, first, &m, err) < 0 || cost_memory_threads(r, &threads, err) < 0)
+        return -1;
+    items[3] = (StatsItem){"rank_peak_bytes", m.all};
+    items[4] = (StatsItem){"peak_bytes", threads};
+    for (int g = 0; g < GRID_GROUPS; g++)
+        for (int k = 0; k < COMM_KINDS; k++)
+            if (sent->bytes[g][k] > 0) {
+                keys[count] = grid_sent_key(g, (CommKind)k);
+                items[n++] = (StatsItem){keys[count++], sent->bytes[g][k]};
+            }
+    int status = stats_write(path, items, n, NAN, err);
+    while (count > 0)
+        free(keys[--count]);
+    return status;
 }
 
 static void print_row(const CostRow *r)

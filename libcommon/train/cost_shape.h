@@ -1,4 +1,4 @@
-/* A rank's part of a model without memory, to ask for sizes: what cost_memory.c and cost_traffic.c count by. */
+/* A rank's part of a model without memory, to ask for sizes: what cost_memory.c, cost_traffic.c and cost_units.c count by. */
 #ifndef TRAIN_COST_SHAPE_H
 #define TRAIN_COST_SHAPE_H
 

@@ -24,6 +24,9 @@ typedef struct PostTrainTool {
     int (*accumulate)(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err);
     int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);
     const char *const *extra_names;
+    bool ahead;                               /* a step's records are passed forward before they are passed there and back */
+    /* The model (a folder or a run) that passes all records forward before the first step; NULL: none does. May be NULL. */
+    const char *(*first)(const PostTrain *p);
 } PostTrainTool;
 
 /* --lora and what goes with it. */
