@@ -1,6 +1,7 @@
 #include "io/filemap.h"
 
 #include <fcntl.h>
+#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -32,4 +33,12 @@ void filemap_close(FileMap *m)
     if (m->size > 0)
         munmap((void *)m->data, m->size);
     *m = (FileMap){0};
+}
+
+void filemap_forget(const FileMap *m, size_t begin, size_t end)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    begin = begin / page * page;
+    if (m->size > 0 && begin < end)
+        madvise((void *)(uintptr_t)(m->data + begin), end - begin, MADV_DONTNEED); /* it may be refused */
 }

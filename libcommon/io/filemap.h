@@ -12,5 +12,7 @@ typedef struct FileMap {
 
 int filemap_open(FileMap *m, const char *path, Error *err);
 void filemap_close(FileMap *m);
+/* These bytes will hardly be read again: the process's memory does not have them until they are. */
+void filemap_forget(const FileMap *m, size_t begin, size_t end);
 
 #endif

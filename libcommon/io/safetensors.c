@@ -146,6 +146,12 @@ const SafetensorsEntry *safetensors_find(const Safetensors *s, const char *name)
     return NULL;
 }
 
+void safetensors_forget(const Safetensors *s, const SafetensorsEntry *e)
+{
+    size_t data = (size_t)(s->data - s->start);
+    filemap_forget(&s->mapping->file, data + (size_t)e->begin, data + (size_t)e->end);
+}
+
 void safetensors_close(Safetensors *s)
 {
     if (s->mapping) {

@@ -29,6 +29,8 @@ typedef struct Safetensors {
 
 int safetensors_open(Safetensors *out, const char *path, Error *err);
 const SafetensorsEntry *safetensors_find(const Safetensors *s, const char *name);
+/* An entry's bytes have been read (filemap.h). */
+void safetensors_forget(const Safetensors *s, const SafetensorsEntry *e);
 void safetensors_close(Safetensors *s);
 
 /* Writing, in the file's own order: dtype by descending width, then name. */

@@ -147,6 +147,7 @@ static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *
         return -1;
     float *values = memory_alloc(p->count, sizeof *values);
     box_read(values, p, e, file);
+    safetensors_forget(file, e);
     if (merged)
         adapter_add(merged, p, values, m->device->threads);
     int status = 0;

@@ -21,6 +21,9 @@ typedef struct CostRun {
     Dtype dtype;         /* of products */
     bool saves;          /* checkpoints are written */
     bool averages;       /* --average-every */
+    int64_t scored;      /* sequences of a pass that goes forward alone, where that has more (0: it has not) */
+    bool scores_first;   /* the model, or where it has one the other, passes everything forward before the first step */
+    const ModelConfig *other; /* that is there until then; NULL: none */
     double process;      /* bytes that a process has with what it has read beside the model (tokenizer, records), 0: of one that has read nothing */
     CostEngine engine;
 } CostRun;
@@ -40,6 +43,7 @@ typedef struct CostMemory {
     double buffers;      /* what stages send one another, position tables */
     double copy;         /* for checkpoints and the final model */
     double program;      /* what every process has, and MPI's messages */
+    double start;        /* at most before the first step, where that is more than all of these */
     double all;
     double parameters;   /* that the rank holds */
     int slots;           /* micro-batches (times virtual stages) in flight */

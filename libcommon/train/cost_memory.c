@@ -147,6 +147,26 @@ static double process_memory(const CostRun *r)
     return r->process > 0 ? r->process : own_program;
 }
 
+/* Before the first step a rank has whole weights, and beside them for a moment its slices of what will be shared, or until then another
+ * model, through which records pass forward. */
+static double own_start(const CostRun *r, const CostShape *s, const CostMemory *m)
+{
+    double bytes = r->dtype != DTYPE_F32 ? 6 : 4, data = r->extent[GRID_CP] * r->extent[GRID_DP], n = (double)(s->total + s->frozen);
+    double slices = r->shard >= 3 && data > 1 ? 4 * n / data : 0, other = 0;
+    if (r->other) {
+        CostRun that = *r;
+        CostShape o;
+        Error ignored;
+        that.config = r->other;
+        if (cost_shape_open(&o, &that, s->place, &ignored) < 0)
+            return 0;
+        other = bytes * (double)(o.total + o.frozen) + (double)slot_bytes(&o.model, s->rows, MODE_SCORE, m->slots);
+        cost_shape_close(&o);
+    }
+    double passed = r->scores_first && !r->other ? m->activations : 0;
+    return bytes * n + (slices + passed > other ? slices + passed : other) + m->buffers + m->program;
+}
+
 /* As a run of this engine lays it out. */
 static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
 {
@@ -160,6 +180,8 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);
     m->activations = (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, m->slots);
+    if (r->scored > r->micro_batch) /* it has one slot */
+        m->activations += (double)slot_bytes(&s->model, s->rows / r->micro_batch * r->scored, MODE_TRAIN, 1) - (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, 1);
     int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
     positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
     /* Products pack their second matrix: the CPU's room for it is touched as far as the largest weight reaches. */
@@ -187,6 +209,9 @@ int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *
     else
         own_memory(r, &s, m);
     m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
+    double start = r->engine == COST_LEAN ? 0 : own_start(r, &s, m);
+    if (start > m->all)
+        m->all = m->start = start;
     cost_shape_close(&s);
     return 0;
 }

@@ -59,6 +59,8 @@ int cost_rows(const CostRun *r, const CostTraffic *sent, CostRow rows[COST_ROWS]
     add(rows, &n, "buffers_bytes", cost_ranks(r) > 1 ? "tables, packed weights, communication" : "tables, packed weights", "bytes", m.buffers);
     add(rows, &n, "copy_bytes", "copy for models, checkpoints", "bytes", m.copy);
     add(rows, &n, "program_bytes", "program and libraries", "bytes", m.program);
+    if (m.start > 0)
+        add(rows, &n, "start_bytes", "at most before the first step", "bytes", m.start);
     add(rows, &n, "memory_bytes", "memory in all", "bytes", m.all);
     if (cost_ranks(r) > 1 && cost_ranks(r) <= MOST_THREADS) {
         double threads;

@@ -30,6 +30,7 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
 {
     memset(s, 0, sizeof *s);
     Model *m = &s->model;
+    memcpy(s->place, place, sizeof s->place);
     m->config = *r->config;
     m->dtype = r->dtype;
     m->recompute = r->recompute;

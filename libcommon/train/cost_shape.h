@@ -6,6 +6,7 @@
 #include "train/pipeline.h"
 
 typedef struct CostShape {
+    int place[GRID_DIMENSIONS];
     Model model;
     PipelineSchedule schedule; /* its sizes alone */
     int64_t rows;              /* of a pass, on this rank */

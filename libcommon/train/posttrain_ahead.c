@@ -23,6 +23,8 @@ typedef struct Ahead {
     CostRun run;
     CostTraffic step, all; /* what a rank sends in the first step, and in the whole run */
     int64_t tokens;
+    const char *first;     /* the model that all records pass first; NULL: none */
+    ModelConfig other;     /* its, where it is not the one that is trained */
 } Ahead;
 
 static bool grouped(const PostTrain *p)
@@ -41,11 +43,16 @@ static CostRun cost_of(const PostTrain *p, const ModelConfig *c, const Grid *g, 
 }
 
 /* The run as it is where it takes most memory: passes as large as any, and as many. */
-static void make_room(CostRun *r, const Plan *plan, bool backward)
+static void make_room(CostRun *r, const Plan *plan)
 {
     int64_t ranks = r->extent[GRID_DP], passes = (plan->batches + ranks - 1) / ranks, before = r->samples / r->micro_batch / ranks;
     r->micro_batch = plan->whole.sequences > r->micro_batch ? plan->whole.sequences : r->micro_batch;
-    r->samples = r->micro_batch * ranks * (backward && passes > before ? passes : before > 0 ? before : 1);
+    r->samples = r->micro_batch * ranks * (passes > before ? passes : before);
+}
+
+static void make_room_forward(CostRun *r, const Plan *plan)
+{
+    r->scored = plan->whole.sequences > r->scored ? plan->whole.sequences : r->scored;
 }
 
 /* Chunks of rows that have a label, in what the rank has of a layout's batches. */
@@ -92,26 +99,31 @@ static int step(const Ahead *a, const int place[GRID_DIMENSIONS], Plan *plan, Co
     return 0;
 }
 
-/* All records go forward through the model in `folder`, of which nothing is shared yet. */
-static int first_pass(Ahead *a, const char *folder, const int place[GRID_DIMENSIONS], Error *err)
+/* Which model passes all records before the first step. */
+static int first_model(Ahead *a, Error *err)
+{
+    char *base, *adapter;
+    a->first = a->p->tool->first ? a->p->tool->first(a->p) : NULL;
+    a->run.scores_first = a->first != NULL;
+    if (!a->first || a->first == a->p->model_path)
+        return 0;
+    if (folder_base(a->first, NULL, &base, &adapter, err) < 0)
+        return -1;
+    int status = config_of(base, &a->other, err);
+    a->run.other = &a->other;
+    free(base);
+    free(adapter);
+    return status;
+}
+
+/* Nothing is shared yet. */
+static int first_pass(Ahead *a, const int place[GRID_DIMENSIONS], Error *err)
 {
     CostRun r = a->run;
-    ModelConfig other;
     r.shard = 0;
-    if (folder != a->p->model_path) {
-        char *base, *adapter;
-        int status = folder_base(folder, NULL, &base, &adapter, err);
-        if (status < 0)
-            return -1;
-        status = config_of(base, &other, err);
-        free(base);
-        free(adapter);
-        if (status < 0)
-            return -1;
-        r.config = &other;
-    }
+    r.config = r.other ? r.other : r.config;
     plan_all(&a->plan, grouped(a->p));
-    make_room(&a->run, &a->plan, false);
+    make_room_forward(&a->run, &a->plan);
     int status = pass(&r, place, &a->plan, COST_FORWARD, true, NULL, &a->all, err);
     return status == 0 && a->p->val ? pass(&r, place, &a->held_out, COST_FORWARD, true, NULL, &a->all, err) : status;
 }
@@ -122,17 +134,16 @@ static int walk(Ahead *a, Error *err)
     static const int place[GRID_DIMENSIONS];
     const TrainOptions *o = &a->p->train;
     CostHeld held = COST_HELD_NOTHING;
-    const char *first = a->p->tool->first ? a->p->tool->first(a->p) : NULL;
     if (a->p->val) {
         plan_all(&a->held_out, grouped(a->p));
-        make_room(&a->run, &a->held_out, false);
+        make_room_forward(&a->run, &a->held_out);
     }
-    if (first && first_pass(a, first, place, err) < 0)
+    if (a->first && first_pass(a, place, err) < 0)
         return -1;
     for (int64_t i = 1; i <= a->plan.steps; i++) {
         plan_step(&a->plan, i - 1, grouped(a->p));
         a->tokens += plan_tokens(&a->plan);
-        make_room(&a->run, &a->plan, true);
+        make_room(&a->run, &a->plan);
         bool looks = a->p->val && (i == a->plan.steps || (o->eval_every > 0 && i % o->eval_every == 0));
         if (step(a, place, &a->plan, &held, &a->all, err) < 0 || (looks && pass(&a->run, place, &a->held_out, COST_FORWARD, true, &held, &a->all, err) < 0))
             return -1;
@@ -161,7 +172,7 @@ static int tell_run(Ahead *a, Error *err)
     const PostTrain *p = a->p;
     const CostRun *r = &a->run;
     CostRow rows[COST_ROWS];
-    if (cost_check(r, err) < 0 || walk(a, err) < 0 || first_step(a, err) < 0)
+    if (first_model(a, err) < 0 || cost_check(r, err) < 0 || walk(a, err) < 0 || first_step(a, err) < 0)
         return -1;
     int n = cost_rows(r, &a->step, rows, err);
     if (n < 0)
@@ -213,7 +224,7 @@ int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool t
         a.run = cost_of(p, &c, &g, a.plan.sequence_length);
         /* The first step is as large as any. A rank may be left without a batch. */
         plan_step(&a.plan, 0, grouped(p));
-        make_room(&a.run, &a.plan, true);
+        make_room(&a.run, &a.plan);
         status = tell ? tell_run(&a, err) : choose(&a, err);
         plan_close(&a.plan);
         if (p->val)

@@ -172,7 +172,7 @@ one stdin sft --model $M $Q "$T/chat.jsonl"
 command="sft --model $M $Q"
 grid --dp 2 - <"$T/chat.jsonl"
 # Before anything starts: the memory of a rank, and a grid.
-memory() { sed -n 's/.*"memory_bytes": *\([0-9]*\).*/\1/p' "$T/stats"; }
+memory() { sed -n 's/.*"rank_peak_bytes": *\([0-9]*\).*/\1/p' "$T/stats"; }
 B="dpo --model $M --max-length 96 --rows 9600 --dry-run --stats $T/stats"
 $B "$T/pairs.jsonl" >"$T/dry"
 like "--dry-run tells steps" "$(cat "$T/dry")" '^steps  *2$'

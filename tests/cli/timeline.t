@@ -1,11 +1,12 @@
-# The timeline of a step (--trace) on grids of threads and of mpirun: every pass follows what it needs by one clock, and the simulation of the
+# The timeline of a step (--trace) of pretrain, sft, dpo and rmtrain on grids of threads and of mpirun: every pass follows what it needs by one clock, and the simulation of the
 # schedule (cost_simulate), given each pass's own time, ends no later than the step did and, where the machine is not too busy, not much
 # earlier.
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
-ranks_data
+ranks_chats 24
 ranks_config 320 128 352 6 4 2 32 256 true >"$T/m.json"
-P="pretrain --progress=never --device cpu --model-config $T/m.json --data $T/s --seq-len 256 --batch-tokens 1792 --micro-batch 1 --lr 3e-4 --steps 3 --save-every 0 --peak-flops 1e11 -j 1"
+pretrain="pretrain --progress=never --device cpu --model-config $T/m.json --data $T/s --seq-len 256 --batch-tokens 1792 --micro-batch 1 --lr 3e-4 --steps 3 --save-every 0 --peak-flops 1e11 -j 1"
+P=$pretrain
 cat >"$T/check.pl" <<'EOP'
 # check.pl STAGES CHUNKS TRACE: what is wrong with it; else nothing
 use JSON::PP;
@@ -69,6 +70,21 @@ timeline 0 2 1 --pp 2 --dp 2
 timeline 0 1 1 --dp 2
 timeline 0 1 1 --tp 2
 timeline 0 1 1 --cp 2
+# Post-training, of which dpo and rmtrain pass forward alone before they pass there and back.
+pretrain -q --device cpu --model-config "$T/m.json" --tokenizer "$T/v" --data "$T/s" --seq-len 64 --batch-tokens 64 --steps 1 --save-every 0 --peak-flops 1e11 -o "$T/base"
+post="--progress=never --device cpu --model $T/base --batch-size 12 --max-length 64 --rows 64 --epochs 1.5 --lr 3e-4 --save-every 0 --peak-flops 1e11 -j 1"
+forward() { grep -c '"cat":"forward"' "$T/trace.json"; }
+backward() { grep -c '"cat":"backward"' "$T/trace.json"; }
+for tool in sft dpo rmtrain; do
+    data=$T/$([ $tool = sft ] && echo chat || echo pairs).jsonl
+    P="$tool $post $data"
+    timeline 0 2 1 --pp 2
+    is "$tool: every pass back has its forward, $([ $tool = sft ] && echo one || echo two)" "$(forward)" $(($(backward) * ($([ $tool = sft ] && echo 1 || echo 2))))
+    timeline 0 2 1 --pp 2 --tp 2
+    timeline 0 1 1 --dp 2 --shard 3
+    [ "$no_mpi" ] || timeline 2 1 1 --cp 2
+done
+P=$pretrain
 if [ "$no_mpi" ]; then
     skip "timelines of mpirun's ranks" "$no_mpi"
 else
