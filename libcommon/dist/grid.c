@@ -368,6 +368,10 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
         threads = 1;
     else if (threads == 0 && g->local_size > 1)
         threads = thread_default_count() / g->local_size > 1 ? thread_default_count() / g->local_size : 1;
+    /* A kernel loaded at its first launch waits until the GPU is idle; a receive that waits on the GPU for a sender, which loads a kernel
+     * itself, would never end. */
+    if (g->size > 1)
+        setenv("CUDA_MODULE_LOADING", "EAGER", 0);
     Device *d = device_open_index(name, g->gpu, threads, err);
     if (!d)
         return NULL;

@@ -41,7 +41,7 @@ struct Way {
 
 struct Clique {
     int rank = 0, size = 0;
-    bool one_process = true;
+    bool one_process = true, connected = false; /* connected: for sends and receives */
     std::atomic<bool> ended{false}, remote{false}; /* aborted; another's process is gone */
     std::vector<Way> ways; /* [size][WAYS] of rank 0, [0][WAYS] of the others */
     std::mutex lock;
@@ -369,12 +369,25 @@ static void carry(std::shared_ptr<Clique> c, std::shared_ptr<Letter> mine, std::
     c->changed.notify_all();
 }
 
+/* The first send or receive of a communicator holds the caller until the other rank comes to its own, as NCCL does while it makes the
+ * connection. */
+static void connect(Clique *c)
+{
+    char here = 1;
+    int s = way_of(c, c->rank == 0 ? 1 : 0, TOGETHER)->socket;
+    c->connected = true;
+    if (!put(s, &here, 1) || !get(s, &here, 1))
+        gone(c);
+}
+
 /* Between two ranks alone: more of a communicator nobody asks for. */
 static ncclResult_t post(ncclComm_t comm, bool send, void *data, size_t bytes, int peer, cudaStream_t stream)
 {
     std::shared_ptr<Clique> c = comm->clique;
     if (c->size != 2 || peer != 1 - c->rank)
         return ncclInvalidArgument;
+    if (!c->connected)
+        connect(c.get());
     auto mine = std::make_shared<Letter>();
     Way *way = way_of(c.get(), c->rank == 0 ? 1 : 0, send == (c->rank == 0) ? DOWN : UP);
     c->lock.lock();

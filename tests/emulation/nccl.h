@@ -1,7 +1,7 @@
 /* A stand-in for NCCL on the host, for tests: the part of its interface that libcommon/dist/nccl uses, between threads of one
  * process or processes of one machine, over the emulation's memory. It is stricter than NCCL: ranks of one communicator that call different operations or
  * sizes end the test with both, where a GPU would hang or take wrong bytes. Collectives run at once; a send or receive returns, and
- * its stream waits for the counterpart. */
+ * its stream waits for the counterpart; only the first of a communicator waits for the other rank's itself. */
 #ifndef EMULATION_NCCL_H
 #define EMULATION_NCCL_H
 

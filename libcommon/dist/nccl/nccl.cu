@@ -214,6 +214,21 @@ static int wrapped_check(Comm *c, double *pending, Error *err)
     return result == ncclSuccess || result == ncclInProgress ? 0 : check(result, "asynchronous error", err);
 }
 
+/* NCCL connects two ranks at their first send and receive, and holds each until the other comes: here, where both do, not in the middle of
+ * a step, where each may wait for something else first. */
+static int edge_connect(const Edge *e, bool sends, Error *err)
+{
+    char *byte = NULL;
+    int status = check_cuda(cudaMalloc((void **)&byte, 1), "memory", err);
+    if (status == 0)
+        status = sends ? check(ncclSend(byte, 1, ncclInt8, 1, e->nccl, e->stream), "first send", err)
+                       : check(ncclRecv(byte, 1, ncclInt8, 0, e->nccl, e->stream), "first receive", err);
+    if (status == 0)
+        status = check_cuda(cudaStreamSynchronize(e->stream), "first transfer", err);
+    cudaFree(byte);
+    return status;
+}
+
 static int edge_open(State *s, const Comm *c, int from, int to, const ncclUniqueId *id, Error *err)
 {
     for (int i = 0; i < s->edge_count; i++)
@@ -225,7 +240,9 @@ static int edge_open(State *s, const Comm *c, int from, int to, const ncclUnique
     e->to = to;
     if (check_cuda(cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), "stream", err) < 0)
         return -1;
-    return check(ncclCommInitRank(&e->nccl, 2, *id, c->rank == from ? 0 : 1), "start of a neighbour", err);
+    if (check(ncclCommInitRank(&e->nccl, 2, *id, c->rank == from ? 0 : 1), "start of a neighbour", err) < 0)
+        return -1;
+    return edge_connect(e, c->rank == from, err);
 }
 
 /* The ring's edges in one order on all ranks, so that none waits for another in a circle. */
