@@ -48,7 +48,7 @@ UNIT = $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*.c))
 # The CUDA kernels: a shared object where the toolkit has cuBLASLt, and the same sources on the host for tests.
 CUDA_SOURCES := $(wildcard kernels/cuda/*.cu)
 CUDA_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/gpu/%.o)
-EMULATION_O = $(patsubst %,$(B)/emulated/%.o,emulation tensor memory)
+EMULATION_O = $(patsubst %,$(B)/emulated/%.o,emulation tensor wgmma memory)
 EMULATED_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/emulated/%.o) $(EMULATION_O)
 EMULATED = $(B)/lib/liblmpipe-emulated.so
 CUDA_ROOT := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
@@ -67,7 +67,7 @@ MPI_OBJECT = $(if $(MPI_COMPILER),$(B)/lib/liblmpipe-mpi.so)
 OBJECTS = $(CUDA_OBJECT) $(NCCL_OBJECT) $(MPI_OBJECT)
 # What the shared objects and the programs that load them must agree on; an object of other headers is refused.
 INTERFACE_H = $(wildcard kernels/*.h) $(addprefix libcommon/,base/dtype.h base/error.h dist/comm.h dist/internal.h dist/launch.h)
-CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_90,code=compute_90
+CUDA_ARCH = -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90a,code=sm_90a -gencode arch=compute_90,code=compute_90
 
 # Lines of the chat are edited by libedit or readline, where one is.
 EDITOR := $(firstword $(foreach p,libedit readline,$(shell $(PKG_CONFIG) --exists $p 2>/dev/null && echo $p)))
@@ -262,7 +262,7 @@ $(SELFTEST): $(B)/emulated/selftest.o $(EMULATION_O)
 	$(Q)mkdir -p $(@D) && $(CXX) $(ALL_CXXFLAGS) -o $@ $^
 
 # The kernels under the thread sanitizer, which must not look into the emulation itself nor lose sight of memset (-fno-builtin).
-RACES_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/races/%.o) $(patsubst %,$(B)/races/%.o,races emulation tensor memory)
+RACES_O = $(CUDA_SOURCES:kernels/%.cu=$(B)/races/%.o) $(patsubst %,$(B)/races/%.o,races emulation tensor wgmma memory)
 EMULATE_RACES = $(EMULATE) -O1 -DRACES
 $(B)/races/cuda/%.o: kernels/cuda/%.cu
 	$(call say,CXX)

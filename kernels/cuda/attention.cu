@@ -27,11 +27,19 @@ __global__ void attention_delta(float *delta, const T *dout, int64_t lddout, con
         delta[h * rows + t] = sum;
 }
 
-/* mma.sync takes bf16 of heads up to 128 whose rows are whole vectors of 16 bytes. */
-static bool fits_mma(const AttentionCall *c)
+struct Form {
+    void (*forward)(Stream *s, const AttentionCall *c), (*backward)(Stream *s, const AttentionCall *c);
+};
+
+/* Matrix instructions take bf16 of heads up to 128 whose rows are whole vectors of 16 bytes; warpgroups' waste most of a narrow head. */
+static Form form_of(Stream *s, const AttentionCall *c)
 {
     Tensor all[] = {c->out, c->q, c->k, c->v, c->dout, c->dq, c->dk, c->dv};
-    return c->q.dtype == DTYPE_BF16 && c->a->head_dim <= 128 && vector_width(DTYPE_BF16, c->a->head_dim, all, 8) > 1;
+    if (c->q.dtype != DTYPE_BF16 || c->a->head_dim > 128 || vector_width(DTYPE_BF16, c->a->head_dim, all, 8) == 1)
+        return {attention_plain_forward, attention_plain_backward};
+    if (cuda_state(s)->capability == 90 && c->a->head_dim > 32)
+        return {attention_wgmma_forward, attention_wgmma_backward};
+    return {attention_mma_forward, attention_mma_backward};
 }
 
 static void check(const AttentionCall *c, const char *operation)
@@ -53,10 +61,7 @@ void cuda_attention_forward(Stream *s, Tensor out, float *lse, Tensor q, Tensor 
     check(&c, "attention_forward");
     if (q.rows == 0)
         return;
-    if (fits_mma(&c))
-        attention_mma_forward(s, &c);
-    else
-        attention_plain_forward(s, &c);
+    form_of(s, &c).forward(s, &c);
 }
 
 void cuda_attention_backward(Stream *s, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse, float *delta, Tensor q, Tensor k,
@@ -76,8 +81,5 @@ void cuda_attention_backward(Stream *s, Tensor dq, Tensor dk, Tensor dv, Tensor 
                (const T *)out.data, out.ld, a->heads, a->head_dim, q.rows);
     });
     cuda_launched(s, "attention_backward");
-    if (fits_mma(&c))
-        attention_mma_backward(s, &c);
-    else
-        attention_plain_backward(s, &c);
+    form_of(s, &c).backward(s, &c);
 }

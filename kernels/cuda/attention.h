@@ -1,5 +1,5 @@
-/* What the forms of attention share. attention.cu chooses: products of bf16 by mma.sync (attention_mma.cu) where the heads allow it,
- * else f32 arithmetic (attention_plain.cu), which takes f32 and bf16 alike. */
+/* What the forms of attention share. attention.cu chooses: products of bf16 where the heads allow it, by Hopper's warpgroups
+ * (attention_wgmma.cu) or by mma.sync (attention_mma.cu); else f32 arithmetic (attention_plain.cu), which takes f32 and bf16 alike. */
 #ifndef KERNELS_CUDA_ATTENTION_H
 #define KERNELS_CUDA_ATTENTION_H
 
@@ -15,6 +15,8 @@ struct AttentionCall {
 #define ATTENTION_LOG2E 1.4426950408889634f
 #define ATTENTION_LN2 0.6931471805599453f
 
+void attention_wgmma_forward(Stream *s, const AttentionCall *c);
+void attention_wgmma_backward(Stream *s, const AttentionCall *c);
 void attention_mma_forward(Stream *s, const AttentionCall *c);
 void attention_mma_backward(Stream *s, const AttentionCall *c);
 void attention_plain_forward(Stream *s, const AttentionCall *c);

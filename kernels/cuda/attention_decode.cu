@@ -1,34 +1,12 @@
-/* Attention of one new token a sequence over a paged cache. The keys are cut into chunks of fixed size, a block each, so that a few
+/* Attention of one new token a sequence over a paged cache (bf16 alone: attention_decode_mma.cu). The keys are cut into chunks of fixed size, a block each, so that a few
  * long sequences fill the GPU and a sequence has the same bits in every batch; a second kernel joins the chunks in order.
  *
  * A block serves up to HEADS query heads of one key head, so that their keys and values are read once. It takes TILE keys at a time:
  * while their scores are computed the values come by cp.async, while those are added up the next keys. */
-#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_decode.h"
 #include "kernels/cuda/mma.h"
 
 enum { THREADS = 128, WARPS = THREADS / 32, TILE = 64, HEADS = 8, CHUNK = 256, CHUNKS_MOST = 128 };
-
-template <typename C> struct Decode {
-    const C *keys, *values;
-    const int32_t *table, *length;
-    int64_t table_stride;
-    int page_bits, kv_heads, group, d, chunk, chunks; /* a page holds 2^page_bits tokens */
-    float scale;
-    int64_t window;
-};
-
-/* Where one (sequence, head, chunk) keeps its part: d sums, the maximum, the sum of weights. */
-template <typename C> __device__ static inline float *part_of(float *parts, const Decode<C> &a, int64_t b, int head, int chunk)
-{
-    return parts + ((b * a.kv_heads * a.group + head) * a.chunks + chunk) * (a.d + 2);
-}
-
-template <typename C> __device__ static inline void span_of(const Decode<C> &a, int64_t b, int chunk, int *first, int *last)
-{
-    int length = a.length[b], begin = a.window > 0 && length > a.window ? length - (int)a.window : 0;
-    *first = chunk * a.chunk > begin ? chunk * a.chunk : begin;
-    *last = (chunk + 1) * a.chunk < length ? (chunk + 1) * a.chunk : length;
-}
 
 /* Rows of the cache, positions first … last-1 and at most TILE, of one key head to shared rows of `ld` numbers. */
 template <typename C, bool VECTOR>
@@ -223,6 +201,7 @@ template <typename T, typename C> static void decode(Stream *s, Tensor out, Tens
     auto join = decode_join<T, C>;
     need_shared(s, chunks, bytes);
     int sets = (a.group + HEADS - 1) / HEADS;
+    bool products = q.dtype == DTYPE_BF16 && cache->dtype == DTYPE_BF16 && a.d <= 128 && vector && ((uintptr_t)q.data | (uintptr_t)(q.ld * 2)) % 4 == 0;
     if (room > 65535)
         room = 65535;
     for (int64_t first = 0; first < q.rows; first += room) {
@@ -230,9 +209,13 @@ template <typename T, typename C> static void decode(Stream *s, Tensor out, Tens
         Decode<C> part = a;
         part.table += first * a.table_stride;
         part.length += first;
-        LAUNCH(chunks, dim3((unsigned)a.chunks, (unsigned)(a.kv_heads * sets), (unsigned)n), dim3(THREADS), bytes, cuda_stream(s)->stream, parts,
-               (const T *)q.data + first * q.ld, q.ld, part, ld);
-        cuda_launched(s, "attention_decode");
+        if (products) {
+            attention_decode_mma(s, parts, tensor_rows(q, first, n), (const Decode<bf16> *)(const void *)&part, n);
+        } else {
+            LAUNCH(chunks, dim3((unsigned)a.chunks, (unsigned)(a.kv_heads * sets), (unsigned)n), dim3(THREADS), bytes, cuda_stream(s)->stream, parts,
+                   (const T *)q.data + first * q.ld, q.ld, part, ld);
+            cuda_launched(s, "attention_decode");
+        }
         LAUNCH(join, dim3((unsigned)heads, (unsigned)n), dim3(THREADS), 0, cuda_stream(s)->stream, (T *)out.data + first * out.ld, out.ld, parts, part);
         cuda_launched(s, "attention_decode");
     }

@@ -3,26 +3,9 @@
  * are 16 bytes longer, so that ldmatrix meets every bank once (D/8 is even). Scores are kept in base 2.
  *
  * Shared memory is filled by cp.async, one tile ahead of what is being used. */
-#include "kernels/cuda/attention.h"
-#include "kernels/cuda/mma.h"
+#include "kernels/cuda/attention_tiles.h"
 
 enum { THREADS = 128, WARPS = 4, PAD = 8 };
-
-/* What every kernel here is told; leading dimensions are of rows of all heads. */
-struct Heads {
-    const bf16 *q, *k, *v, *dout;
-    int64_t ldq, ldk, ldv, lddout;
-    const int32_t *begin, *end;
-    const float *lse, *delta;
-    int group, d; /* query heads a key head, head size */
-    int rows, sequence_rows, key_rows;
-    float scale;
-};
-
-static __device__ inline int least(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* Rows first … first+n-1 of a head into a tile of ROWS, zeros behind the last row and column; arrives with its group. */
 template <int ROWS, int D> __device__ static inline void tile_load(bf16 *to, const bf16 *from, int64_t ld, int first, int n, int d)
@@ -147,9 +130,9 @@ __device__ static inline void rows_write(bf16 *to, int64_t ld, int first, int n,
 
 /* A block a tile of queries (x, the last first: they see the most), a head (y), a sequence (z). One tile of keys and one of values: while
  * scores are computed the values come, while they are used the next keys. */
-template <int D, int MT> __global__ void __launch_bounds__(THREADS) attention_rows(bf16 *out, int64_t ldo, float *lse, Heads a)
+template <int D, int MT, int KEYS> __global__ void __launch_bounds__(THREADS) attention_rows(bf16 *out, int64_t ldo, float *lse, Heads a)
 {
-    enum { QUERIES = WARPS * MT * 16, KEYS = 64 };
+    enum { QUERIES = WARPS * MT * 16 };
     SHARED_DYNAMIC(bf16, memory);
     bf16 *tq = memory, *tk = tq + QUERIES * (D + PAD), *tv = tk + KEYS * (D + PAD);
     int lane = threadIdx.x % 32, row = threadIdx.x / 32 * MT * 16, g = lane / 4, t = lane % 4, head = blockIdx.y, column = head / a.group * a.d;
@@ -243,24 +226,6 @@ template <int D, int MT> __global__ void __launch_bounds__(THREADS) attention_ro
     rows_write<D, MT>(out + (int64_t)head * a.d, ldo, q0, n, a.d, tq, row, o, by);
 }
 
-/* What a tile of queries brings beside its rows, by cp.async too. */
-template <int QUERIES> struct Marks {
-    float lse[QUERIES], delta[QUERIES];
-    int32_t begin[QUERIES], end[QUERIES];
-};
-
-template <int QUERIES> __device__ static inline void marks_load(Marks<QUERIES> *to, const Heads &a, int head, int q0, int n)
-{
-    for (int i = (int)threadIdx.x; i < QUERIES; i += THREADS) {
-        bool wanted = i < n;
-        int t = wanted ? q0 + i : q0;
-        copy_async_word(&to->lse[i], a.lse + (int64_t)head * a.rows + t, wanted);
-        copy_async_word(&to->delta[i], a.delta + (int64_t)head * a.rows + t, wanted);
-        copy_async_word(&to->begin[i], a.begin + t, wanted);
-        copy_async_word(&to->end[i], a.end + t, wanted); /* 0 behind the last query: it sees no key */
-    }
-}
-
 /* A block a tile of keys (x), a key head (y), a sequence (z): dK and dV grow in registers while the tiles of queries that see the keys
  * pass by, of all heads of the group. Products have keys as rows: Pᵀ and dSᵀ are the next products' A as they are. */
 template <int D, int MT, int QUERIES>
@@ -273,22 +238,8 @@ __global__ void __launch_bounds__(THREADS) attention_keys(bf16 *dk, int64_t lddk
     int lane = threadIdx.x % 32, row = threadIdx.x / 32 * MT * 16, g = lane / 4, t = lane % 4, kv = blockIdx.y;
     int base = blockIdx.z * a.sequence_rows, end = base + a.sequence_rows, j0 = blockIdx.z * a.key_rows + (int)blockIdx.x * KEYS;
     int keys = least(KEYS, (int)(blockIdx.z + 1) * a.key_rows - j0);
-    /* The tiles of queries that see a key of this tile are neighbours, since begin and end grow: from `first` to before `past`. */
-    int first = 0, past = (a.sequence_rows + QUERIES - 1) / QUERIES;
-    for (int high = past; first < high;) {
-        int middle = (first + high) / 2;
-        if (a.end[least(base + (middle + 1) * QUERIES, end) - 1] <= j0)
-            first = middle + 1;
-        else
-            high = middle;
-    }
-    for (int low = first; low < past;) {
-        int middle = (low + past) / 2;
-        if (a.begin[base + middle * QUERIES] >= j0 + keys)
-            past = middle;
-        else
-            low = middle + 1;
-    }
+    int first, past;
+    queries_of_keys<QUERIES>(&first, &past, a, base, j0, keys);
     tile_load<KEYS, D>(tk, a.k + (int64_t)kv * a.d, a.ldk, j0, keys, a.d);
     tile_load<KEYS, D>(tv, a.v + (int64_t)kv * a.d, a.ldv, j0, keys, a.d);
     float gk[MT][D / 8][4], gv[MT][D / 8][4], scale = a.scale * ATTENTION_LOG2E;
@@ -301,7 +252,7 @@ __global__ void __launch_bounds__(THREADS) attention_keys(bf16 *dk, int64_t lddk
         bf16 *stage = stages + u % 2 * 2 * QUERIES * ROW;
         tile_load<QUERIES, D>(stage, a.q + (int64_t)head * a.d, a.ldq, q0, n, a.d);
         tile_load<QUERIES, D>(stage + QUERIES * ROW, a.dout + (int64_t)head * a.d, a.lddout, q0, n, a.d);
-        marks_load<QUERIES>(marks + u % 2, a, head, q0, n);
+        marks_load<QUERIES, THREADS>(marks + u % 2, a, head, q0, n);
     };
     if (units > 0)
         fetch(0);
@@ -417,43 +368,53 @@ template <int D, int MT, int KEYS> __global__ void __launch_bounds__(THREADS) at
     rows_write<D, MT>(dq + (int64_t)head * a.d, lddq, q0, n, a.d, tq, row, o, by);
 }
 
-static Heads heads_of(const AttentionCall *c)
-{
-    const Attention *a = c->a;
-    return {(const bf16 *)c->q.data, (const bf16 *)c->k.data, (const bf16 *)c->v.data, (const bf16 *)c->dout.data, c->q.ld, c->k.ld, c->v.ld,
-            c->dout.ld, a->begin, a->end, c->lse, c->delta, a->heads / a->kv_heads, a->head_dim, (int)c->q.rows, (int)a->sequence_rows,
-            (int)attention_key_rows(a), a->scale};
-}
-
 template <int D> static void forward(Stream *s, const AttentionCall *c)
 {
-    enum { MT = 2, QUERIES = WARPS * MT * 16, KEYS = 64 };
+    enum { MT = 2, QUERIES = WARPS * MT * 16, KEYS = D <= 64 ? 128 : 64 };
     const Attention *a = c->a;
     size_t bytes = (size_t)(QUERIES + 2 * KEYS) * (D + PAD) * sizeof(bf16);
-    auto kernel = attention_rows<D, MT>;
+    auto kernel = attention_rows<D, MT, KEYS>;
     need_shared(s, kernel, bytes);
     dim3 grid(blocks_of(a->sequence_rows, QUERIES).x, (unsigned)a->heads, (unsigned)a->sequences);
     LAUNCH(kernel, grid, dim3(THREADS), bytes, cuda_stream(s)->stream, (bf16 *)c->out.data, c->out.ld, c->lse, heads_of(c));
     cuda_launched(s, "attention_forward");
 }
 
-template <int D> static void backward(Stream *s, const AttentionCall *c)
+template <int D, int MT, int QUERIES> static void backward_keys(Stream *s, const AttentionCall *c)
 {
-    /* As many rows a warp as its sums leave registers for. */
-    enum { MK = D <= 64 ? 2 : 1, QK = D <= 80 ? 32 : 32, KEYS = WARPS * MK * 16, MQ = D <= 96 ? 2 : 1, KQ = D <= 96 ? 32 : 64, QUERIES = WARPS * MQ * 16 };
+    enum { KEYS = WARPS * MT * 16 };
     const Attention *a = c->a;
-    size_t keys_bytes = (size_t)(2 * KEYS + 4 * QK) * (D + PAD) * sizeof(bf16) + 2 * sizeof(Marks<QK>);
-    size_t queries_bytes = (size_t)(2 * QUERIES + 4 * KQ) * (D + PAD) * sizeof(bf16);
-    auto keys = attention_keys<D, MK, QK>;
-    need_shared(s, keys, keys_bytes);
-    LAUNCH(keys, dim3(blocks_of(attention_key_rows(a), KEYS).x, (unsigned)a->kv_heads, (unsigned)a->sequences), dim3(THREADS), keys_bytes,
+    size_t bytes = (size_t)(2 * KEYS + 4 * QUERIES) * (D + PAD) * sizeof(bf16) + 2 * sizeof(Marks<QUERIES>);
+    auto kernel = attention_keys<D, MT, QUERIES>;
+    need_shared(s, kernel, bytes);
+    LAUNCH(kernel, dim3(blocks_of(attention_key_rows(a), KEYS).x, (unsigned)a->kv_heads, (unsigned)a->sequences), dim3(THREADS), bytes,
            cuda_stream(s)->stream, (bf16 *)c->dk.data, c->dk.ld, (bf16 *)c->dv.data, c->dv.ld, heads_of(c));
     cuda_launched(s, "attention_backward");
-    auto queries = attention_queries<D, MQ, KQ>;
-    need_shared(s, queries, queries_bytes);
-    LAUNCH(queries, dim3(blocks_of(a->sequence_rows, QUERIES).x, (unsigned)a->heads, (unsigned)a->sequences), dim3(THREADS), queries_bytes,
+}
+
+template <int D, int MT, int KEYS> static void backward_queries(Stream *s, const AttentionCall *c)
+{
+    enum { QUERIES = WARPS * MT * 16 };
+    const Attention *a = c->a;
+    size_t bytes = (size_t)(2 * QUERIES + 4 * KEYS) * (D + PAD) * sizeof(bf16);
+    auto kernel = attention_queries<D, MT, KEYS>;
+    need_shared(s, kernel, bytes);
+    LAUNCH(kernel, dim3(blocks_of(a->sequence_rows, QUERIES).x, (unsigned)a->heads, (unsigned)a->sequences), dim3(THREADS), bytes,
            cuda_stream(s)->stream, (bf16 *)c->dq.data, c->dq.ld, heads_of(c));
     cuda_launched(s, "attention_backward");
+}
+
+/* As many rows a warp as its sums leave registers for, the tiles that measured fastest; smaller ones where a block has not that much shared
+ * memory (99 KB: sm_86, sm_89, sm_120). */
+template <int D> static void backward(Stream *s, const AttentionCall *c)
+{
+    if (cuda_state(s)->shared_bytes >= 110 << 10) {
+        backward_keys<D, D <= 64 ? 2 : 1, 64>(s, c);
+        backward_queries<D, 2, D <= 64 ? 64 : 32>(s, c);
+    } else {
+        backward_keys<D, D <= 64 ? 2 : 1, 32>(s, c);
+        backward_queries<D, D <= 96 ? 2 : 1, 32>(s, c);
+    }
 }
 
 #define BY_HEAD(function)              \

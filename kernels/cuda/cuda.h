@@ -20,7 +20,7 @@ extern "C" {
 #define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
 #define SHARED(type, name, shape) __shared__ type name shape
 #define SHARED_DYNAMIC(type, name)                          \
-    extern __shared__ __align__(16) unsigned char name##_[]; \
+    extern __shared__ __align__(1024) unsigned char name##_[]; \
     type *name = (type *)name##_
 #define ALIGNED(p, bytes) (p)
 #else
@@ -29,6 +29,8 @@ extern "C" {
 
 struct CudaState {
     Product *product;
+    int capability;   /* 80, 90, …: kernels of no later one are used */
+    int shared_bytes; /* that a block may have */
 };
 
 /* A stream owns its workspace, so that a product has the same bits whatever other streams do, and room for the kernels' partial

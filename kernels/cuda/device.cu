@@ -168,6 +168,28 @@ static const Ops operations = operations_of();
 extern "C" const char lmpipe_interface[];
 const char lmpipe_interface[] = LMPIPE_INTERFACE;
 
+/* LMPIPE_CUDA_SM=80 keeps a later GPU to the kernels of an older one, whose bits it then has: sm_80 has 163 KB of shared memory for a block,
+ * sm_86 and sm_89 have 99. */
+static int limits_read(CudaState *state, int index, Error *err)
+{
+    int major = 0, minor = 0;
+    cudaError_t status = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
+    if (status == cudaSuccess)
+        status = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+    if (status == cudaSuccess)
+        status = cudaDeviceGetAttribute(&state->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
+    if (status != cudaSuccess)
+        return error_set(err, "device cuda: %s", cudaGetErrorString(status));
+    const char *most = getenv("LMPIPE_CUDA_SM");
+    state->capability = 10 * major + minor;
+    if (most && atoi(most) > 0 && atoi(most) < state->capability) {
+        state->capability = atoi(most);
+        int bytes = state->capability == 80 ? 163 << 10 : 99 << 10;
+        state->shared_bytes = bytes < state->shared_bytes && state->capability < 90 ? bytes : state->shared_bytes;
+    }
+    return 0;
+}
+
 extern "C" Device *cuda_device_open(int index, Error *err)
 {
     int count = 0;
@@ -190,6 +212,11 @@ extern "C" Device *cuda_device_open(int index, Error *err)
         return NULL;
     CudaState *state = (CudaState *)memory_zalloc(1, sizeof *state);
     state->product = product;
+    if (limits_read(state, index, err) < 0) {
+        product_close(product);
+        free(state);
+        return NULL;
+    }
     Device *d = (Device *)memory_zalloc(1, sizeof *d);
     d->name = "cuda";
     d->threads = 1;

@@ -10,7 +10,9 @@
  *     unless a kernel or a copy runs;
  *   - an asynchronous copy fills its target with 0xff when it is issued, and copies when its group is waited for;
  *   - a block that takes more than 48 KB of shared memory without having asked for it is refused, as on a GPU;
- *   - vector loads and stores must be aligned, and a matrix loaded by ldmatrix must lie in different banks.
+ *   - vector loads and stores must be aligned, and a matrix loaded by ldmatrix must lie in different banks;
+ *   - a warpgroup's product is carried out when it is waited for; until then its registers are NaN, and what it reads must have been
+ *     made visible to it.
  *
  * EMULATION_SEED changes the order. Not seen here: speed, limits of registers, memory ordering. */
 #ifndef EMULATION_CUDA_RUNTIME_H
@@ -119,6 +121,13 @@ void emulation_copy_wait(unsigned pending);
 #define copy_commit() emulation_copy_commit()
 #define copy_wait(pending) emulation_copy_wait(pending)
 
+/* The same of kernels/cuda/wgmma.h. */
+void emulation_wgmma(const char *place, float (*d)[4], int n, const uint32_t *a, const uint16_t *a_rows, const uint16_t *b, bool columns, bool add);
+void emulation_wgmma_begin(const char *place);
+void emulation_wgmma_commit();
+void emulation_wgmma_wait(const char *place, unsigned pending);
+void emulation_wgmma_visible();
+
 static inline float rsqrtf(float x)
 {
     return 1.0f / sqrtf(x);
@@ -150,6 +159,13 @@ extern "C" void emulation_fail_launch();
 template <typename F> cudaError_t cudaFuncSetAttribute(F *kernel, cudaFuncAttribute, int bytes)
 {
     return emulation_need_shared((const void *)(uintptr_t)kernel, (size_t)bytes);
+}
+/* A Hopper of 227 KB of shared memory. */
+enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor = 75, cudaDevAttrComputeCapabilityMinor = 76, cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
+static inline cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
+{
+    *value = what == cudaDevAttrComputeCapabilityMajor ? 9 : what == cudaDevAttrComputeCapabilityMinor ? 0 : 227 << 10;
+    return cudaSuccess;
 }
 static inline cudaError_t cudaGetDeviceCount(int *count)
 {

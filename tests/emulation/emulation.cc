@@ -18,7 +18,7 @@ namespace emulation {
 
 namespace {
 
-const size_t STACK_BYTES = 128 << 10, SHARED_PLAIN = 48 << 10, SHARED_MOST = 227 << 10;
+const size_t STACK_BYTES = 128 << 10, SHARED_PLAIN = 48 << 10, SHARED_MOST = 227 << 10, SHARED_ALIGNED = 1024;
 
 struct Shared {
     const char *place;
@@ -302,10 +302,13 @@ void *emulation_shared(const char *place, size_t bytes)
     if (block->static_bytes > SHARED_PLAIN || block->static_bytes + block->dynamic_bytes > SHARED_MOST)
         fail("too much shared memory", place, NULL);
 #ifdef RACES
+    shared_used = (shared_used + SHARED_ALIGNED - 1) / SHARED_ALIGNED * SHARED_ALIGNED;
     void *memory = shared_room + shared_used;
-    shared_used += (bytes + 15) / 16 * 16;
+    shared_used += bytes;
 #else
-    void *memory = malloc(bytes ? bytes : 1);
+    void *memory = NULL;
+    if (posix_memalign(&memory, SHARED_ALIGNED, bytes ? bytes : 1) != 0)
+        fail("no memory", place, NULL);
     memset(memory, 0xff, bytes);
 #endif
     block->shared.push_back({place, memory});
@@ -417,8 +420,8 @@ void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 size
         }
 #ifdef RACES
         scheduler_fiber = __tsan_get_current_fiber();
-        shared_room = (char *)malloc(SHARED_MOST + 4096);
-        memset(shared_room, 0xff, SHARED_MOST + 4096);
+        shared_room = (char *)aligned_alloc(SHARED_ALIGNED, SHARED_MOST + 16 * SHARED_ALIGNED);
+        memset(shared_room, 0xff, SHARED_MOST + 16 * SHARED_ALIGNED);
         shared_used = 0;
         here.shared.reserve(64);
         for (Fiber &f : here.fibers) {

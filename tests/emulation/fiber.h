@@ -64,6 +64,22 @@ struct AsyncCopy {
     unsigned bytes, group;
 };
 
+/* A warpgroup's product that has been asked for (wgmma.cc), and the registers that such products add to. */
+struct Product {
+    float (*d)[4];
+    int n;
+    float a[2][16];
+    uintptr_t a_rows, b;
+    bool columns, add;
+    unsigned group;
+};
+struct Sums {
+    float (*d)[4];
+    int n;
+    unsigned pending;
+    float value[64];
+};
+
 struct Fiber {
     EmulatedThread self;
     State state = READY;
@@ -71,6 +87,10 @@ struct Fiber {
     unsigned lane, group = 0; /* group: of asynchronous copies, the one that is open */
     Warp *warp;
     std::vector<AsyncCopy> copies;
+    bool unseen = false, begun = false; /* copies that products do not see yet; a group of products */
+    unsigned product_group = 0;
+    std::vector<Product> products;
+    std::vector<Sums> sums;
 #ifdef __x86_64__
     void *stack_pointer;
 #else

@@ -157,7 +157,13 @@ int main()
     races("logits and the optimizer", losses);
     races("attention in f32 arithmetic", [] { attention(DTYPE_F32, 70, 1, 1, 16); });
     races("attention by mma.sync, head 16", [] { attention(DTYPE_BF16, 70, 1, 1, 16); });
+    races("attention by warpgroups, head 64", [] { attention(DTYPE_BF16, 150, 1, 1, 64); });
+    races("attention by warpgroups, head 96", [] { attention(DTYPE_BF16, 70, 1, 1, 96); });
+    races("decoding", [] { decode(DTYPE_F32, 16); });
+    races("decoding by mma.sync", [] { decode(DTYPE_BF16, 16); });
+    setenv("LMPIPE_CUDA_SM", "80", 1);
+    device = cuda_device_open(0, &err);
+    stream = device->stream_new(device);
     races("attention by mma.sync, head 96", [] { attention(DTYPE_BF16, 70, 1, 1, 96); });
-    races("decoding", [] { decode(DTYPE_BF16, 16); });
     return tap_end();
 }

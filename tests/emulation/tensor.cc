@@ -121,6 +121,7 @@ void emulation_copy_wait(unsigned pending)
             if (c.from)
                 RACES_READ(c.from, c.bytes);
             move_bytes(c.to, c.from ? c.from : zeros, c.bytes);
+            f->unseen = true;
         }
     }
     f->copies.resize(kept);

@@ -149,9 +149,30 @@ static void test_decode(const char *on)
     }
 }
 
+/* Attention again by the kernels of a GPU of that capability and that shared memory. */
+static void test_older(const char *on, const char *capability)
+{
+    Device *newest = gpu;
+    Stream *its = stream;
+    setenv("LMPIPE_CUDA_SM", capability, 1);
+    Error err;
+    gpu = ((Device * (*)(int, Error *))(uintptr_t)dlsym(object, "cuda_device_open"))(0, &err);
+    unsetenv("LMPIPE_CUDA_SM");
+    stream = gpu->stream_new(gpu);
+    char *name = memory_format("%s, kernels of sm_%s", on, capability);
+    test_attention(name);
+    free(name);
+    gpu->stream_free(stream);
+    device_close(gpu);
+    gpu = newest;
+    stream = its;
+}
+
 static void tests(const char *on)
 {
     test_attention(on);
+    test_older(on, "80");
+    test_older(on, "86");
     test_decode(on);
 }
 
