@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/plugin.h"
+#include "base/thread.h"
 #include "kernels/cpu/cpu.h"
 
 Tensor tensor_make(Device *d, Dtype t, void *data, int64_t rows, int64_t cols)
@@ -42,14 +43,18 @@ static bool operations_complete(Device *d, Error *err)
     return false;
 }
 
-static Device *cuda_open(int index, Error *err)
+/* Beside a GPU the host's threads prepare and finish what it does. */
+static Device *cuda_open(int index, int threads, Error *err)
 {
     void *symbol = plugin_symbol("device cuda", "LMPIPE_CUDA", "liblmpipe-cuda.so", "cuda_device_open", false, err);
     if (!symbol)
         return NULL;
     Device *(*open)(int, Error *) = (Device * (*)(int, Error *))(uintptr_t)symbol;
     Device *d = open(index, err);
-    return d && operations_complete(d, err) ? d : NULL;
+    if (!d || !operations_complete(d, err))
+        return NULL;
+    d->threads = threads > 0 ? threads : thread_default_count();
+    return d;
 }
 
 /* Whether a GPU's driver is here at all, or an object is named that may do without. Finding that out by loading the kernels' object
@@ -67,12 +72,12 @@ Device *device_open_index(const char *name, int index, int threads, Error *err)
     if (strcmp(name, "cpu") == 0)
         return cpu_device_open(threads, err);
     if (strcmp(name, "cuda") == 0)
-        return cuda_open(index, err);
+        return cuda_open(index, threads, err);
     if (strcmp(name, "auto") != 0) {
         error_set(err, "unknown device '%s'", name);
         return NULL;
     }
-    Device *d = driver_is_there() ? cuda_open(index, NULL) : NULL;
+    Device *d = driver_is_there() ? cuda_open(index, threads, NULL) : NULL;
     return d ? d : cpu_device_open(threads, err);
 }
 

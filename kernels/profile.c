@@ -224,25 +224,26 @@ static const Ops timed = {
     .logits_backward = timed_logits_backward, .logits_gradient = timed_logits_gradient, .dropout = timed_dropout, .noise = timed_noise, .sum_squares = timed_sum_squares, .adamw = timed_adamw,
 };
 
-/* The best of five runs after one to warm up. */
+/* The best of five runs after one to warm up, of what is large enough for the device. */
 static int measure_roof(struct Profile *p, Device *d, Error *err)
 {
-    enum { N = 1024, BYTES = 96 << 20 };
+    const size_t N = d->is_host ? 1024 : 8192, BYTES = d->is_host ? 96 << 20 : (size_t)1 << 30;
     char *memory = d->alloc(d, BYTES);
     Stream *s = d->stream_new(d);
     int status = memory && s ? 0 : error_set(err, "no memory to measure the roof in");
     p->peak[0] = p->peak[1] = p->bandwidth = 1;
     for (int i = 0; i < 18 && status == 0; i++) {
         Dtype t = i % 3 == 1 ? DTYPE_BF16 : DTYPE_F32;
-        size_t step = (size_t)N * N * dtype_size(t);
+        size_t step = N * N * dtype_size(t);
+        int64_t side = (int64_t)N;
         double begin = clock_seconds();
         if (i % 3 == 2)
             d->copy(s, memory, memory + BYTES / 2, BYTES / 2, COPY_ON_DEVICE);
         else
-            p->own->matmul(s, tensor_make(d, t, memory, N, N), tensor_make(d, t, memory + step, N, N), false, tensor_make(d, t, memory + 2 * step, N, N),
+            p->own->matmul(s, tensor_make(d, t, memory, side, side), tensor_make(d, t, memory + step, side, side), false, tensor_make(d, t, memory + 2 * step, side, side),
                            true, 1, 0);
         status = d->stream_wait(s, err);
-        double rate = (i % 3 == 2 ? (double)BYTES : 2.0 * N * N * N) / (clock_seconds() - begin), *best = i % 3 == 2 ? &p->bandwidth : &p->peak[i % 3];
+        double rate = (i % 3 == 2 ? (double)BYTES : 2.0 * (double)N * (double)N * (double)N) / (clock_seconds() - begin), *best = i % 3 == 2 ? &p->bandwidth : &p->peak[i % 3];
         *best = i >= 3 && rate > *best ? rate : *best;
     }
     if (s)

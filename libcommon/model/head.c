@@ -40,6 +40,13 @@ static void rows_close(Model *m, Slot *s)
     tp_scatter(m, s, tensor_rows(s->dhidden, 0, s->mine));
 }
 
+/* Rows of the chunk that begins at `first`. */
+static int64_t rows_next(const Model *m, const Slot *s, int64_t first)
+{
+    int64_t most = model_head_chunk(m);
+    return s->used - first < most ? s->used - first : most;
+}
+
 /* [n, this rank's tokens]. */
 static Tensor chunk_logits(Model *m, Slot *s, Tensor hidden, int64_t first, int64_t n)
 {
@@ -146,12 +153,12 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
 {
     const Ops *ops = m->device->ops;
     Rows rows = rows_open(m, s, true);
-    float a[HEAD_CHUNK], b[HEAD_CHUNK], entropy[HEAD_CHUNK];
-    int32_t best[HEAD_CHUNK];
+    float a[HEAD_CHUNK_GPU], b[HEAD_CHUNK_GPU], entropy[HEAD_CHUNK_GPU];
+    int32_t best[HEAD_CHUNK_GPU];
     const HeadRows read = {.logprob = a, .lse = b, .best = best, .entropy = entropy};
     slot_rows_begin(s);
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+        n = rows_next(m, s, first);
         if (!any_label(labels + first, weights + first, n)) {
             ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
@@ -168,7 +175,7 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
     }
     slot_rows_end(s);
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+        n = rows_next(m, s, first);
         if (!any_label(labels + first, weights + first, n))
             continue;
         download(m, a, s->chunk_logprob + first, (size_t)n * sizeof *a);
@@ -189,15 +196,15 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
         return;
     }
     Rows rows = rows_open(m, s, true);
-    for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
-        int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+    for (int64_t first = 0, n; first < s->used; first += n) {
+        n = rows_next(m, s, first);
         if (!any_label(labels + first, weights + first, n)) {
             m->device->ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
         }
         Tensor z = chunk_logits(m, s, rows.hidden, first, n);
-        float logprob[HEAD_CHUNK], lse[HEAD_CHUNK], entropy[HEAD_CHUNK], dlogprob[HEAD_CHUNK], dlse[HEAD_CHUNK];
-        int32_t best[HEAD_CHUNK];
+        float logprob[HEAD_CHUNK_GPU], lse[HEAD_CHUNK_GPU], entropy[HEAD_CHUNK_GPU], dlogprob[HEAD_CHUNK_GPU], dlse[HEAD_CHUNK_GPU];
+        int32_t best[HEAD_CHUNK_GPU];
         const HeadRows read = {.logprob = logprob, .lse = lse, .best = sums->measure ? best : NULL, .entropy = sums->measure ? entropy : NULL};
         chunk_read(m, s, z, first, labels + first, &read);
         for (int64_t i = 0; i < n; i++) {
@@ -214,10 +221,10 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
 void head_measure(Model *m, Slot *s, const int32_t *labels, const HeadRows *out)
 {
     Rows rows = rows_open(m, s, false);
-    for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
-        int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+    for (int64_t first = 0, n; first < s->used; first += n) {
+        n = rows_next(m, s, first);
         HeadRows chunk = rows_from(out, first);
-        float unwanted[HEAD_CHUNK];
+        float unwanted[HEAD_CHUNK_GPU];
         chunk.lse = out->lse ? chunk.lse : unwanted;
         if (any_label(labels + first, NULL, n)) {
             chunk_read(m, s, chunk_logits(m, s, rows.hidden, first, n), first, labels + first, &chunk);
@@ -238,8 +245,8 @@ void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, flo
 void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
 {
     Rows rows = rows_open(m, s, true);
-    for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
-        int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+    for (int64_t first = 0, n; first < s->used; first += n) {
+        n = rows_next(m, s, first);
         if (!any_label(labels + first, dlse ? NULL : dlogprob + first, n)) {
             m->device->ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
@@ -267,8 +274,8 @@ void head_logits(Model *m, Slot *s, const int64_t *rows, int64_t n, float *out)
 void head_logits_all(Model *m, Slot *s, float *out)
 {
     Tensor hidden = rows_open(m, s, false).hidden;
-    for (int64_t first = 0; first < s->used; first += HEAD_CHUNK) {
-        int64_t n = s->used - first < HEAD_CHUNK ? s->used - first : HEAD_CHUNK;
+    for (int64_t first = 0, n; first < s->used; first += n) {
+        n = rows_next(m, s, first);
         tp_logits(m, chunk_logits(m, s, hidden, first, n), out + first * m->config.vocab_size);
     }
 }

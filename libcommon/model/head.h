@@ -1,4 +1,4 @@
-/* From hidden states to losses, by chunks of HEAD_CHUNK tokens, so that the logits of a whole batch never stand in memory.
+/* From hidden states to losses, by chunks of model_head_chunk tokens, so that the logits of a whole batch never stand in memory.
  *
  * Forward gives per token the log-probability of the label and the log-sum-exp (optionally the arg max), or for a reward
  * model a score per sequence. Backward takes the gradients of those. Where the weights of the labels are known beforehand

@@ -44,6 +44,14 @@ int model_compute_in(Model *m, Dtype t, Error *err);
 /* Tables for positions 0 … positions-1 of the configured RoPE (again after rope_theta has changed). */
 int model_rope(Model *m, int64_t positions, Error *err);
 
+/* Rows of logits that stand at once: what a CPU's cache likes, or what fills a GPU. Tensor-parallel ranks send one another the words of
+ * HEAD_CHUNK rows at a time. */
+enum { HEAD_CHUNK = 256, HEAD_CHUNK_GPU = 2048 };
+static inline int64_t model_head_chunk(const Model *m)
+{
+    return m->device && !m->device->is_host && m->part.tp_size <= 1 ? HEAD_CHUNK_GPU : HEAD_CHUNK;
+}
+
 /* What a pass keeps: everything a backward pass needs, or nothing but the last hidden states. */
 typedef enum Mode { MODE_TRAIN, MODE_SCORE } Mode;
 
@@ -56,7 +64,6 @@ typedef struct LayerSlot {
     float *r1, *r2, *lse, *rq, *rk;
 } LayerSlot;
 
-enum { HEAD_CHUNK = 256 };
 
 /* What a rank's part of the vocabulary says about a chunk of labels (device memory). */
 typedef struct ChunkSaid {
@@ -95,7 +102,7 @@ typedef struct Slot {
     float *last_r, *delta;
     Tensor lora_u, lora_du;      /* where the model has adapters: [rows, largest rank] */
     Tensor lora_x;               /* the input of an adapter under dropout, and in bf16 its product */
-    Tensor chunk, chunk_narrow;  /* of logits [HEAD_CHUNK, vocabulary] f32, and their gradient as products read it; NULL data: none */
+    Tensor chunk, chunk_narrow;  /* of logits [model_head_chunk, vocabulary] f32, and their gradient as products read it; NULL data: none */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse; /* [rows], most of it for what waits until all chunks are through */
     int32_t *chunk_best;         /* [rows] */
     void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */

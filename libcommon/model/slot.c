@@ -93,6 +93,7 @@ static void lay_kept(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k
 static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k)
 {
     const ModelConfig *c = &m->config;
+    int64_t chunk = model_head_chunk(m);
     if (m->part.tp_size > 1)
         s->said = cut(k, ((size_t)m->part.tp_size + 1) * sizeof *s->said);
     if (mode == MODE_TRAIN)
@@ -100,13 +101,13 @@ static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k
     if (mode == MODE_TRAIN && m->dtype != DTYPE_F32)
         s->dhidden = cut_tensor(k, m->dtype, mine, c->hidden_size);
     if (!c->num_labels)
-        s->chunk = cut_tensor(k, DTYPE_F32, HEAD_CHUNK, m->shape.vocab);
+        s->chunk = cut_tensor(k, DTYPE_F32, chunk, m->shape.vocab);
     if (!c->num_labels && mode == MODE_TRAIN && m->dtype != DTYPE_F32)
-        s->chunk_narrow = cut_tensor(k, m->dtype, HEAD_CHUNK, m->shape.vocab);
+        s->chunk_narrow = cut_tensor(k, m->dtype, chunk, m->shape.vocab);
     float **floats[] = {&s->chunk_logprob, &s->chunk_lse, &s->chunk_dlogprob, &s->chunk_dlse};
     for (size_t i = 0; i < 4; i++)
-        *floats[i] = cut(k, (size_t)(mine > HEAD_CHUNK ? mine : HEAD_CHUNK) * sizeof(float));
-    s->chunk_best = cut(k, (size_t)(mine > HEAD_CHUNK ? mine : HEAD_CHUNK) * sizeof(int32_t));
+        *floats[i] = cut(k, (size_t)(mine > chunk ? mine : chunk) * sizeof(float));
+    s->chunk_best = cut(k, (size_t)(mine > chunk ? mine : chunk) * sizeof(int32_t));
 }
 
 static void lay_adapters(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
