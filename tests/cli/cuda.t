@@ -1,7 +1,8 @@
-# The programs on the CUDA device, its kernels run on this host by tests/emulation: the losses and answers of the CPU.
+# The programs on the CUDA device, its kernels run on this host by tests/emulation, or with the argument `gpu` on a GPU: the losses and
+# answers of the CPU.
 . "$(dirname "$0")/tap.sh"
-LMPIPE_CUDA=$(cd "$BIN/../lib" && pwd)/liblmpipe-emulated.so
-[ -e "$LMPIPE_CUDA" ] || skip_all "the emulation is not built"
+LMPIPE_CUDA=$(cd "$BIN/../lib" && pwd)/liblmpipe-$([ "${1:-}" = gpu ] && echo cuda || echo emulated).so
+[ -e "$LMPIPE_CUDA" ] || skip_all "${LMPIPE_CUDA##*/} is not built"
 export LMPIPE_CUDA
 LC_ALL=C sed 's/lmpipe interface [0-9]/lmpipe interface x/' "$LMPIPE_CUDA" >"$T/other.so"
 fails 1 "device cuda: .*other.so is of another build than this program" "kernels of other headers are refused" \
