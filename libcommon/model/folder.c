@@ -366,12 +366,15 @@ static int write_text(const char *folder, const char *name, Buffer *b, Error *er
     return status;
 }
 
+enum { OWN_TEXTS = 3 };
+const char *const folder_texts[] = {"config.json", "adapter_config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
+                                    "chat_template.jinja", "special_tokens_map.json", "tokenizer.model", NULL};
+
 static int copy_tokenizer(const Model *m, const char *path, Error *err)
 {
-    static const char *const files[] = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json", "tokenizer.model"};
     int status = 0;
-    for (size_t i = 0; m->tokenizer_folder && status == 0 && i < sizeof files / sizeof *files; i++)
-        status = copy_file(m->tokenizer_folder, path, files[i], err);
+    for (size_t i = OWN_TEXTS; m->tokenizer_folder && status == 0 && folder_texts[i]; i++)
+        status = copy_file(m->tokenizer_folder, path, folder_texts[i], err);
     return status;
 }
 

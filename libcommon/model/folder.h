@@ -30,6 +30,8 @@ int folder_base(const char *path, const char *adapter, char **base, char **adapt
 int folder_save(Model *m, Dtype type, const char *path, Error *err);
 /* Reads what is trained of an open model from a folder that folder_save or the ranks of a grid wrote of it. */
 int folder_reload(Model *m, const char *path, Error *err);
+/* The names that files beside the weights may have, NULL at the end. */
+extern const char *const folder_texts[];
 /* Makes what belongs to a model but its weights, for which folder_parts.h then has room. Touches no device. */
 int folder_begin(const Model *m, Dtype type, const char *path, Error *err);
 

@@ -214,22 +214,28 @@ int state_begin(const char *folder, const Model *m, Error *err)
     return status < 0 ? -1 : folder_begin(m, DTYPE_F32, folder, err);
 }
 
-static int sum_file(Buffer *sums, const char *folder, const char *path, Error *err)
+static int sum_file(Buffer *sums, const char *folder, const char *name, Error *err)
 {
-    char text[17];
-    if (file_sum(path, text, err) < 0)
-        return -1;
-    sum_add(sums, folder, path, text);
-    return 0;
+    char text[17], *path = join(folder, name);
+    bool there = access(path, F_OK) == 0;
+    int status = there ? file_sum(path, text, err) : 0;
+    if (there && status == 0)
+        sum_add(sums, folder, path, text);
+    free(path);
+    return status;
 }
 
-static int sums_save(const char *folder, const Model *m, const Snapshot *s, const char *const *files, size_t count, Buffer *sums, Error *err)
+/* The first rank's sums are those too of what nobody writes a part of. */
+static int sums_save(const char *folder, const Model *m, const Snapshot *s, Buffer *sums, Error *err)
 {
     int status = 0;
-    for (size_t i = 0; i < count && status == 0; i++)
-        status = sum_file(sums, folder, files[i], err);
-    if (status == 0 && s->share.rank == 0)
-        status = parts_sum_header(m, folder, sums, err);
+    if (s->share.rank == 0) {
+        status = sum_file(sums, folder, "trainer/state.json", err);
+        for (int i = 0; folder_texts[i] && status == 0; i++)
+            status = sum_file(sums, folder, folder_texts[i], err);
+        if (status == 0)
+            status = parts_sum_header(m, folder, sums, err);
+    }
     sums->data[0] = '{'; /* for the first comma */
     buffer_string(sums, "\n}\n");
     char *path = rank_file(folder, "checksums", "json", s->share.rank);
@@ -241,25 +247,19 @@ static int sums_save(const char *folder, const Model *m, const Snapshot *s, cons
 
 int state_save(const char *folder, const Model *m, const Snapshot *s, Error *err)
 {
-    char *files[] = {rank_file(folder, "optimizer", "safetensors", s->share.rank), rank_file(folder, "average", "safetensors", s->share.rank), join(folder, m->config.lora ? "adapter_config.json" : "config.json"),
-                     join(folder, "trainer/state.json")};
-    const char *written[2];
-    size_t n = 0;
+    char *optimizer = rank_file(folder, "optimizer", "safetensors", s->share.rank), *average = rank_file(folder, "average", "safetensors", s->share.rank);
     Buffer sums = {0};
-    int status = boxes_save(folder, files[0], m, s, moments, (const float *const[]){s->first, s->second}, &sums, err);
+    int status = boxes_save(folder, optimizer, m, s, moments, (const float *const[]){s->first, s->second}, &sums, err);
     if (status == 0 && s->averaged)
-        status = boxes_save(folder, files[1], m, s, averages, (const float *const[]){s->average}, &sums, err);
+        status = boxes_save(folder, average, m, s, averages, (const float *const[]){s->average}, &sums, err);
     if (status == 0)
         status = parts_write(m, s->weights, s->share.stretches, s->share.n, DTYPE_F32, folder, &sums, err);
-    if (status == 0 && s->share.rank == 0) {
+    if (status == 0 && s->share.rank == 0)
         status = counters_save(folder, s, err);
-        written[n++] = files[2];
-        written[n++] = files[3];
-    }
     if (status == 0)
-        status = sums_save(folder, m, s, written, n, &sums, err);
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
-        free(files[i]);
+        status = sums_save(folder, m, s, &sums, err);
+    free(optimizer);
+    free(average);
     buffer_free(&sums);
     return status;
 }

@@ -3,7 +3,8 @@
  *   optimizer.safetensors  moments by parameter; the metadata says which box of which global tensor an entry is
  *   average.safetensors    the same of averaged weights, where weights are averaged
  *   state.json             step, tokens, counters, and how many ranks have written
- *   checksums.json         xxh3 of what a rank wrote: files, and its boxes of the model; a damaged checkpoint is found before it is used
+ *   checksums.json         xxh3 of what a rank wrote: files, and its boxes of the model; the first rank's of the vocabulary and other texts
+ *                          too; a damaged checkpoint is found before it is used
  *
  * Of several ranks each writes what it holds, the first under these names, rank N under optimizer-N.safetensors and so on; the
  * model is one file that all write into. Any grid reads what any other has written. */
