@@ -171,7 +171,8 @@ static void read_window(Source *s, ModelConfig *c)
         s->failed = error_set(s->err, "%s: layer_types has %zu entries for %" PRId64 " layers", s->name, types->count, c->num_hidden_layers);
         return;
     }
-    memset(c->sliding_layers, 0, sizeof c->sliding_layers);
+    if (qwen)
+        memset(c->sliding_layers, 0, sizeof c->sliding_layers);
     for (size_t i = 0; i < types->count && i < CONFIG_MAX_LAYERS && !s->failed; i++) {
         const JsonValue *t = &types->items[i];
         const char *kind = json_is(t, JSON_STRING) ? t->string.data : "";
@@ -179,8 +180,8 @@ static void read_window(Source *s, ModelConfig *c)
             c->sliding_layers[i / 64] |= UINT64_C(1) << (i % 64);
             if (c->sliding_window <= 0)
                 s->failed = error_set(s->err, "%s: layer_types asks for a sliding window, but there is none", s->name);
-        } else if (strcmp(kind, "full_attention") != 0) {
-            s->failed = error_set(s->err, "%s: layer type '%s' is not supported", s->name, kind);
+        } else if (strcmp(kind, "full_attention") != 0 || config_window(c, (int64_t)i) > 0) {
+            s->failed = error_set(s->err, "%s: layer type '%s' is not supported%s", s->name, kind, qwen ? "" : " beside a sliding window for all layers");
         }
     }
 }

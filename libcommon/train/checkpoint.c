@@ -7,6 +7,7 @@
 #include "base/message.h"
 #include "model/folder.h"
 #include "model/folder_parts.h"
+#include "train/same.h"
 
 /* The whole checkpoint lies in its folder: it becomes the newest. */
 static int commit(Checkpoints *c, Error *err)
@@ -125,12 +126,16 @@ void checkpoint_close(Checkpoints *c)
     snapshot_free(&c->snapshot);
 }
 
-/* All ranks get 0, or -1 and what is wrong with the step. */
-static int load(Checkpoints *c, int64_t step, TrainState *s, Error *err)
+/* All ranks get 0, or -1 and what is wrong with the step; or, with *other, with the model, which another checkpoint would not mend. */
+static int load(Checkpoints *c, int64_t step, TrainState *s, bool *other, Error *err)
 {
     Grid *g = c->grid;
     char *path = run_step_path(c->run, step);
     int status = comm_agree(&g->world, state_check(path, g->rank, g->size, err), err);
+    if (status == 0) {
+        status = comm_agree(&g->world, run_same_model(c->run, c->model, path, err), err);
+        *other = status < 0;
+    }
     if (status == 0)
         status = comm_agree(&g->world, state_load(path, c->model, c->optimizer, c->average, s, err), err);
     free(path);
@@ -152,8 +157,11 @@ int checkpoint_resume(Checkpoints *c, TrainState *s, Error *err)
         return -1;
     c->run->done = done != 0;
     for (step = c->run->done ? -1 : newest; step >= 0;) {
-        if (load(c, step, s, err) == 0)
+        bool other = false;
+        if (load(c, step, s, &other, err) == 0)
             break;
+        if (other)
+            return -1;
         if (g->rank == 0)
             message_warning("%s; going on from the checkpoint before", err->text);
         if (step_before(c, step, &step, err) < 0)

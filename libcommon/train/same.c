@@ -191,3 +191,41 @@ int ranks_same_model(Grid *g, Model *m, Error *err)
     error_set(err, "rank %d (host %s) has %s than rank %d (host %s), from the same options: step 0, in the start", odd, grid_host(g, odd), what, like, grid_host(g, like));
     return comm_agree(&g->world, -1, err);
 }
+
+/* The line at `at`, less what is before and behind its field. */
+static Span field_at(const Buffer *b, size_t at)
+{
+    while (at > 0 && b->data[at - 1] != '\n')
+        at--;
+    at += strspn(b->data + at, " ");
+    size_t length = strcspn(b->data + at, "\n");
+    return (Span){b->data + at, length > 0 && b->data[at + length - 1] == ',' ? length - 1 : length};
+}
+
+int run_same_model(const Run *run, const Model *m, const char *folder, Error *err)
+{
+    if (m->config.lora)
+        return 0; /* the base lies elsewhere */
+    char *path = memory_format("%s/config.json", folder);
+    ModelConfig saved;
+    Buffer a = {0}, b = {0};
+    int status = config_read(&saved, path, err);
+    if (status == 0) {
+        config_write(&saved, DTYPE_F32, &a);
+        config_write(&m->config, DTYPE_F32, &b);
+        buffer_byte(&a, 0);
+        buffer_byte(&b, 0);
+        size_t at = 0;
+        while (a.data[at] && a.data[at] == b.data[at])
+            at++;
+        if (a.data[at] != b.data[at]) {
+            Span x = field_at(&a, at), y = field_at(&b, at);
+            status = error_set(err, "%s: the run was started with a model of %.*s, not %.*s; give another -o for another run", run->folder, (int)x.length, x.data,
+                               (int)y.length, y.data);
+        }
+    }
+    buffer_free(&a);
+    buffer_free(&b);
+    free(path);
+    return status;
+}

@@ -8,6 +8,7 @@
 #include "dist/comm.h"
 #include "io/json.h"
 #include "model/model.h"
+#include "train/run.h"
 
 /* An option that two runs, or ranks, have with different values, as JSON ("nothing": it is not there). */
 typedef struct OptionDifference {
@@ -26,5 +27,8 @@ bool options_differ(const JsonValue *first, const JsonValue *second, const char 
 int ranks_same_options(Grid *g, const OptionSet *set, Error *err);
 /* The same where one has another model, or other weights than those that hold the same part. */
 int ranks_same_model(Grid *g, Model *m, Error *err);
+
+/* -1 where the checkpoint in `folder` is of another configuration than the model that goes on from it: a file has changed under its name. */
+int run_same_model(const Run *run, const Model *m, const char *folder, Error *err);
 
 #endif

@@ -82,7 +82,7 @@ is "--keep keeps the newest" "$(cd "$T/good" && ls -d step-*)" "step-00000020
 step-00000040
 step-00000060"
 damaged=0 count=0
-for file in config.json model.safetensors trainer/optimizer.safetensors trainer/state.json trainer/checksums.json; do
+for file in config.json generation_config.json tokenizer.json chat_template.jinja model.safetensors trainer/optimizer.safetensors trainer/state.json trainer/checksums.json; do
     for how in truncated flipped gone; do
         rm -rf "$T/bad"
         cp -a "$T/good" "$T/bad"
@@ -114,6 +114,13 @@ cp -a "$T/good" "$T/bad"
 rm -rf "$T/bad/final" "$T/bad/done"
 for s in 20 40 60; do truncate -s 100 "$T/bad/step-000000$s/model.safetensors"; done
 fails 1 "no checkpoint is whole" "where all are damaged, the run says so and overwrites none" $P --steps 60 --save-every 20 --keep 3 -o "$T/bad"
+rm -rf "$T/bad"
+cp -a "$T/good" "$T/bad"
+rm -rf "$T/bad/final" "$T/bad/done"
+cp "$T/c.json" "$T/c.keep"
+sed 's/"rope_theta": [0-9.]*/"rope_theta": 777.5/' "$T/c.keep" >"$T/c.json"
+fails 1 "started with a model of .rope_theta.: 10000.0, not .rope_theta.: 777.5" "a configuration that has changed under its name is refused" $P --steps 60 --save-every 20 --keep 3 -o "$T/bad"
+cp "$T/c.keep" "$T/c.json"
 $P --steps 60 --save-every 7 --keep 2 --keep-every 21 -o "$T/every"
 is "--keep-every keeps its multiples too" "$(cd "$T/every" && ls -d step-* | tr '\n' ' ')" "step-00000021 step-00000042 step-00000056 step-00000060 "
 
