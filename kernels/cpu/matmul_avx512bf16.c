@@ -14,17 +14,25 @@ INLINE __m512bh words(const void *p)
     return (__m512bh)_mm512_loadu_si512(p);
 }
 
-INLINE void store(const MatmulTile *t, int64_t i, int j, __m512 sum)
+/* Results of a tile as bf16, or as f32 with what beta adds: which of them is a constant, so that sums go from registers. */
+enum { NARROW, PLAIN, ADDED };
+
+INLINE void store(const MatmulTile *t, int64_t first, __m512 sum[MR][3], const int mr, const int nv, const int how)
 {
-    sum = _mm512_mul_ps(_mm512_set1_ps(t->alpha), sum);
-    if (t->narrow) {
-        _mm256_storeu_si256((__m256i *)((uint16_t *)t->c + i * t->ldc + j * LANES), (__m256i)_mm512_cvtneps_pbh(sum));
-        return;
-    }
-    float *c = (float *)t->c + i * t->ldc + j * LANES;
-    if (t->beta != 0)
-        sum = _mm512_fmadd_ps(_mm512_set1_ps(t->beta), _mm512_loadu_ps(c), sum);
-    _mm512_storeu_ps(c, sum);
+    const __m512 alpha = _mm512_set1_ps(t->alpha), beta = _mm512_set1_ps(t->beta);
+    const int64_t ldc = t->ldc;
+    uint16_t *half = (uint16_t *)t->c + first * ldc;
+    float *c = (float *)t->c + first * ldc;
+    for (int i = 0; i < mr; i++, c += ldc, half += ldc)
+        for (int j = 0; j < nv; j++) {
+            __m512 x = _mm512_mul_ps(alpha, sum[i][j]);
+            if (how == ADDED)
+                x = _mm512_fmadd_ps(beta, _mm512_loadu_ps(c + j * LANES), x);
+            if (how == NARROW)
+                _mm256_storeu_si256((__m256i *)(half + j * LANES), (__m256i)_mm512_cvtneps_pbh(x));
+            else
+                _mm512_storeu_ps(c + j * LANES, x);
+        }
 }
 
 INLINE void tile(const MatmulTile *t, int64_t first, int64_t row, int64_t step, const int mr, const int nv)
@@ -47,9 +55,12 @@ INLINE void tile(const MatmulTile *t, int64_t first, int64_t row, int64_t step, 
                 sum[i][j] = _mm512_dpbf16_ps(sum[i][j], y, x[j]);
         }
     }
-    for (int i = 0; i < mr; i++)
-        for (int j = 0; j < nv; j++)
-            store(t, first + i, j, sum[i][j]);
+    if (t->narrow)
+        store(t, first, sum, mr, nv, NARROW);
+    else if (t->beta == 0)
+        store(t, first, sum, mr, nv, PLAIN);
+    else
+        store(t, first, sum, mr, nv, ADDED);
 }
 
 #define OWN_TILE

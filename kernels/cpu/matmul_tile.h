@@ -6,6 +6,19 @@
 
 typedef float Vector __attribute__((vector_size(LANES * 4), aligned(4)));
 
+/* Which of both is a constant, so that sums go from registers. */
+INLINE void store(const MatmulTile *t, int64_t first, Vector sum[MR][3], const int mr, const int nv, const bool added)
+{
+    const float alpha = t->alpha, beta = t->beta;
+    const int64_t ldc = t->ldc;
+    float *c = (float *)t->c + first * ldc;
+    for (int i = 0; i < mr; i++, c += ldc)
+        for (int j = 0; j < nv; j++) {
+            Vector *to = (Vector *)(c + j * LANES);
+            *to = added ? alpha * sum[i][j] + beta * *to : alpha * sum[i][j];
+        }
+}
+
 /* `mr` and `nv` are constants where it is inlined; so is one of row and step, 1. */
 INLINE void tile(const MatmulTile *t, int64_t first, int64_t row, int64_t step, const int mr, const int nv)
 {
@@ -22,11 +35,10 @@ INLINE void tile(const MatmulTile *t, int64_t first, int64_t row, int64_t step, 
             for (int j = 0; j < nv; j++)
                 sum[i][j] += a[i * row] * x[j];
     }
-    for (int i = 0; i < mr; i++)
-        for (int j = 0; j < nv; j++) {
-            Vector *c = (Vector *)((float *)t->c + (first + i) * t->ldc + j * LANES);
-            *c = t->beta == 0 ? t->alpha * sum[i][j] : t->alpha * sum[i][j] + t->beta * *c;
-        }
+    if (t->beta == 0)
+        store(t, first, sum, mr, nv, false);
+    else
+        store(t, first, sum, mr, nv, true);
 }
 #endif
 
