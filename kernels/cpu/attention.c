@@ -80,22 +80,6 @@ CLONES static void tile_widen(float *out, const uint16_t *in, int64_t ldi, int r
             cpu_widen(out + i, in + i, LANES);
 }
 
-/* Pairs of rows: word i of row r is (x[2r, i], x[2r + 1, i]); x's rows are words `ld` apart, of d numbers. Columns from d on: 0. */
-CLONES static void tile_pairs(uint32_t *out, int64_t ldo, Words x, int rows, int d)
-{
-    for (int r = 0; r < rows; r += 2, out += ldo) {
-        const uint16_t *even = (const uint16_t *)(x.data + r * x.row), *odd = (const uint16_t *)(x.data + (r + 1) * x.row);
-        if (r + 1 < rows)
-            for (int i = 0; i < d; i++)
-                out[i] = even[i] | (uint32_t)odd[i] << 16;
-        else
-            for (int i = 0; i < d; i++)
-                out[i] = even[i];
-        for (int i = d; i < ldo; i++)
-            out[i] = 0;
-    }
-}
-
 /* n tokens' rows of `group` heads: row (t − t0)·group + h is x[t, head first+h]. `across`: as A, its words along the head size. */
 typedef struct Tile {
     Words across;
@@ -135,7 +119,15 @@ static Words tile_down(uint32_t *room, Tile x, Shape s)
 {
     if (!s.pairs)
         return (Words){x.across.data, 1, x.across.row};
-    tile_pairs(room, s.padded, x.across, x.rows, s.d);
+    const uint16_t *half = (const uint16_t *)x.across.data;
+    int64_t ld = 2 * x.across.row;
+    int words = x.rows / 2;
+    if (s.d < s.padded)
+        memset(room, 0, (size_t)(words * s.padded) * sizeof *room);
+    row_kernel_avx512bf16()->pairs(room, s.padded, half, ld, s.d, words);
+    if (x.rows % 2)
+        for (int i = 0; i < s.padded; i++)
+            room[words * s.padded + i] = i < s.d ? half[2 * words * ld + i] : 0;
     return (Words){room, 1, s.padded};
 }
 
@@ -147,16 +139,6 @@ static Words tile_turned(uint32_t *room, Tile x, Shape s)
         memset(room, 0, (size_t)(words * TURNED) * sizeof *room);
     cpu_matmul_kernel()->transpose(room, TURNED, x.across.data, x.across.row, x.rows, words);
     return (Words){room, 1, TURNED};
-}
-
-/* Two numbers as a pair of bf16, rounded to nearest even. */
-static inline uint32_t pair_of(float even, float odd)
-{
-    union {
-        float f;
-        uint32_t u;
-    } a = {.f = even}, b = {.f = odd};
-    return (a.u + 0x7fff + (a.u >> 16 & 1)) >> 16 | ((b.u + 0x7fff + (b.u >> 16 & 1)) & 0xffff0000);
 }
 
 /* A tile's rows are worked on in halves: of the keys on the diagonal the first sees half. Here end the keys of the block at j0 that
@@ -176,26 +158,24 @@ static void seen_keys(Softmax *x, const Attention *a, Shape s, int64_t q0, int r
     }
 }
 
-/* Scores [keys][ROWS] of the half's rows r … r+HALF-1 become e^(score − most), words along the keys in `out`: pairs, or where that is
- * `scores` f32. Returns whether any row's maximum has grown. */
-CLONES static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r, int keys, bool whole)
+/* attention_tile.h's, of f32. */
+CLONES static bool softmax_half(float *s, Softmax *x, int r, int keys, bool whole, bool pairs)
 {
-    const bool pairs = out != (uint32_t *)scores;
-    float most[HALF], sum[HALF] = {0}, *s = scores + r;
+    float most[HALF], sum[HALF] = {0};
     const int32_t *lo = x->lo + r, *hi = x->hi + r;
-    out += r;
+    (void)pairs;
     for (int l = 0; l < HALF; l++)
         most[l] = x->most[r + l];
     for (int j = 0; j < keys && !whole; j++)
 #pragma omp simd
         for (int l = 0; l < HALF; l++) {
             float unseen = ((j < lo[l]) | (j >= hi[l])) ? -INFINITY : 0.0f;
-            s[j * ROWS + l] += unseen; /* a sum, since compilers make a choice of what is stored into branches */
+            s[j * HALF + l] += unseen; /* a sum, since compilers make a choice of what is stored into branches */
         }
     for (int j = 0; j < keys; j++)
 #pragma omp simd
         for (int l = 0; l < HALF; l++)
-            most[l] = s[j * ROWS + l] > most[l] ? s[j * ROWS + l] : most[l];
+            most[l] = s[j * HALF + l] > most[l] ? s[j * HALF + l] : most[l];
     int grown = 0;
 #pragma omp simd reduction(| : grown)
     for (int l = 0; l < HALF; l++) {
@@ -207,25 +187,11 @@ CLONES static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r,
         x->shrink[r + l] = cpu_exp(old - now);
         most[l] = now;
     }
-    for (int j = 0; j < keys && !pairs; j++)
+    for (int j = 0; j < keys; j++)
 #pragma omp simd
         for (int l = 0; l < HALF; l++) {
-            float e = cpu_exp(s[j * ROWS + l] - most[l]);
-            s[j * ROWS + l] = e;
-            sum[l] += e;
-        }
-    for (int j = 0; j + 1 < keys && pairs; j += 2)
-#pragma omp simd
-        for (int l = 0; l < HALF; l++) {
-            float even = cpu_exp(s[j * ROWS + l] - most[l]), odd = cpu_exp(s[(j + 1) * ROWS + l] - most[l]);
-            out[j / 2 * ROWS + l] = pair_of(even, odd);
-            sum[l] += even + odd;
-        }
-    if (pairs && keys % 2)
-#pragma omp simd
-        for (int l = 0; l < HALF; l++) {
-            float e = cpu_exp(s[(keys - 1) * ROWS + l] - most[l]);
-            out[keys / 2 * ROWS + l] = pair_of(e, 0);
+            float e = cpu_exp(s[j * HALF + l] - most[l]);
+            s[j * HALF + l] = e;
             sum[l] += e;
         }
     for (int l = 0; l < HALF; l++)
@@ -240,13 +206,34 @@ CLONES static void rows_scale(float *x, int rows, int n, const float *by)
             x[r * n + i] *= by[r];
 }
 
+CLONES static void tile_narrow(Tensor to, Shape s, int64_t t0, int rows, int group, int first, const float *tile)
+{
+    for (int r = 0; r < rows; r++)
+        cpu_narrow(cpu_place(to, t0 + r / group, (first + r % group) * s.d), tile + r * s.padded, s.d);
+}
+
+/* A tile's rows, each times its `by` (NULL: 1), to where tile_load has them from. */
+static void tile_store(Tensor to, Shape s, int64_t t0, int rows, int group, int first, float *tile, const float *by)
+{
+    if (s.pairs) {
+        for (int r = 0; r < rows; r++)
+            row_kernel_avx512bf16()->scaled(cpu_place(to, t0 + r / group, (first + r % group) * s.d), true, tile + r * s.padded, s.d, by ? by[r] : 1);
+        return;
+    }
+    if (by)
+        rows_scale(tile, rows, s.padded, by);
+    if (to.dtype == DTYPE_BF16)
+        tile_narrow(to, s, t0, rows, group, first, tile);
+    for (int r = 0; r < rows && to.dtype == DTYPE_F32; r++)
+        memcpy(cpu_place(to, t0 + r / group, (first + r % group) * s.d), tile + r * s.padded, (size_t)s.d * sizeof *tile);
+}
+
 static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a, Shape s,
                          int64_t q0, int n, int first_head)
 {
     int kv_head = first_head / s.ratio, rows = n * s.group, w = s.padded, lanes_rows = (rows + LANES - 1) / LANES * LANES;
-    float *scores = scratch, *tile_o = scores + ROWS * KEYS;
+    float *scores = scratch, *tile_o = scores + HALF * KEYS;
     uint32_t *turned = (uint32_t *)(tile_o + ROWS * w), *room = turned + ROWS * w, *room_v = room + ROWS * w, *down = room_v + KEYS * w;
-    uint32_t *p = s.pairs ? down + KEYS * w : (uint32_t *)scores;
     Softmax x;
     Words q_turned = tile_turned(turned, tile_load(room, q, s, q0, n, s.group, first_head), s);
     memset(tile_o, 0, (size_t)(rows * w) * sizeof *tile_o);
@@ -266,20 +253,17 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
             int end = half_end(a->end + q0, s, rows, r / HALF, j0), lanes = lanes_rows - r < HALF ? lanes_rows - r : HALF;
             if (end == 0)
                 continue;
-            product(s.kernel, scores + r, ROWS, tile_k, (Words){q_turned.data + r, 1, ROWS}, end, lanes, words_of(s, s.d), a->scale, 0);
-            if (s.tile->softmax_half(p, scores, &x, r, end, whole) && j0 > first)
+            product(s.kernel, scores, HALF, tile_k, (Words){q_turned.data + r, 1, ROWS}, end, lanes, words_of(s, s.d), a->scale, 0);
+            if (s.tile->softmax_half(scores, &x, r, end, whole, s.pairs) && j0 > first)
                 rows_scale(tile_o + r * w, rows - r < HALF ? rows - r : HALF, w, x.shrink + r);
-            product(s.kernel, tile_o + r * w, w, (Words){p + r, 1, ROWS}, tile_v, rows - r < HALF ? rows - r : HALF, w, words_of(s, end), 1, 1);
+            product(s.kernel, tile_o + r * w, w, (Words){(uint32_t *)scores, 1, HALF}, tile_v, rows - r < HALF ? rows - r : HALF, w, words_of(s, end), 1, 1);
         }
     }
     for (int r = 0; r < rows; r++) {
-        int64_t t = q0 + r / s.group;
-        int head = first_head + r % s.group;
-        float over = 1.0f / x.sum[r];
-        rows_scale(tile_o + r * w, 1, s.d, &over);
-        cpu_store(out, t, head * s.d, s.d, tile_o + r * w);
-        lse[head * out.rows + t] = x.most[r] + logf(x.sum[r]);
+        x.shrink[r] = 1.0f / x.sum[r];
+        lse[(first_head + r % s.group) * out.rows + q0 + r / s.group] = x.most[r] + logf(x.sum[r]);
     }
+    tile_store(out, s, q0, rows, s.group, first_head, tile_o, x.shrink);
 }
 
 static void check_shapes(Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, const char *operation)
@@ -332,14 +316,14 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
     }
 }
 
-/* Of m rows from r, `width` keys. lse and delta of row r are at [r % group][r / group]. */
+/* attention_tile.h's, of f32. */
 CLONES static void gradient_half(const Gradients *g, int group, int r0, int m, int width, const float *lse, const float *delta, int64_t stride,
                                  const int32_t *begin, const int32_t *end, int64_t j0)
 {
     for (int r = r0; r < r0 + m; r++) {
         int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0);
         int64_t at = r % group * stride + r / group;
-        float *row = g->p + r * KEYS, *d = g->ds + r * KEYS, minus = delta[at], sum = lse[at];
+        float *row = g->p + (r - r0) * KEYS, *d = g->ds + (r - r0) * KEYS, minus = delta[at], sum = lse[at];
         for (int j = 0; j < lo; j++)
             row[j] = -INFINITY;
         for (int j = hi; j < width; j++)
@@ -349,24 +333,6 @@ CLONES static void gradient_half(const Gradients *g, int group, int r0, int m, i
             float e = cpu_exp(row[j] - sum);
             row[j] = e;
             d[j] = e * (d[j] - minus);
-        }
-    }
-    if (!g->p_down)
-        return;
-    if (m % 2) {
-        memset(g->p + (r0 + m) * KEYS, 0, KEYS * sizeof *g->p);
-        memset(g->ds + (r0 + m) * KEYS, 0, KEYS * sizeof *g->ds);
-    }
-    for (int r = r0; r < r0 + m; r += 2) {
-        const float *p = g->p + r * KEYS, *ds = g->ds + r * KEYS;
-        uint32_t *p_down = g->p_down + r / 2 * KEYS, *ds_down = g->ds_down + r / 2 * KEYS;
-        uint16_t *even = g->ds_across + r * KEYS, *odd = even + KEYS;
-        for (int j = 0; j < width; j++) {
-            uint32_t pair = pair_of(ds[j], ds[KEYS + j]);
-            p_down[j] = pair_of(p[j], p[KEYS + j]);
-            ds_down[j] = pair;
-            even[j] = (uint16_t)pair;
-            odd[j] = (uint16_t)(pair >> 16);
         }
     }
 }
@@ -399,22 +365,17 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
     const MatmulKernel *kernel = s.kernel;
     int64_t base = sequence * a->sequence_rows, key_rows = attention_key_rows(a), first_key = sequence * key_rows;
     int w = s.padded, d_words = words_of(s, s.d);
-    /* A row more than a tile's: an odd number of rows is made even. */
-    Gradients g = {.p = scratch, .ds = g.p + (ROWS + 1) * KEYS};
-    float *tile_dq = g.ds + (ROWS + 1) * KEYS, *tile_dk = tile_dq + ROWS * w, *tile_dv = tile_dk + KEYS * w;
+    Gradients g = {.p = scratch, .ds = g.p + HALF * KEYS, .ds_across = s.pairs ? (uint16_t *)(g.ds + HALF * KEYS) : NULL};
+    float *tile_dq = g.ds + 3 * HALF * KEYS / 2, *tile_dk = tile_dq + ROWS * w, *tile_dv = tile_dk + KEYS * w;
     uint32_t *room_k = (uint32_t *)(tile_dv + KEYS * w), *room_v = room_k + KEYS * w, *kt = room_v + KEYS * w, *vt = kt + KEYS * w;
     uint32_t *room_q = vt + KEYS * w, *room_do = room_q + ROWS * w, *down_k = room_do + ROWS * w, *down_q = down_k + KEYS * w, *down_do = down_q + ROWS * w;
-    g.p_down = down_do + ROWS * w;
-    g.ds_down = g.p_down + (ROWS / 2 + 1) * KEYS;
-    g.ds_across = (uint16_t *)(g.ds_down + (ROWS / 2 + 1) * KEYS);
-    float *grown = (float *)(g.ds_across + (ROWS + 1) * KEYS);
-    if (!s.pairs)
-        g.p_down = g.ds_down = NULL;
+    float *grown = (float *)(down_do + ROWS * w);
     int64_t heads_rows = a->sequence_rows * s.group;
     bool grows = !s.ready && grown + heads_rows * w <= scratch + CPU_SCRATCH_FLOATS;
     if (grows)
         memset(grown, 0, (size_t)(heads_rows * w) * sizeof *grown);
-    Words p_down = {s.pairs ? g.p_down : (uint32_t *)g.p, 1, KEYS}, ds_down = {s.pairs ? g.ds_down : (uint32_t *)g.ds, 1, KEYS};
+    int64_t step = s.pairs ? 2 * KEYS : KEYS;
+    Words p_down = {(uint32_t *)g.p, 1, step}, ds_down = {(uint32_t *)g.ds, 1, step};
     Words ds_across = {s.pairs ? (uint32_t *)g.ds_across : (uint32_t *)g.ds, s.pairs ? KEYS / 2 : KEYS, 1};
     for (int64_t j0 = first_key; j0 < first_key + key_rows; j0 += KEYS) {
         int keys = first_key + key_rows - j0 < KEYS ? (int)(first_key + key_rows - j0) : KEYS;
@@ -446,27 +407,25 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
                 int end = half_end(a->end + q0, s, rows, r / HALF, j0), m = rows - r < HALF ? rows - r : HALF, width = end > HALF ? KEYS : HALF;
                 if (end == 0)
                     continue;
-                product(kernel, g.p + r * KEYS, KEYS, words_down(tile_q.across, r), k_turned, m, width, d_words, a->scale, 0);
-                product(kernel, g.ds + r * KEYS, KEYS, words_down(tile_do.across, r), v_turned, m, width, d_words, 1, 0);
+                product(kernel, g.p, KEYS, words_down(tile_q.across, r), k_turned, m, width, d_words, a->scale, 0);
+                product(kernel, g.ds, KEYS, words_down(tile_do.across, r), v_turned, m, width, d_words, 1, 0);
                 s.tile->gradient_half(&g, s.group, r, m, width, lse + first_head * q.rows + q0, delta + first_head * q.rows + q0, q.rows, a->begin + q0,
                                       a->end + q0, j0);
                 int down = words_of(s, r), words = words_of(s, m), some = words_of(s, end < keys ? end : keys);
-                product(kernel, tile_dv, w, (Words){p_down.data + down * KEYS, 1, KEYS}, (Words){do_down.data + down * do_down.step, 1, do_down.step}, width, w,
+                product(kernel, tile_dv, w, p_down, (Words){do_down.data + down * do_down.step, 1, do_down.step}, width, w,
                         words, 1, 1);
-                product(kernel, tile_dk, w, (Words){ds_down.data + down * KEYS, 1, KEYS}, (Words){q_down.data + down * q_down.step, 1, q_down.step}, width, w,
+                product(kernel, tile_dk, w, ds_down, (Words){q_down.data + down * q_down.step, 1, q_down.step}, width, w,
                         words, a->scale, 1);
-                product(kernel, to + r * ldo, ldo, words_down(ds_across, r), k_down, m, w, some, a->scale, 1);
+                product(kernel, to + r * ldo, ldo, ds_across, k_down, m, w, some, a->scale, 1);
             }
             if (to == tile_dq)
                 add_queries(dq, s, q0, rows, first_head, tile_dq, grown);
         }
-        for (int j = 0; j < keys; j++) {
-            cpu_store(dk, j0 + j, kv_head * s.d, s.d, tile_dk + j * w);
-            cpu_store(dv, j0 + j, kv_head * s.d, s.d, tile_dv + j * w);
-        }
+        tile_store(dk, s, j0, keys, 1, kv_head, tile_dk, NULL);
+        tile_store(dv, s, j0, keys, 1, kv_head, tile_dv, NULL);
     }
-    for (int64_t r = 0; grows && r < heads_rows; r++)
-        cpu_store(dq, base + r / s.group, (kv_head * s.ratio + r % s.group) * s.d, s.d, grown + r * w);
+    if (grows)
+        tile_store(dq, s, base, (int)heads_rows, s.group, kv_head * s.ratio, grown, NULL);
 }
 
 CLONES static float row_dot(const float *a, const float *b, int n)

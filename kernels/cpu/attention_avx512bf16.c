@@ -22,24 +22,21 @@ INLINE void greatest_of(float *s, __m512 *most, const int32_t *lo, const int32_t
     for (int v = 0; v < VECTORS; v++) {
         __m512i first = _mm512_loadu_si512(lo + v * VECTOR), end = _mm512_loadu_si512(hi + v * VECTOR);
         for (int j = 0; j < keys; j++) {
-            __m512 x = _mm512_loadu_ps(s + j * ROWS + v * VECTOR);
+            __m512 x = _mm512_loadu_ps(s + j * HALF + v * VECTOR);
             if (!whole) {
                 __m512i key = _mm512_set1_epi32(j);
                 x = _mm512_mask_mov_ps(none, _mm512_cmple_epi32_mask(first, key) & _mm512_cmpgt_epi32_mask(end, key), x);
-                _mm512_storeu_ps(s + j * ROWS + v * VECTOR, x);
+                _mm512_storeu_ps(s + j * HALF + v * VECTOR, x);
             }
             most[v] = _mm512_max_ps(x, most[v]);
         }
     }
 }
 
-TARGET static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r, int keys, bool whole)
+TARGET static bool softmax_half(float *s, Softmax *x, int r, int keys, bool whole, bool pairs)
 {
-    const bool pairs = out != (uint32_t *)scores;
     __m512 most[VECTORS], shift[VECTORS], sum[VECTORS];
-    float *s = scores + r;
     bool grown = false;
-    out += r;
     for (int v = 0; v < VECTORS; v++)
         most[v] = _mm512_loadu_ps(x->most + r + v * VECTOR);
     if (whole)
@@ -58,7 +55,7 @@ TARGET static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r,
     }
     for (int j = 0; j < keys; j += pairs ? 2 : 1)
         for (int v = 0; v < VECTORS; v++) {
-            float *at = s + j * ROWS + v * VECTOR;
+            float *at = s + j * HALF + v * VECTOR;
             __m512 even = vector_exp(_mm512_sub_ps(_mm512_loadu_ps(at), shift[v])), odd = _mm512_setzero_ps();
             sum[v] = _mm512_add_ps(sum[v], even);
             if (!pairs) {
@@ -66,9 +63,9 @@ TARGET static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r,
                 continue;
             }
             if (j + 1 < keys)
-                odd = vector_exp(_mm512_sub_ps(_mm512_loadu_ps(at + ROWS), shift[v]));
+                odd = vector_exp(_mm512_sub_ps(_mm512_loadu_ps(at + HALF), shift[v]));
             sum[v] = _mm512_add_ps(sum[v], odd);
-            _mm512_storeu_si512(out + j / 2 * ROWS + v * VECTOR, pairs_of(even, odd));
+            _mm512_storeu_si512(s + j / 2 * HALF + v * VECTOR, pairs_of(even, odd));
         }
     for (int v = 0; v < VECTORS; v++) {
         float *kept = x->sum + r + v * VECTOR;
@@ -77,7 +74,7 @@ TARGET static bool softmax_half(uint32_t *out, float *scores, Softmax *x, int r,
     return grown;
 }
 
-/* Of row r from key j: the probabilities and their gradients. */
+/* Of row r of the half from key j: the probabilities and their gradients. */
 INLINE void gradient_row(const Gradients *g, int r, int j, int lo, int hi, float lse, float delta, __m512 *p, __m512 *ds)
 {
     __m512i key = _mm512_add_epi32(_mm512_set1_epi32(j), _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0));
@@ -89,7 +86,7 @@ INLINE void gradient_row(const Gradients *g, int r, int j, int lo, int hi, float
 TARGET static void gradient_half(const Gradients *g, int group, int r0, int m, int width, const float *lse, const float *delta, int64_t stride,
                                  const int32_t *begin, const int32_t *end, int64_t j0)
 {
-    const bool pairs = g->p_down;
+    const bool pairs = g->ds_across;
     int lo[2] = {0}, hi[2] = {0};
     float sum[2] = {0}, minus[2] = {0};
     for (int r = r0; r < r0 + m; r += 2) {
@@ -105,18 +102,20 @@ TARGET static void gradient_half(const Gradients *g, int group, int r0, int m, i
         for (int j = 0; j < width; j += VECTOR) {
             __m512 p[2], ds[2];
             for (int i = 0; i < 2; i++)
-                gradient_row(g, r + i, j, lo[i], hi[i], sum[i], minus[i], &p[i], &ds[i]);
+                gradient_row(g, r - r0 + i, j, lo[i], hi[i], sum[i], minus[i], &p[i], &ds[i]);
+            float *to_p = g->p + (r - r0) * KEYS + j, *to_ds = g->ds + (r - r0) * KEYS + j;
             if (pairs) {
                 __m512i apart = (__m512i)_mm512_cvtne2ps_pbh(ds[1], ds[0]);
-                _mm512_storeu_si512(g->p_down + r / 2 * KEYS + j, pairs_of(p[0], p[1]));
-                _mm512_storeu_si512(g->ds_down + r / 2 * KEYS + j, pairs_of(ds[0], ds[1]));
-                _mm256_storeu_si256((__m256i *)(g->ds_across + r * KEYS + j), _mm512_castsi512_si256(apart));
-                _mm256_storeu_si256((__m256i *)(g->ds_across + (r + 1) * KEYS + j), _mm512_extracti64x4_epi64(apart, 1));
+                uint16_t *across = g->ds_across + (r - r0) * KEYS + j;
+                _mm512_storeu_si512(to_p, pairs_of(p[0], p[1]));
+                _mm512_storeu_si512(to_ds, pairs_of(ds[0], ds[1]));
+                _mm256_storeu_si256((__m256i *)across, _mm512_castsi512_si256(apart));
+                _mm256_storeu_si256((__m256i *)(across + KEYS), _mm512_extracti64x4_epi64(apart, 1));
                 continue;
             }
             for (int i = 0; i < 2; i++) {
-                _mm512_storeu_ps(g->p + (r + i) * KEYS + j, p[i]);
-                _mm512_storeu_ps(g->ds + (r + i) * KEYS + j, ds[i]);
+                _mm512_storeu_ps(to_p + i * KEYS, p[i]);
+                _mm512_storeu_ps(to_ds + i * KEYS, ds[i]);
             }
         }
     }

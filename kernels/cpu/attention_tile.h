@@ -18,18 +18,21 @@ typedef struct Softmax {
     int32_t lo[ROWS], hi[ROWS];                /* keys of the block at hand that the row sees */
 } Softmax;
 
-/* What a tile's gradients are taken from and become. p: scores become probabilities; ds: dout·vᵀ becomes p∘(ds − delta). Of pairs,
- * words along the rows [ROWS / 2, KEYS] of both, and along the keys [ROWS, KEYS / 2] of ds; where words are f32 those are NULL. */
+/* What the gradients of half a tile's rows are taken from and become. p [HALF, KEYS]: scores become probabilities; ds: dout·vᵀ becomes
+ * p∘(ds − delta). Where words are pairs both end as words along the rows, those of rows 2i and 2i+1 in row 2i, and ds also as words along
+ * the keys in ds_across [HALF, KEYS / 2 words]; NULL: f32. */
 typedef struct Gradients {
     float *p, *ds;
-    uint32_t *p_down, *ds_down;
     uint16_t *ds_across;
 } Gradients;
 
 /* The work on a tile that is no product. */
 typedef struct AttentionKernel {
-    bool (*softmax_half)(uint32_t *out, float *scores, Softmax *x, int r, int keys, bool whole);
-    void (*gradient_half)(const Gradients *g, int group, int r0, int m, int width, const float *lse, const float *delta, int64_t stride, const int32_t *begin,
+    /* Scores [keys, HALF] of the tile's rows r … r+HALF-1 become e^(score − most) in place: f32, or with `pairs` [keys / 2, HALF] words along
+     * the keys. Returns whether any row's maximum has grown. */
+    bool (*softmax_half)(float *scores, Softmax *x, int r, int keys, bool whole, bool pairs);
+    /* Of the tile's rows r … r+m-1, `width` keys. lse and delta of row r are at [r % group][r / group]. */
+    void (*gradient_half)(const Gradients *g, int group, int r, int m, int width, const float *lse, const float *delta, int64_t stride, const int32_t *begin,
                           const int32_t *end, int64_t j0);
 } AttentionKernel;
 const AttentionKernel *attention_kernel_avx512bf16(void);
