@@ -2,8 +2,9 @@
  * micro-kernel multiplies a few rows of A with a panel while their part of C stays in registers. Both are read where they lie if
  * their rows (or A's columns) are near one another and need no change. Where rows are many each thread takes a stretch of them, with
  * panels of its own: what another core has written last comes slowly, and nobody waits. Otherwise panels are shared, and blocks of rows
- * (and of panels, where rows are few) are dealt to the threads as they come. k is never split between threads, so every element is
- * summed in the same order whatever their number.
+ * (and of panels, where rows are few) are dealt to the threads as they come. A weight's gradient, whose k are a batch's rows, is the sum of
+ * two halves of k, one for each half of the threads: rows that they have had before. Nothing else of k is split, and nothing by the number of
+ * threads, so every element is summed in the same order whatever that is.
  *
  * The micro-kernels see 32-bit words: an f32, or where the CPU multiplies bf16 a pair of bf16 that follow each other along k.
  * Where it does not, bf16 is widened to f32 as it is packed. */
@@ -17,6 +18,8 @@ enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, NEAR_WORDS = 256 /* rows of a
 /* Words of B's panels along k, of B's block, of A's block: a panel in the first cache, the others in the second and third. */
 enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10, OWN_ROWS = 48 /* a thread, and panels are its own */ };
 enum { TOGETHER_WORDS = 2 << 20 /* of B at most in a product by rows with other operations */ };
+enum { HALVES_DEPTH = 1024 /* k at least in a sum of two halves */, HALVES_WORDS = 1 << 20 /* C at most */ };
+_Static_assert((int)HALVES_WORDS <= (int)CPU_PANEL_B_WORDS, "the second half's sums have room");
 
 #define TARGET
 #define LANES 4
@@ -348,24 +351,92 @@ static void rows_of(Product *p, int64_t begin, int64_t end)
     p->a.data = (const char *)p->a.data + (size_t)(begin * p->a.row) * dtype_size(p->a.dtype);
 }
 
-static void product_run(Stream *s, const Product *whole)
+static void rows_run(const Product *whole, CpuState *state, int thread, int part, int parts)
+{
+    Product one = *whole;
+    uint32_t *panel_a = state->panel_a[thread];
+    int64_t begin, end;
+    cpu_share(one.m, one.kernel->mr, part, parts, &begin, &end);
+    rows_of(&one, begin, end);
+    product_part(&one, panel_a, panel_a + apart(one.block_rows) * one.block_depth, 1, false);
+}
+
+/* Has this thread panels of its own, with room behind its block of A? */
+static bool own_panels(const Product *p)
+{
+    return (apart(p->block_rows) + p->block_columns) * p->block_depth <= CPU_PANEL_A_WORDS;
+}
+
+static bool in_halves(const Product *p)
+{
+    return p->a.row == 1 && p->a.column != 1 && p->k >= HALVES_DEPTH && p->c.dtype == DTYPE_F32 && p->m * p->n <= HALVES_WORDS && own_panels(p);
+}
+
+/* Half h of k: the second one's sums go to `room` until the first one's are there. */
+static Product half_of(const Product *whole, int h, float *room)
+{
+    Product p = *whole;
+    int64_t begin, end;
+    cpu_share(p.k, 64, h, 2, &begin, &end);
+    p.a.data = (const char *)p.a.data + (size_t)(begin * p.a.column) * dtype_size(p.a.dtype);
+    p.b.data = (const char *)p.b.data + (size_t)(begin * p.b.column) * dtype_size(p.b.dtype);
+    p.k = end - begin;
+    p.depth = p.pairs ? (p.k + 1) / 2 : p.k;
+    if (h == 1) {
+        p.beta = 0;
+        p.c.data = room;
+        p.c.ld = p.n;
+    }
+    return p;
+}
+
+CLONES static void rows_add(float *c, int64_t ldc, const float *more, int64_t rows, int64_t n)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < n; j++)
+            c[i * ldc + j] += more[i * n + j];
+}
+
+static void halves_run(Stream *s, const Product *whole)
 {
     CpuState *state = cpu_state(s);
+    float *room = (float *)state->panel_b;
+    const Product half[2] = {half_of(whole, 0, room), half_of(whole, 1, room)};
+#pragma omp parallel num_threads(cpu_threads(s))
+    {
+        int thread = omp_get_thread_num(), threads = omp_get_num_threads(), first = threads / 2;
+        if (threads == 1) {
+            rows_run(&half[0], state, 0, 0, 1);
+            rows_run(&half[1], state, 0, 0, 1);
+        } else if (thread < first) {
+            rows_run(&half[0], state, thread, thread, first);
+        } else {
+            rows_run(&half[1], state, thread, thread - first, threads - first);
+        }
+#pragma omp barrier
+        int64_t begin, end;
+        cpu_share(whole->m, 1, thread, threads, &begin, &end);
+        rows_add(f32(whole->c) + begin * whole->c.ld, whole->c.ld, room + begin * whole->n, end - begin, whole->n);
+    }
+}
+
+static void product_run(Stream *s, const Product *whole)
+{
+    if (in_halves(whole)) {
+        halves_run(s, whole);
+        return;
+    }
+    CpuState *state = cpu_state(s);
     int threads = whole->m * whole->n * whole->k < 1 << 16 ? 1 : cpu_threads(s);
-    bool own = whole->m >= (int64_t)OWN_ROWS * threads && (apart(whole->block_rows) + whole->block_columns) * whole->block_depth <= CPU_PANEL_A_WORDS;
+    bool own = whole->m >= (int64_t)OWN_ROWS * threads && own_panels(whole);
 #pragma omp parallel num_threads(threads)
     {
         Product one = *whole;
         int thread = omp_get_thread_num();
-        uint32_t *panel_a = state->panel_a[thread];
-        if (own) {
-            int64_t begin, end;
-            cpu_share(one.m, one.kernel->mr, thread, threads, &begin, &end);
-            rows_of(&one, begin, end);
-            product_part(&one, panel_a, panel_a + apart(one.block_rows) * one.block_depth, 1, false);
-        } else {
-            product_part(&one, panel_a, state->panel_b, threads, true);
-        }
+        if (own)
+            rows_run(whole, state, thread, thread, threads);
+        else
+            product_part(&one, state->panel_a[thread], state->panel_b, threads, true);
     }
 }
 
