@@ -40,6 +40,16 @@ static void rows_close(Model *m, Slot *s)
     tp_scatter(m, s, tensor_rows(s->dhidden, 0, s->mine));
 }
 
+int64_t model_head_chunk(const Model *m)
+{
+    if (m->part.tp_size > 1)
+        return HEAD_CHUNK;
+    if (m->device && !m->device->is_host)
+        return HEAD_CHUNK_GPU;
+    int64_t rows = HEAD_LOGITS_CPU / m->config.vocab_size / HEAD_CHUNK * HEAD_CHUNK;
+    return rows < HEAD_CHUNK ? HEAD_CHUNK : rows > HEAD_CHUNK_CPU ? HEAD_CHUNK_CPU : rows;
+}
+
 /* Rows of the chunk that begins at `first`. */
 static int64_t rows_next(const Model *m, const Slot *s, int64_t first)
 {
@@ -147,6 +157,19 @@ static void add_sums(HeadSums *sums, const int32_t *labels, const float *weights
     }
 }
 
+/* Rows of the next chunk, in which every HEAD_CHUNK of rows has some that count, or none has (*counts). */
+static int64_t rows_that_count(const Model *m, const Slot *s, const int32_t *labels, const float *weights, int64_t first, bool *counts)
+{
+    int64_t rows = 0, most = rows_next(m, s, first);
+    for (*counts = false; rows < most; *counts = true) {
+        int64_t n = most - rows < HEAD_CHUNK ? most - rows : HEAD_CHUNK;
+        if (!any_label(labels + first + rows, weights + first + rows, n))
+            return rows ? rows : n;
+        rows += n;
+    }
+    return rows;
+}
+
 /* Without a z-loss the gradients are known before the logits are, and nothing is read back until all chunks are through: a GPU never
  * waits for the host. */
 static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, const float *weights, double scale, HeadSums *sums)
@@ -156,10 +179,11 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
     float a[HEAD_CHUNK_GPU], b[HEAD_CHUNK_GPU], entropy[HEAD_CHUNK_GPU];
     int32_t best[HEAD_CHUNK_GPU];
     const HeadRows read = {.logprob = a, .lse = b, .best = best, .entropy = entropy};
+    bool counts;
     slot_rows_begin(s);
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = rows_next(m, s, first);
-        if (!any_label(labels + first, weights + first, n)) {
+        n = rows_that_count(m, s, labels, weights, first, &counts);
+        if (!counts) {
             ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
         }
@@ -175,8 +199,8 @@ static void cross_entropy_at_once(Model *m, Slot *s, const int32_t *labels, cons
     }
     slot_rows_end(s);
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = rows_next(m, s, first);
-        if (!any_label(labels + first, weights + first, n))
+        n = rows_that_count(m, s, labels, weights, first, &counts);
+        if (!counts)
             continue;
         download(m, a, s->chunk_logprob + first, (size_t)n * sizeof *a);
         download(m, b, s->chunk_lse + first, (size_t)n * sizeof *b);

@@ -93,7 +93,8 @@ static void lay_kept(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k
 static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k)
 {
     const ModelConfig *c = &m->config;
-    int64_t chunk = model_head_chunk(m);
+    int64_t chunk = model_head_chunk(m), most = (mine + HEAD_CHUNK - 1) / HEAD_CHUNK * HEAD_CHUNK;
+    chunk = m->part.tp_size <= 1 && most > 0 && most < chunk ? most : chunk;
     if (m->part.tp_size > 1)
         s->said = cut(k, ((size_t)m->part.tp_size + 1) * sizeof *s->said);
     if (mode == MODE_TRAIN)
