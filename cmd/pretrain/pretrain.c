@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/stop.h"
@@ -18,6 +19,7 @@
 #include "mix.h"
 #include "sources.h"
 #include "stages.h"
+#include "text/tokenizer.h"
 #include "train/grid_options.h"
 #include "train/loop.h"
 #include "train/passes.h"
@@ -107,6 +109,11 @@ static const Option options[] = {
  * free too, but where they rule the mix. */
 static const char *const free_options[] = {"eval-every", "eval-tokens", "val", "profile", "micro-batch", "mix-file", NULL};
 enum { OF_EVALUATION = 3 };
+
+static const char *const *free_of(const Pretrain *p)
+{
+    return free_options + (p->mix_rule ? OF_EVALUATION : 0);
+}
 
 /* Changes of the mix that rule from this step on: the first rank reads them, all follow. */
 static int mix_follow(Trainer *t, int64_t step, Error *err)
@@ -325,6 +332,30 @@ static int sizes(Pretrain *p, Error *err)
     return status;
 }
 
+/* The first rank writes it; the others have its name. One of a kind that we cannot use is copied all the same. */
+static int vocabulary_take(const Pretrain *p, Model *m, const Grid *g, Error *err)
+{
+    free(m->tokenizer_folder);
+    m->tokenizer_folder = memory_string(p->tokenizer);
+    if (g->rank > 0)
+        return 0;
+    char *path = memory_format("%s/tokenizer.json", p->tokenizer);
+    bool there = access(path, R_OK) == 0;
+    free(path);
+    if (!there)
+        return error_set(err, "--tokenizer %s: not a folder with a tokenizer.json", p->tokenizer);
+    Error unusable;
+    Tokenizer *t = tokenizer_open(p->tokenizer, &unusable);
+    int status = 0;
+    if (!t)
+        message_warning("--tokenizer: %s; it is copied as it is", unusable.text);
+    else if (tokenizer_size(t) > m->config.vocab_size)
+        status = error_set(err, "--tokenizer %s: %" PRId64 " tokens, more than the model's vocabulary of %" PRId64, p->tokenizer, tokenizer_size(t), m->config.vocab_size);
+    if (t)
+        tokenizer_close(t);
+    return status;
+}
+
 static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *err)
 {
     char *folder = p->init ? folder_resolve(p->init, err) : NULL;
@@ -347,10 +378,8 @@ static int load_model(const Pretrain *p, Model *m, Grid *g, Device *d, Error *er
         m->config.rope_theta = p->rope_theta;
     if (m->config.max_position_embeddings < p->longest)
         m->config.max_position_embeddings = p->longest;
-    if (p->tokenizer) {
-        free(m->tokenizer_folder);
-        m->tokenizer_folder = memory_string(p->tokenizer);
-    }
+    if (p->tokenizer && vocabulary_take(p, m, g, err) < 0)
+        return -1;
     if (train_prepare(m, &p->train, &p->common, err) < 0)
         return -1;
     return model_rope(m, p->longest, err);
@@ -410,7 +439,7 @@ static int rank_main(void *context, Grid *grid)
         status = grid_failed(grid, &err);
     } else {
         TrainTask task = {.context = &t, .grid = grid, .through = &t.passes, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
-                          .free_options = free_options + (p->mix_rule ? OF_EVALUATION : 0), .sequence_length = p->longest};
+                          .free_options = free_of(p), .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
         profile_end(t.device, stdout);
     }
@@ -435,10 +464,8 @@ int main(int argc, char **argv)
         return message_usage("'%s': pretrain takes no operands", self.set.operands[0]);
     if (sizes(&self, &err) < 0)
         return message_usage("%s", err.text);
-    if (self.common.output && train_finished(self.common.output)) {
-        message("%s: this run has finished", self.common.output);
-        return 0;
-    }
+    if ((status = train_finished(&self.set, &self.common, free_of(&self))) >= 0)
+        return status;
     const int none[GRID_DIMENSIONS] = {1, 1, 1, 1};
     if (self.grid.choice && look_ahead(&self, none, false, &err) < 0)
         return message_failed(&err);

@@ -24,6 +24,8 @@ int source_parse(SourceOperand *s, const char *text, Error *err)
     *s = (SourceOperand){.name = {text, (size_t)(end - text)}, .weight = 1, .named = true, .weighted = equals != NULL, .prefix = colon + 1};
     if (equals && !number_read(equals + 1, colon, &s->weight))
         return error_set(err, "%s: the weight is no number from 0 to 1e12", text);
+    if (end == text)
+        return error_set(err, "%s: there is no name before the %c", text, equals ? '=' : ':');
     return *s->prefix ? 0 : error_set(err, "%s: there is nothing behind the colon", text);
 }
 

@@ -58,14 +58,6 @@ int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *
     return model_compute_in(m, dtype_of_option(common->dtype), err);
 }
 
-bool train_finished(const char *folder)
-{
-    char *path = memory_format("%s/done", folder);
-    bool done = access(path, F_OK) == 0;
-    free(path);
-    return done;
-}
-
 /* FLOP/s of a product of 768×768×768, the best of three: what this machine's products reach. */
 static double measure_peak(Model *m)
 {
@@ -328,16 +320,31 @@ static int run_steps(Loop *l, Error *err)
     return finish(l, err);
 }
 
-static const char *const *all_free(const TrainTask *task)
+static const char *const *all_free(const char *const *of_task)
 {
     size_t n = sizeof loop_free / sizeof *loop_free, m = 0;
-    while (task->free_options && task->free_options[m])
+    while (of_task && of_task[m])
         m++;
     const char **all = memory_alloc(n + m, sizeof *all);
     memcpy(all, loop_free, n * sizeof *all);
     for (size_t i = 0; i <= m; i++)
-        all[n - 1 + i] = i < m ? task->free_options[i] : NULL;
+        all[n - 1 + i] = i < m ? of_task[i] : NULL;
     return all;
+}
+
+int train_finished(const OptionSet *set, const Common *common, const char *const *free_options)
+{
+    if (!common->output)
+        return -1;
+    Error err;
+    char *options = option_json(set);
+    const char *const *all = all_free(free_options);
+    int finished = run_finished(common->output, options, all, &err);
+    free(options);
+    free((void *)(uintptr_t)all);
+    if (finished > 0)
+        message("%s: this run has finished", common->output);
+    return finished == 0 ? -1 : finished > 0 ? 0 : message_failed(&err);
 }
 
 /* The first rank opens the folder, which checks the options and takes the lock. */
@@ -348,7 +355,7 @@ static int folder_open(Loop *l, Error *err)
         return 0;
     }
     char *options = option_json(l->set);
-    const char *const *free_options = all_free(l->task);
+    const char *const *free_options = all_free(l->task->free_options);
     int status = run_open(&l->run, l->common->output, options, free_options, err);
     free(options);
     free((void *)(uintptr_t)free_options);

@@ -31,8 +31,8 @@ typedef struct TrainOptions {
     {"warmup", 0, OPTION_INTEGER, &(t)->warmup, "STEPS", "steps of linear warm-up (default 0)", 0, 0, 1e12},                        \
     {"decay-share", 0, OPTION_NUMBER, &(t)->decay_share, "X", "share of the steps in which wsd decays (default 0.2)", 0, 0, 1},     \
     {"weight-decay", 0, OPTION_NUMBER, &(t)->weight_decay, "X", "decay of matrices, not of norms and biases (default " DECAY ")", 0, 0, 1e3},                            \
-    {"beta1", 0, OPTION_NUMBER, &(t)->beta1, "X", "AdamW: decay of the first moment (default 0.9)", 0, 0, 1},                                                  \
-    {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW: decay of the second moment (default 0.95)", 0, 0, 1},                                                 \
+    {"beta1", 0, OPTION_NUMBER, &(t)->beta1, "X", "AdamW: decay of the first moment (default 0.9)", 0, 0, 0.999999},                                                  \
+    {"beta2", 0, OPTION_NUMBER, &(t)->beta2, "X", "AdamW: decay of the second moment (default 0.95)", 0, 0, 0.999999},                                                 \
     {"eps", 0, OPTION_NUMBER, &(t)->eps, "X", "AdamW: added to the root (default 1e-8)", 0, 0, 1},                                                     \
     {"grad-clip", 0, OPTION_NUMBER, &(t)->grad_clip, "X", "largest norm of the gradient, 0: any (default 1)", 0, 0, 1e9},           \
     {"recompute", 0, OPTION_CHOICE, &(t)->recompute, "WHAT", "none, norms or layer: compute again instead of keeping (default none)", "none|norms|layer", 0, 0}, \
@@ -84,7 +84,8 @@ typedef struct TrainTask {
 
 /* Runs or resumes the run in common->output. Returns the exit status: 0, 1, or 75 after a signal. Errors are printed. */
 int train_run(OptionSet *set, const Common *common, TrainOptions *o, Model *m, const TrainTask *task);
-/* Has the run in that folder finished? Said before a model is loaded. */
-bool train_finished(const char *folder);
+/* Has the run in common->output finished? Then the exit status, after a word about it, before a model is loaded: 0, or 1 where it was
+ * started with other options; else -1. free_options: the task's. */
+int train_finished(const OptionSet *set, const Common *common, const char *const *free_options);
 
 #endif

@@ -11,6 +11,8 @@
 #include "model/folder.h"
 #include "train/same.h"
 
+static const char *const free_options[] = {"rows", NULL};
+
 /* The options that are always needed; -1 to go on, else the exit status. */
 static int options_check(const PostTrain *p)
 {
@@ -22,11 +24,7 @@ static int options_check(const PostTrain *p)
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)
         return message_usage("--merge goes with --lora");
-    if (p->common.output && train_finished(p->common.output)) {
-        message("%s: this run has finished", p->common.output);
-        return 0;
-    }
-    return -1;
+    return train_finished(p->set, &p->common, free_options);
 }
 
 /* The longest ranking that fits a row; those that do not are told. */
@@ -273,7 +271,6 @@ void posttrain_once(const PostTrain *p, TrainStep *out)
 /* One rank: a process, or a thread of one. */
 static int rank_main(void *context, Grid *grid)
 {
-    static const char *const free_options[] = {"rows", NULL};
     PostTrain p = *(const PostTrain *)context;
     p.grid = grid;
     p.step = -1;

@@ -66,29 +66,50 @@ char *run_step_path(const Run *run, int64_t step)
     return memory_format("%s/step-%08" PRId64, run->folder, step);
 }
 
-static int options_check(Run *run, const char *options, const char *const *free_options, Error *err)
+/* The options that the run in `folder` was started with, where it was, against these. */
+static int options_compare(const char *folder, const char *options, const char *const *free_options, Error *err)
 {
-    char *path = memory_format("%s/options.json", run->folder);
-    int status;
-    if (access(path, F_OK) != 0) {
-        status = file_write(path, options, strlen(options), err);
-    } else {
-        JsonTree old = {0}, new = {0};
-        Buffer text = {0};
-        OptionDifference d = {0};
-        status = json_parse_file(&old, path, err);
-        if (status == 0)
-            status = options_parse(&new, &text, options, err);
-        if (status == 0 && options_differ(old.root, new.root, free_options, &d))
-            status = error_set(err, "%s: the run was started with --%s %s, not %s; give another -o for another run", run->folder, d.name, d.first.data, d.second.data);
-        buffer_free(&d.first);
-        buffer_free(&d.second);
-        json_free(&old);
-        json_free(&new);
-        buffer_free(&text);
-    }
+    char *path = memory_format("%s/options.json", folder);
+    JsonTree old = {0}, new = {0};
+    Buffer text = {0};
+    OptionDifference d = {0};
+    int status = json_parse_file(&old, path, err);
+    if (status == 0)
+        status = options_parse(&new, &text, options, err);
+    if (status == 0 && options_differ(old.root, new.root, free_options, &d))
+        status = error_set(err, "%s: the run was started with --%s %s, not %s; give another -o for another run", folder, d.name, d.first.data, d.second.data);
+    buffer_free(&d.first);
+    buffer_free(&d.second);
+    json_free(&old);
+    json_free(&new);
+    buffer_free(&text);
     free(path);
     return status;
+}
+
+static bool is_there(const char *folder, const char *name)
+{
+    char *path = memory_format("%s/%s", folder, name);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+static int options_check(Run *run, const char *options, const char *const *free_options, Error *err)
+{
+    if (is_there(run->folder, "options.json"))
+        return options_compare(run->folder, options, free_options, err);
+    char *path = memory_format("%s/options.json", run->folder);
+    int status = file_write(path, options, strlen(options), err);
+    free(path);
+    return status;
+}
+
+int run_finished(const char *folder, const char *options, const char *const *free_options, Error *err)
+{
+    if (!is_there(folder, "done"))
+        return 0;
+    return !is_there(folder, "options.json") || options_compare(folder, options, free_options, err) == 0 ? 1 : -1;
 }
 
 static void remove_leftovers(const Run *run)
@@ -126,9 +147,7 @@ int run_open(Run *run, const char *folder, const char *options, const char *cons
         return -1;
     }
     remove_leftovers(run);
-    path = memory_format("%s/done", folder);
-    run->done = access(path, F_OK) == 0;
-    free(path);
+    run->done = is_there(folder, "done");
     run->step = run_step_before(run, INT64_MAX);
     return 0;
 }

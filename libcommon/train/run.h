@@ -20,6 +20,8 @@ typedef struct Run {
  * as a JSON object: where the run exists, options other than those named in `free_options` (NULL-terminated) must equal
  * the saved ones, else the error names the option with both values. Left-over temporary folders are removed. */
 int run_open(Run *run, const char *folder, const char *options, const char *const *free_options, Error *err);
+/* 1 where the run in `folder` has finished, 0 where it has not, -1 where it was another: it was started with other options. */
+int run_finished(const char *folder, const char *options, const char *const *free_options, Error *err);
 /* What the other ranks of a job have of a run that the first has opened: its folder, to read from. */
 void run_follow(Run *run, const char *folder);
 /* Path of a step's folder; caller frees. */
