@@ -120,7 +120,8 @@ size_t memory_resident(void)
 
 void memory_trim(void)
 {
-#ifdef __GLIBC__
+/* A sanitizer has its own allocator: the library's, which is never used, has not made its arenas, and two threads would make them at once. */
+#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     malloc_trim(0);
 #endif
 }

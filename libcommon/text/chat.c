@@ -212,9 +212,9 @@ static int turn_learn(ChatRenderer *r, Error *err)
         const AddedToken *a = control_at(r, at);
         r->end_of_turn = a ? a->id : -1;
     }
-    r->marks = added_in(r->tokenizer, r->out.text.data, r->out.text.length);
     if (r->end_of_turn < 0)
         return error_set(err, "the chat template ends an answer with no token of the vocabulary");
+    r->marks = added_in(r->tokenizer, r->out.text.data, r->out.text.length);
     return 0;
 }
 

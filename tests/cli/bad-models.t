@@ -50,6 +50,8 @@ broken; sed 's/"vocab_size": [0-9]*/"vocab_size": 100/' "$T/run/final/config.jso
 every 'config.json|model.safetensors|vocab' "weights that are not of the configuration" "$T/m"
 broken; bpe-train -q --vocab-size 330 --chat-template -o "$T/v2" "$T/d.jsonl"; cp "$T/v2"/* "$T/m/"
 every 'vocab|tokens' "a vocabulary that does not fit the model" "$T/m"
+broken; : >"$T/m/chat_template.jinja"
+every 'm: the chat template ends an answer with no token of the vocabulary' "a chat template without a word" "$T/m"
 broken; echo '{}' >"$T/m/tokenizer.json"
 every 'tokenizer.json' "a tokenizer.json that is none" "$T/m"
 
