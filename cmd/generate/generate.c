@@ -168,6 +168,7 @@ int main(int argc, char **argv)
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);
     if (!d || answerer_open(&self.answerer, self.model, &answer, self.raw, (uint64_t)self.common.seed, dtype_of_option(self.common.dtype), d, &err) < 0) {
         device_close(d);
+        option_free(&set);
         return message_failed(&err);
     }
     double ready = clock_seconds();

@@ -166,7 +166,7 @@ static void group_end(Reading *r)
     bool fine = e->count > first;
     for (size_t i = first; i < e->count; i++)
         fine &= e->items[i].trained > 0;
-    fine &= r->options->kind != EXAMPLES_RANKING || e->items[first].level < e->items[e->count - 1].level;
+    fine = fine && (r->options->kind != EXAMPLES_RANKING || e->items[first].level < e->items[e->count - 1].level);
     if (fine) {
         e->group_first[++e->groups] = e->count;
     } else {
