@@ -41,35 +41,16 @@ static void count_exchange(const int *counts, MPI_Datatype t, MPI_Comm c)
         sent += r == rank ? 0 : bytes_of(counts[r], t);
 }
 
-int MPI_Allgather(const void *from, int count, MPI_Datatype t, void *to, int each, MPI_Datatype to_type, MPI_Comm c)
-{
-    count_gather(each, to_type, c);
-    return PMPI_Allgather(from, count, t, to, each, to_type, c);
-}
-
 int MPI_Iallgather(const void *from, int count, MPI_Datatype t, void *to, int each, MPI_Datatype to_type, MPI_Comm c, MPI_Request *r)
 {
     count_gather(each, to_type, c);
     return PMPI_Iallgather(from, count, t, to, each, to_type, c, r);
 }
 
-int MPI_Allgatherv(const void *from, int count, MPI_Datatype t, void *to, const int *counts, const int *places, MPI_Datatype to_type, MPI_Comm c)
-{
-    count_gatherv(counts, to_type, c);
-    return PMPI_Allgatherv(from, count, t, to, counts, places, to_type, c);
-}
-
 int MPI_Iallgatherv(const void *from, int count, MPI_Datatype t, void *to, const int *counts, const int *places, MPI_Datatype to_type, MPI_Comm c, MPI_Request *r)
 {
     count_gatherv(counts, to_type, c);
     return PMPI_Iallgatherv(from, count, t, to, counts, places, to_type, c, r);
-}
-
-int MPI_Alltoallv(const void *from, const int *counts, const int *places, MPI_Datatype t, void *to, const int *to_counts, const int *to_places, MPI_Datatype to_type,
-                  MPI_Comm c)
-{
-    count_exchange(counts, t, c);
-    return PMPI_Alltoallv(from, counts, places, t, to, to_counts, to_places, to_type, c);
 }
 
 int MPI_Ialltoallv(const void *from, const int *counts, const int *places, MPI_Datatype t, void *to, const int *to_counts, const int *to_places, MPI_Datatype to_type,

@@ -25,12 +25,15 @@ static MPI_Datatype type_of(Dtype t)
     return t == DTYPE_F32 ? MPI_FLOAT : MPI_UINT16_T;
 }
 
-/* MPI's own waiting keeps a CPU busy, which the computation beside this thread has a use for. */
-static void settle(MPI_Request *r)
+/* Waits for a collective. MPI's own waiting keeps a CPU busy, which of a thread beside the computation the computation has a use for. */
+static void settle(const Comm *c, MPI_Request *r)
 {
     int done = 0;
-    for (unsigned pause = 20; MPI_Test(r, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done; pause = pause < 400 ? pause + pause / 2 : pause)
-        usleep(pause);
+    if (c->lane == 0)
+        MPI_Wait(r, MPI_STATUS_IGNORE);
+    else
+        for (unsigned pause = 20; MPI_Test(r, &done, MPI_STATUS_IGNORE) == MPI_SUCCESS && !done; pause = pause < 400 ? pause + pause / 2 : pause)
+            usleep(pause);
 }
 
 /* Every rank's part of `bytes` bytes at a stride of bytes_each in all; MPI_IN_PLACE: it lies there already. */
@@ -43,12 +46,8 @@ static void gather_piece(Comm *c, const void *mine, char *all, size_t bytes, siz
     MPI_Type_contiguous((int)bytes, MPI_BYTE, &part);
     MPI_Type_create_resized(part, 0, (MPI_Aint)bytes_each, &spaced);
     MPI_Type_commit(&spaced);
-    if (c->lane == 0) {
-        MPI_Allgather(mine, own, MPI_BYTE, all, 1, spaced, s->comm);
-    } else {
-        MPI_Iallgather(mine, own, MPI_BYTE, all, 1, spaced, s->comm, &r);
-        settle(&r);
-    }
+    MPI_Iallgather(mine, own, MPI_BYTE, all, 1, spaced, s->comm, &r);
+    settle(c, &r);
     MPI_Type_free(&spaced);
     MPI_Type_free(&part);
 }
@@ -57,10 +56,6 @@ static int mpi_all_gather(Comm *c, Stream *stream, const void *mine, void *all, 
 {
     (void)stream, (void)err;
     bool placed = mine == (char *)all + (size_t)c->rank * bytes_each;
-    if (bytes_each <= PIECE && c->lane == 0) {
-        MPI_Allgather(placed ? MPI_IN_PLACE : mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, ((State *)c->state)->comm);
-        return 0;
-    }
     for (size_t at = 0; at < bytes_each; at += PIECE) {
         size_t bytes = bytes_each - at < PIECE ? bytes_each - at : PIECE;
         gather_piece(c, placed ? MPI_IN_PLACE : (const char *)mine + at, (char *)all + at, bytes, bytes_each);
@@ -93,13 +88,9 @@ static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to
         s->place[r] = r * mine;
         s->from[r] = s->scratch + (size_t)s->place[r] * size;
     }
-    if (c->lane == 0) {
-        MPI_Alltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm);
-    } else {
-        MPI_Request r;
-        MPI_Ialltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm, &r);
-        settle(&r);
-    }
+    MPI_Request r;
+    MPI_Ialltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm, &r);
+    settle(c, &r);
     reduce_ranks(how, t, to, s->from, c->size, (size_t)mine);
 }
 
@@ -139,13 +130,9 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, char *data, size_t n)
         }
         char *here = data + at * size;
         exchange(c, how, t, here, here + (size_t)s->offset[c->rank] * size);
-        if (c->lane == 0) {
-            MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm);
-        } else {
-            MPI_Request r;
-            MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm, &r);
-            settle(&r);
-        }
+        MPI_Request r;
+        MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm, &r);
+        settle(c, &r);
     }
     return 0;
 }
