@@ -30,6 +30,7 @@ typedef struct Model {
     /* tensor_parallel.c's: */
     Comm replicas;         /* ranks with the same key-value heads, where neither one nor all of tp have them */
     int64_t *first_token;  /* of each rank's part of the vocabulary; behind the last its size */
+    bool astray;                /* this rank's own words about labels were not finite; whoever looks makes it false again */
     bool failed;           /* a collective of a pass has, and why */
     Error failure;
 } Model;

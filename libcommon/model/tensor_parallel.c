@@ -121,6 +121,7 @@ void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *label
             sum += exp((double)said[r].lse[i] - most);
         double all = most + log(sum);
         out->lse[i] = (float)all;
+        m->astray |= !isfinite(said[m->part.tp_rank].lse[i]);
         const ChunkSaid *owner = &said[labels[i] < 0 ? 0 : rank_of(m, labels[i])];
         out->logprob[i] = labels[i] < 0 ? 0 : (float)((double)owner->logprob[i] + (double)owner->lse[i] - all);
         double total = 0, entropy = 0;

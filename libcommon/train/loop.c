@@ -85,26 +85,26 @@ static bool first_rank(const Loop *l)
     return l->grid->rank == 0;
 }
 
-/* What the disk refuses costs a checkpoint, not the run. */
-static void warn_of_checkpoint(const Loop *l, const Error *err)
+/* What the disk refuses, which all ranks then know, costs a checkpoint, not the run; but where a rank is gone there is none to go on with. */
+static int without_checkpoint(const Loop *l, const Error *err)
 {
+    const Error *agreed = l->grid->world.agreed;
+    if (l->grid->size > 1 && !(agreed && strstr(err->text, agreed->text)))
+        return -1;
     if (first_rank(l))
         message_warning("%s; going on without this checkpoint", err->text);
+    return 0;
 }
 
 /* needed: the last chance to save, so the step is on the disk afterwards, or that is an error. */
 static int save(Loop *l, bool needed, Error *err)
 {
-    if (checkpoint_settle(&l->checkpoints, err) < 0)
-        warn_of_checkpoint(l, err);
+    if (checkpoint_settle(&l->checkpoints, err) < 0 && without_checkpoint(l, err) < 0)
+        return -1;
     int status = checkpoint_begin(&l->checkpoints, &l->state, err);
     if (status == 0 && needed)
         status = checkpoint_settle(&l->checkpoints, err);
-    if (status < 0 && !needed) {
-        warn_of_checkpoint(l, err);
-        return 0;
-    }
-    return status;
+    return status < 0 && !needed ? without_checkpoint(l, err) : status;
 }
 
 static void write_counters(Loop *l, double loss, double rate, double norm)
@@ -164,8 +164,8 @@ static int evaluate(Loop *l, Error *err)
 
 static int finish(Loop *l, Error *err)
 {
-    if (checkpoint_settle(&l->checkpoints, err) < 0)
-        warn_of_checkpoint(l, err); /* the final model matters more */
+    if (checkpoint_settle(&l->checkpoints, err) < 0 && without_checkpoint(l, err) < 0) /* else the final model matters more */
+        return -1;
     Dtype type = dtype_of_option(l->o->save_dtype);
     if (l->o->patience > 0 && l->state.best > 0) {
         /* The best model's weights instead of the last ones. */
@@ -188,13 +188,27 @@ static bool counts(const Loop *l)
     return l->grid->place[GRID_TP] == 0;
 }
 
+/* Where this rank's own numbers have gone wrong. Of tensor-parallel ranks all have the loss, of which each knows its own words. */
+static int where_astray(Loop *l, const TrainStep *step, double *where, Error *err)
+{
+    int chunk = -1;
+    bool own = l->m->part.tp_size <= 1 || l->m->astray;
+    *where = own && (step->shared ? step->astray : !isfinite(step->loss)) ? RANKS_LOSS : 0;
+    l->m->astray = false;
+    if (l->task->through && passes_astray(l->task->through, &chunk, err) < 0)
+        return -1;
+    if (chunk >= 0)
+        *where = 1 + chunk * l->grid->extent[GRID_PP] + l->grid->place[GRID_PP];
+    return 0;
+}
+
 /* Loss, tokens and the task's numbers are shares that add up; one signal stops all; a checkpoint that all have written is due. */
 static int agree(Loop *l, TrainStep *step, bool *stop, bool *written, Error *err)
 {
     RankStep all = {.counts = counts(l), .loss = step->loss, .tokens = (double)step->tokens, .stop = stop_requested(), .written = checkpoint_written(&l->checkpoints),
-                    .squares = l->optimizer.squares};
+                    .squares = l->optimizer.squares, .shared = step->shared};
     memcpy(all.extra, step->extra, sizeof all.extra);
-    if (ranks_agree(&l->ranks, &all, err) < 0)
+    if (where_astray(l, step, &all.astray, err) < 0 || ranks_agree(&l->ranks, &all, err) < 0)
         return -1;
     step->loss = all.loss;
     step->tokens = (int64_t)all.tokens;
@@ -254,7 +268,7 @@ static int one_step(Loop *l, TrainStep *step, double *rate, double *norm, bool *
             return -1;
     } else {
         l->state.skipped++;
-        char blame[160];
+        char blame[512];
         ranks_blame(&l->ranks, blame, sizeof blame);
         if (l->state.skipped > l->o->max_skips) {
             l->grid->agreed = true;
@@ -308,8 +322,8 @@ static int run_steps(Loop *l, Error *err)
         if (stop || (l->o->save_every > 0 && (end || s % l->o->save_every == 0))) {
             if (save(l, stop, err) < 0)
                 return -1;
-        } else if (written && checkpoint_settle(&l->checkpoints, err) < 0) {
-            warn_of_checkpoint(l, err);
+        } else if (written && checkpoint_settle(&l->checkpoints, err) < 0 && without_checkpoint(l, err) < 0) {
+            return -1;
         }
         if (stop) {
             if (first_rank(l))

@@ -64,6 +64,8 @@ typedef struct TrainStep {
     int64_t tokens;         /* that went through the model */
     int64_t sequence_length; /* of this step, for FLOPs; 0: the task's */
     double extra[TRAIN_EXTRAS];
+    bool shared;            /* loss and extras are made of all ranks' numbers */
+    bool astray;            /* of which this rank's own were not finite */
 } TrainStep;
 
 typedef struct TrainTask {

@@ -1,5 +1,6 @@
 #include "train/passes.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
@@ -13,6 +14,28 @@ int passes_open(Passes *p, Model *m, Grid *g, int64_t rows, Mode mode, Error *er
     if (slot_new(&p->slots[0], m, rows, mode, err) < 0)
         return -1;
     p->slot_count = 1;
+    if (p->stages == 1)
+        return 0;
+    p->left = m->device->alloc(m->device, PART_MAX_RANGES * sizeof *p->left);
+    int unused;
+    return p->left ? passes_astray(p, &unused, err) : error_set(err, "no memory for sums");
+}
+
+int passes_astray(Passes *p, int *chunk, Error *err)
+{
+    static const double zeros[PART_MAX_RANGES];
+    double sums[PART_MAX_RANGES];
+    Device *d = p->model->device;
+    *chunk = -1;
+    if (!p->left)
+        return 0;
+    d->copy(p->model->stream, sums, p->left, sizeof sums, COPY_TO_HOST);
+    if (d->stream_wait(p->model->stream, err) < 0)
+        return -1;
+    d->copy(p->model->stream, p->left, zeros, sizeof zeros, COPY_TO_DEVICE);
+    for (int i = p->model->part.ranges - 1; i >= 0; i--)
+        if (!isfinite(sums[i]))
+            *chunk = i;
     return 0;
 }
 
@@ -22,8 +45,10 @@ void passes_close(Passes *p)
         slot_free(&p->slots[i]);
     free(p->slots);
     free(p->requests);
-    if (p->model)
+    if (p->model) {
         p->model->device->release(p->model->device, p->memory);
+        p->model->device->release(p->model->device, p->left);
+    }
     pipeline_close(&p->schedule);
     memset(p, 0, sizeof *p);
 }
@@ -90,6 +115,8 @@ static int compute(Passes *p, const PipelineAction *a, int64_t rows, const PassW
         if (w->load(w->context, a->micro_batch, s, err) < 0)
             return -1;
         stage_forward(m, s, in, out);
+        if (out.data)
+            m->device->ops->sum_squares(m->stream, p->left + a->chunk, out);
     }
     if (s->stage.head && a->backward == p->schedule.backward && w->head(w->context, a->micro_batch, s, err) < 0)
         return -1;

@@ -35,6 +35,7 @@ typedef struct Passes {
     int places;          /* there are: receives, then sends */
     CommRequest *requests;
     Trace *trace;        /* NULL: nobody looks */
+    double *left;        /* device, of each chunk: squares of what has gone forward to another stage; NULL: there is none */
 } Passes;
 
 /* rows: of the largest micro-batch. MODE_SCORE: nothing will go backward. */
@@ -43,6 +44,8 @@ void passes_close(Passes *p);
 /* Passes micro_batches micro-batches of `rows` rows each; `backward`: there and back, else forward alone. Within a pipeline all ranks
  * say the same. */
 int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, const PassWork *w, Error *err);
+/* The first of this rank's chunks that has passed on a number that is not finite since this was last asked, -1: none has. */
+int passes_astray(Passes *p, int *chunk, Error *err);
 /* Does the slot still hold what so many micro-batches that have just passed forward alone left in it? Of a model that is one stage the
  * last one's activations are there. Then they can go back: work's head is asked for their gradient. */
 bool passes_kept(const Passes *p, int64_t micro_batches);

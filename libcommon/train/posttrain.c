@@ -1,6 +1,7 @@
 #include "train/posttrain.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -256,12 +257,17 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
 /* A stage without a head has nothing to add. */
 int posttrain_sum(PostTrain *p, double *values, size_t n, Error *err)
 {
+    for (size_t i = 0; i < n; i++)
+        p->astray |= !isfinite(values[i]);
     int status = comm_sum_host(&p->grid->group[GRID_DATA], values, n, err);
     return status == 0 ? comm_sum_host(&p->grid->group[GRID_PP], values, n, err) : status;
 }
 
-void posttrain_once(const PostTrain *p, TrainStep *out)
+void posttrain_once(PostTrain *p, TrainStep *out)
 {
+    out->shared = true;
+    out->astray = p->astray;
+    p->astray = false;
     if (p->grid->rank == 0)
         return;
     out->loss = 0;

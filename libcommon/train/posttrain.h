@@ -61,6 +61,7 @@ struct PostTrain {
     Device *device;
     Plan plan, held_out_plan;
     Passes passes;
+    bool astray;  /* what this rank has given to a sum since the step began was not finite */
     int64_t step; /* of the passes that train, -1: of no other's dropout or noise is drawn */
 };
 
@@ -134,6 +135,6 @@ int posttrain_pass(PostTrain *p, Passes *through, Plan *plan, PostTrainWay way, 
 /* Adds up values of which each rank has made its rows' part; all get the sums. */
 int posttrain_sum(PostTrain *p, double *values, size_t n, Error *err);
 /* Loss and numbers that all ranks have computed alike are one rank's to say. */
-void posttrain_once(const PostTrain *p, TrainStep *out);
+void posttrain_once(PostTrain *p, TrainStep *out);
 
 #endif

@@ -58,14 +58,47 @@ int ranks_agree(Ranks *r, RankStep *mine, Error *err)
     return 0;
 }
 
+static int stage_of(const Grid *g, int rank)
+{
+    return rank / (g->extent[GRID_TP] * g->extent[GRID_CP]) % g->extent[GRID_PP];
+}
+
+/* How early a rank's numbers have gone wrong, the less the earlier; 0: not at all. Behind what ranks know of their own come losses, which others'
+ * hidden states may have spoilt, and gradients, the last stage's first. */
+static double wrong_at(const Ranks *r, int rank, const char **where)
+{
+    const RankStep *s = &r->each[rank];
+    *where = "loss";
+    if (s->astray > 0) {
+        *where = s->astray < RANKS_LOSS ? "passes" : "loss";
+        return s->astray;
+    }
+    if (!isfinite(s->loss) && s->shared == 0)
+        return RANKS_LOSS + 1;
+    *where = "gradient";
+    return isfinite(s->squares) ? 0 : RANKS_LOSS + 1 + r->grid->extent[GRID_PP] - stage_of(r->grid, rank);
+}
+
 void ranks_blame(const Ranks *r, char *text, size_t size)
 {
+    enum { NAMED = 4 };
+    const char *where = NULL, *one;
+    double first = INFINITY;
+    int found = 0;
+    size_t at = 0;
     *text = 0;
-    for (int i = 0; i < r->grid->size && r->grid->size > 1; i++)
-        if (!isfinite(r->each[i].loss) || !isfinite(r->each[i].squares)) {
-            snprintf(text, size, "; rank %d (host %s) has it first, in its %s", i, grid_host(r->grid, i), isfinite(r->each[i].loss) ? "gradient" : "loss");
-            return;
+    for (int i = 0; i < r->grid->size; i++) {
+        double wrong = wrong_at(r, i, &one);
+        if (wrong > 0 && wrong < first) {
+            first = wrong;
+            where = one;
         }
+    }
+    for (int i = 0; i < r->grid->size && where && r->grid->size > 1; i++)
+        if (wrong_at(r, i, &one) == first && found++ < NAMED && at < size)
+            at += (size_t)snprintf(text + at, size - at, "%s rank %d (host %s)", found > 1 ? "," : ";", i, grid_host(r->grid, i));
+    if (found && at < size)
+        snprintf(text + at, size - at, "%s %s it first, in %s %s", found > NAMED ? " and others" : "", found > 1 ? "have" : "has", found > 1 ? "their" : "its", where);
 }
 
 size_t ranks_sent(Ranks *r, StatsItem *items, size_t count)
@@ -90,10 +123,9 @@ static int by_size(const void *a, const void *b)
 /* The upper median of the ranks of a pipeline stage, or of all (stage -1). */
 static double median(Ranks *r, int stage)
 {
-    const int *extent = r->grid->extent;
     size_t n = 0;
     for (int i = 0; i < r->grid->size; i++)
-        if (stage < 0 || i / (extent[GRID_TP] * extent[GRID_CP]) % extent[GRID_PP] == stage)
+        if (stage < 0 || stage_of(r->grid, i) == stage)
             r->sorted[n++] = r->each[i].seconds;
     qsort(r->sorted, n, sizeof *r->sorted, by_size);
     return r->sorted[n / 2];
@@ -101,11 +133,10 @@ static double median(Ranks *r, int stage)
 
 static void name_slow(Ranks *r)
 {
-    const int *extent = r->grid->extent;
     for (int i = 0; i < r->grid->size; i++) {
-        double usual = median(r, i / (extent[GRID_TP] * extent[GRID_CP]) % extent[GRID_PP]);
+        double usual = median(r, stage_of(r->grid, i));
         r->slow[i] = r->each[i].seconds > SLOW * usual ? r->slow[i] + 1 : 0;
-        if (r->slow[i] == SLOW_STEPS)
+        if (r->slow[i] == SLOW_STEPS && r->grid->rank == 0)
             message_warning("rank %d (host %s) is slow: %.3g s of its own work a step, the median is %.3g s", i, grid_host(r->grid, i), r->each[i].seconds, usual);
     }
 }

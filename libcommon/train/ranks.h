@@ -13,12 +13,15 @@ enum { TRAIN_EXTRAS = 16 }; /* numbers of a task in a line of the log */
 typedef struct RankStep {
     double counts;   /* 1, or 0: another rank says the same loss, tokens and extras */
     double loss, tokens, stop, written;
+    double astray;   /* 0, or where in a pass its own numbers have gone wrong first: 1 + the virtual stage that has passed them on, behind all of
+                      * those the losses */
+    double shared;   /* 1: its loss is made of all ranks' numbers, and tells nothing of its own */
     double squares;  /* of its gradient before any sum over ranks: not finite where a number in it is not */
     double seconds;  /* of its own work, without waiting for others */
     double extra[TRAIN_EXTRAS];
 } RankStep;
 
-enum { RANKS_KINDS = 64 };
+enum { RANKS_KINDS = 64, RANKS_LOSS = 1 << 20 /* RankStep.astray of losses */ };
 typedef struct Ranks {
     Grid *grid;
     double begun;
@@ -34,7 +37,8 @@ void ranks_close(Ranks *r);
 void ranks_begin(Ranks *r, int64_t step);
 /* It ends: *mine becomes the sum over ranks in their order. */
 int ranks_agree(Ranks *r, RankStep *mine, Error *err);
-/* "; rank 3 (host a) has it first, in its loss": the first rank whose own numbers are not finite; "" where none is. */
+/* "; rank 3 (host a) has it first, in its loss": the rank whose own numbers are not finite first, or those that cannot be told apart; "" where
+ * none is. */
 void ranks_blame(const Ranks *r, char *text, size_t size);
 /* sent_GROUP_KIND: bytes that this rank has sent to others so far, of each kind that there was. Appends to items, whose keys live as long
  * as r; returns how many there are then. */

@@ -1,19 +1,24 @@
-/* In the process of one rank of an MPI job, $NAN_RANK, logf gives a NaN after its first $NAN_AFTER calls: a number that goes wrong. */
+/* In the process of rank $NAN_RANK of a job, logf, which a loss takes for each row, gives a NaN after its first $NAN_AFTER calls; where $NAN_IN is
+ * sincos it is that instead, of which positions are made when a model is opened: a number that goes wrong. */
 #include <math.h>
-#include <stdlib.h>
+#include <string.h>
+#include "rank.h"
 
-static int wanted(void)
+static int wrong(const char *function, long *calls)
 {
-    const char *mine = getenv("OMPI_COMM_WORLD_RANK"), *named = getenv("NAN_RANK");
-    mine = mine ? mine : getenv("PMI_RANK");
-    return mine && named && atoi(mine) == atoi(named);
+    const char *in = getenv("NAN_IN");
+    return strcmp(in ? in : "logf", function) == 0 && rank() >= 0 && rank() == number("NAN_RANK") && __atomic_add_fetch(calls, 1, __ATOMIC_RELAXED) > (number("NAN_AFTER") < 0 ? 0 : number("NAN_AFTER"));
 }
 
 float logf(float x)
 {
     static long calls;
-    const char *after = getenv("NAN_AFTER");
-    if (wanted() && __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) > (after ? atol(after) : 0))
-        return NAN;
-    return (float)log((double)x);
+    return wrong("logf", &calls) ? NAN : (float)log((double)x);
+}
+
+void sincos(double x, double *sine, double *cosine)
+{
+    static long calls;
+    *sine = (double)sinl((long double)x);
+    *cosine = wrong("sincos", &calls) ? (double)NAN : (double)cosl((long double)x);
 }

@@ -1,24 +1,14 @@
 /* The process of rank $STOP_RANK sends itself $STOP_SIGNAL (a number) in its $STOP_AT-th call of $STOP_IN: gethostname, which ranks call
- * while they come together, fsync or rename, which they call while they save. */
+ * while they come together, fsync or rename, which they call while they save, or logf, which a loss takes for each row. That of rank $SLOW_RANK
+ * sleeps for $SLOW_MICROSECONDS in each call of the last. */
 #include <dlfcn.h>
+#include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static int number(const char *variable)
-{
-    const char *value = getenv(variable);
-    return value ? atoi(value) : -1;
-}
-
-static int rank(void)
-{
-    int mine = number("LMPIPE_RANK");
-    mine = mine < 0 ? number("OMPI_COMM_WORLD_RANK") : mine;
-    return mine < 0 ? number("PMI_RANK") : mine;
-}
+#include "rank.h"
 
 static void called(const char *function)
 {
@@ -50,4 +40,15 @@ int rename(const char *from, const char *to)
     *(void **)&real = dlsym(RTLD_NEXT, "rename");
     called("rename");
     return real(from, to);
+}
+
+float logf(float x)
+{
+    static float (*real)(float);
+    if (!real)
+        *(void **)&real = dlsym(RTLD_NEXT, "logf");
+    called("logf");
+    if (rank() >= 0 && rank() == number("SLOW_RANK"))
+        usleep((useconds_t)number("SLOW_MICROSECONDS"));
+    return real(x);
 }
