@@ -1,22 +1,12 @@
 # What a run will take, told beforehand: pretrain --dry-run for any grid, beside the memory that runs take and scalefit plan.
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
+. "$(dirname "$0")/ahead.sh"
 for i in $(seq 400); do echo "line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i"; done >"$T/t"
 bpe-train -q --text --vocab-size 400 -o "$T/v" "$T/t"
 tokenize -q --text --tokenizer "$T/v" -o "$T/s" "$T/t"
 scalefit shape -q --params 3e6 --vocab 400 --head-dim 32 --aspect 24 --seq-len 256 >"$T/c.json"
 P="pretrain -q --device cpu --model-config $T/c.json --seq-len 256 --batch-tokens 1024 --micro-batch 2 --steps 2"
-number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$2"; }
-sanitized=
-nm "$BIN/pretrain" 2>/dev/null | grep -q __asan_init && sanitized=yes
-# fits NAME SAID TOOK: within 5 %
-fits() {
-    if [ "$sanitized" ]; then
-        skip "$1" "the sanitizer takes memory of its own"
-    else
-        ok "$1: $(($2 / 1000000)) MB are said, $(($3 / 1000000)) taken: within 5 %" awk -v s="$2" -v t="$3" 'BEGIN { r = s / t; exit !(r > 0.95 && r < 1.05) }'
-    fi
-}
 megabytes() { sed -n "s/^\(weights\|gradients\|optimiser states\|activations\|memory in all\|all ranks, threads of a process\) *\([0-9.]*\) MB$/\2/p"; }
 # memory OPTION…: ranks are threads
 memory() {

@@ -1,12 +1,7 @@
 # sft, dpo and rmtrain on grids of ranks give the losses, norms, metrics and held-out scores of one process over 20 steps.
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
-for i in $(seq 40); do
-    a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
-    echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a, of course\"}]}" >&3
-    echo "{\"id\":\"$i\",\"prompt\":\"Is $((i * i)) even?\",\"chosen\":\"$a\",\"rejected\":\"$b, if you think of it\"}" >&4
-    echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"$a\",\"$a or $b\",\"$b\"]}" >&5
-done 3>"$T/chat.jsonl" 4>"$T/pairs.jsonl" 5>"$T/ranks.jsonl"
+ranks_answers 40 "$T/chat.jsonl" "$T/pairs.jsonl" "$T/ranks.jsonl"
 Q="-q --device cpu --epochs 4 --batch-size 9 --max-length 96 --rows 192 --eval-every 6 --save-every 8 --keep 0 --lr 3e-5 --grad-clip 0.5"
 M=tests/data/posttrain/model
 # A model whose layers, heads, MLP and vocabulary do not divide evenly, with tied embeddings.

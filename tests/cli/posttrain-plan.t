@@ -2,13 +2,9 @@
 # pass and merging included, which the run's own counters and MPI's profiling interface find to the byte; and the memory.
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
+. "$(dirname "$0")/ahead.sh"
 ranks_data
-for i in $(seq 60); do
-    a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
-    echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a, of course\"}]}" >&3
-    echo "{\"id\":\"$i\",\"prompt\":\"Is $((i * i)) even?\",\"chosen\":\"$a\",\"rejected\":\"$b, if you think of it\"}" >&4
-    echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"$a\",\"$a or $b\",\"$b\"]}" >&5
-done 3>"$T/sft.jsonl" 4>"$T/dpo.jsonl" 5>"$T/rmtrain.jsonl"
+ranks_answers 60 "$T/sft.jsonl" "$T/dpo.jsonl" "$T/rmtrain.jsonl"
 bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
 # model NAME CONFIG: a folder that post-training takes
 model() { pretrain -q --device cpu --model-config "$2" --tokenizer "$T/v" --data "$T/s" --seq-len 32 --batch-tokens 32 --steps 1 --save-every 0 --peak-flops 1e11 -o "$T/$1" || echo "# no model $1" >&2; }
@@ -18,7 +14,6 @@ for tied in true false; do
 done
 M=$T/true
 Q="-q --device cpu --batch-size 9 --max-length 96 --rows 192 --save-every 0 --lr 3e-5 --peak-flops 1e11"
-sent() { tr ',{}' '\n\n\n' <"$1" | grep '^"\(sent\|steps"\|tokens\|flops\)' | grep -v "host_gather" | sort; }
 # grid TOOL OPTION…: the held-out records are looked at twice, behind the last step too
 grid() {
     tool=$1
@@ -26,13 +21,11 @@ grid() {
     P="$tool --model $M $Q --epochs 0.5 --val $T/$tool.jsonl --eval-every 2 $* $T/$tool.jsonl"
     rm -rf "$T/run"
     $P --dry-run --stats "$T/plan.json" >"$T/table" 2>&1 && $launch $P --stats "$T/took.json" -o "$T/run" 2>"$T/.err"
-    sent "$T/plan.json" >"$T/plan"
-    sent "$T/took.json" >"$T/took"
-    same "${launch:+mpirun: }$tool $(echo "$*" | sed "s,$T/,,g"): steps, tokens, FLOPs and $(grep -c sent_ "$T/plan") kinds of bytes" "$T/plan" "$T/took"
+    sends "$tool $(echo "$*" | sed "s,$T/,,g")"
 }
 for tool in sft dpo rmtrain; do
     grid $tool --tp 2
-    is "and there are such bytes" "$(grep -c sent_ "$T/plan" | sed 's/[1-9][0-9]*/some/')" some
+    sends_some
     grid $tool --cp 2 --pp 2 --recompute layer
     grid $tool --dp 5 --shard 0
     grid $tool --dp 3 --shard 3
@@ -54,21 +47,11 @@ M=$T/true
 for tool in sft dpo; do
     $tool --model "$M" $Q --batch-size 60 --loss simpo --tp 2 --dp 2 --dry-run --stats "$T/plan.json" "$T/$tool.jsonl" >"$T/table" 2>"$T/.err" ||
         $tool --model "$M" $Q --batch-size 60 --tp 2 --dp 2 --dry-run --stats "$T/plan.json" "$T/$tool.jsonl" >"$T/table"
-    is "$tool: the table has a step's" "$(sed -n 's/^sent a step: [^ ]* [^ ]* *\([0-9]*\)\.\([0-9]*\) MB$/\1\2/p' "$T/table" | awk '{ n += $1 } END { print n }')" \
-        "$(tr ',' '\n' <"$T/plan.json" | sed -n 's/^"sent_.*:\([0-9]*\)}*$/\1/p' | awk '{ n += $1 } END { print n }')"
+    table_sends "$tool: the table has a step's" "$T/table"
 done
 if [ "$no_mpi" ]; then
     skip "bytes of mpirun's ranks" "$no_mpi"
 else
-    # counted RANKS TOOL OPTION…: what the first rank hands to MPI is what was planned, and what the hosts said to one another
-    counted() {
-        launch="$mpirun -n $1 env LD_PRELOAD=$BIN/../tests/preload/mpi_bytes.so MPI_BYTES=$T/bytes"
-        shift
-        grid "$@"
-        is "counted by MPI's profiling interface" "$(cat "$T/bytes.0")" \
-            "$({ sed 's/.*://' "$T/plan" | paste - "$T/plan" | grep sent_; tr ',' '\n' <"$T/took.json" | sed -n 's/.*host_gather":\([0-9]*\).*/\1/p'; } | awk '{ n += $1 } END { printf "%.0f", n }')"
-        launch=
-    }
     counted 4 sft --tp 2 --dp 2
     counted 2 dpo --pp 2
     counted 4 rmtrain --cp 2 --dp 2 --shard 3
@@ -79,7 +62,6 @@ fi
 scalefit shape -q --params 3e6 --vocab 320 --head-dim 32 --aspect 24 --seq-len 256 >"$T/c.json"
 model small "$T/c.json"
 cp -a "$T/small" "$T/other"
-number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$2"; }
 # memory KEY RANKS TOOL OPTION…: within 5 %
 memory() {
     key=$1 ranks=$2 tool=$3
@@ -87,11 +69,9 @@ memory() {
     P="$tool --model $T/small $Q --epochs 0.1 --batch-size 30 --rows 512 $* $T/$tool.jsonl"
     rm -rf "$T/run"
     $P --dry-run --stats "$T/said" >"$T/table" && $([ $ranks = 0 ] || echo $mpirun -n $ranks) $P --stats "$T/took" -o "$T/run"
-    said=$(number $key "$T/said") took=$(number peak_bytes "$T/took")
-    ok "$([ $ranks = 0 ] || echo mpirun: )$tool $(echo "$*" | sed "s,$T/,,g"): $((said / 1000000)) MB are said, $((took / 1000000)) taken: within 5 %" \
-        awk -v s="$said" -v t="$took" 'BEGIN { r = t > 0 ? s / t : 0; exit !(r > 0.95 && r < 1.05) }'
+    fits "$([ $ranks = 0 ] || echo mpirun: )$tool $(echo "$*" | sed "s,$T/,,g")" "$(number $key "$T/said")" "$(number peak_bytes "$T/took")"
 }
-if nm "$BIN/sft" 2>/dev/null | grep -q __asan_init; then
+if [ "$sanitized" ]; then
     skip "memory" "the sanitizer takes memory of its own"
 else
     memory peak_bytes 0 sft

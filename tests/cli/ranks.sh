@@ -35,6 +35,15 @@ ranks_chats() {
         echo "{\"id\":\"$i\",\"prompt\":\"Is $i even?\",\"chosen\":\"$a\",\"rejected\":\"$b\"}" >&4
     done 3>"$T/chat.jsonl" 4>"$T/pairs.jsonl"
 }
+# ranks_answers N CHATS PAIRS RANKINGS: records of several lengths, of which a chat has one answer, a pair two, a ranking three
+ranks_answers() {
+    for i in $(seq "$1"); do
+        a=$([ $((i % 2)) = 0 ] && echo yes || echo no) b=$([ $((i % 2)) = 0 ] && echo no || echo yes)
+        echo "{\"messages\":[{\"role\":\"user\",\"content\":\"Is $i even?\"},{\"role\":\"assistant\",\"content\":\"$a, of course\"}]}" >&3
+        echo "{\"id\":\"$i\",\"prompt\":\"Is $((i * i)) even?\",\"chosen\":\"$a\",\"rejected\":\"$b, if you think of it\"}" >&4
+        echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"$a\",\"$a or $b\",\"$b\"]}" >&5
+    done 3>"$2" 4>"$3" 5>"$4"
+}
 # rank_process JOB RANK: the process of a rank of the mpirun JOB, nothing where there is none
 rank_process() {
     for p in $(ps -o pid= --ppid "$1"); do

@@ -2,6 +2,7 @@
 # and MPI's profiling interface find the very numbers.
 . "$(dirname "$0")/tap.sh"
 . "$(dirname "$0")/ranks.sh"
+. "$(dirname "$0")/ahead.sh"
 ranks_data
 config() { ranks_config 320 32 64 "$2" 4 "$3" 8 64 "$1"; } # config TIED LAYERS KEY-VALUE-HEADS
 config false 5 4 >"$T/untied.json"
@@ -9,17 +10,13 @@ config true 6 2 >"$T/tied.json"
 # Seven samples a step in passes of two; two evaluations, the last one behind the last step; a checkpoint.
 P="pretrain -q --device cpu --data $T/s --seq-len 64 --batch-tokens 448 --micro-batch 2 --lr 3e-4 --steps 5 --save-every 3"
 V="--val a:$T/s --val b:$T/s --eval-tokens 500 --eval-every 2"
-sent() { tr ',{}' '\n\n\n' <"$1" | grep '^"\(sent\|steps"\|tokens\|flops\)' | grep -v "host_gather" | sort; }
 # grid MODEL OPTION…
 grid() {
     model=$1
     shift
     $P --model-config "$T/$model.json" "$@" --dry-run --stats "$T/plan.json" >"$T/said" 2>&1 && $launch $P --model-config "$T/$model.json" "$@" --stats "$T/took.json" -o "$T/run" 2>"$T/.err"
-    sent "$T/plan.json" >"$T/plan"
-    sent "$T/took.json" >"$T/took"
-    name=$(echo "$*" | sed "s|--val .*every 2|and validations|")
-    same "${launch:+mpirun: }$name, $model: steps, tokens, FLOPs and $(grep -c sent_ "$T/plan") kinds of bytes" "$T/plan" "$T/took"
-    is "and there are such bytes" "$(grep -c sent_ "$T/plan" | sed 's/[1-9][0-9]*/some/')" some
+    sends "$(echo "$*" | sed "s|--val .*every 2|and validations|"), $model"
+    sends_some
     rm -rf "$T/run"
 }
 for shard in 0 1 2 3; do
@@ -36,21 +33,11 @@ grid untied --tp 2 --cp 2 --pp 2 --dp 2 $V
 grid untied --tp 2 --dp 2 --shard 3 --batch-ramp 900:896 --length-ramp 1300:32 $V
 # One step's bytes stand in the table, to the byte.
 $P --model-config "$T/untied.json" --tp 2 --dp 2 --steps 1 --dry-run --stats "$T/plan.json" >"$T/said"
-is "the table has a step's" "$(sed -n 's/^sent a step: [^ ]* [^ ]* *\([0-9]*\)\.\([0-9]*\) MB$/\1\2/p' "$T/said" | awk '{ n += $1 } END { print n }')" \
-    "$(tr ',' '\n' <"$T/plan.json" | sed -n 's/^"sent_.*:\([0-9]*\)}*$/\1/p' | awk '{ n += $1 } END { print n }')"
+table_sends "the table has a step's" "$T/said"
 
 if [ "$no_mpi" ]; then
     skip "bytes of mpirun's ranks" "$no_mpi"
 else
-    # counted RANKS MODEL OPTION…: what the first rank hands to MPI is what was planned, and what the hosts said to one another
-    counted() {
-        launch="$mpirun -n $1 env LD_PRELOAD=$BIN/../tests/preload/mpi_bytes.so MPI_BYTES=$T/bytes"
-        shift
-        grid "$@"
-        is "counted by MPI's profiling interface" "$(cat "$T/bytes.0")" \
-            "$({ sed 's/.*://' "$T/plan" | paste - "$T/plan" | grep sent_; tr ',' '\n' <"$T/took.json" | sed -n 's/.*host_gather":\([0-9]*\).*/\1/p'; } | awk '{ n += $1 } END { printf "%.0f", n }')"
-        launch=
-    }
     counted 4 untied --dp 4 --shard 0 $V
     counted 2 tied --tp 2 $V
     counted 4 tied --cp 2 --dp 2 --shard 3 $V

@@ -20,20 +20,20 @@ near() { # near FOLDER X: its losses differ by at most X of one CPU process's
     losses "$1" >"$T/a"
     losses "$T/cpu" | paste "$T/a" - | awk -v x="$2" 'NF != 2 || $1 - $2 > x * $2 || $2 - $1 > x * $2 {print "# " $0; bad = 1} END {exit bad || NR != 20}' >&2
 }
+cat >"$T/share" <<'SHARE'
+CUDA_VISIBLE_DEVICES=$((LMPIPE_RANK % $1)),-$((LMPIPE_RANK + 1)) NCCL_HOSTID=rank$LMPIPE_RANK
+export CUDA_VISIBLE_DEVICES NCCL_HOSTID
+shift
+exec "$@"
+SHARE
 # ranks N FOLDER ARGUMENTS…: a process a rank
 ranks() {
     n=$1 folder=$2
     shift 2
     rm -f "$meet"
-    processes=
-    for rank in $(seq 0 $((n - 1))); do
-        (
-            [ "$gpus" -ge "$n" ] || { CUDA_VISIBLE_DEVICES=$((rank % gpus)),-$((rank + 1)) NCCL_HOSTID=rank$rank; export CUDA_VISIBLE_DEVICES NCCL_HOSTID; }
-            LMPIPE_MEET=$meet LMPIPE_RANK=$rank LMPIPE_RANKS=$n exec timeout -k 5 60 $D --device cuda "$@" -o "$T/$folder" 2>"$T/says.$rank"
-        ) &
-        processes="$processes $!"
-    done
-    meet_ended
+    share=
+    [ "$gpus" -ge "$n" ] || share="sh $T/share $gpus"
+    meet_all "$n" $share timeout -k 5 60 $D --device cuda "$@" -o "$T/$folder"
 }
 $D --device cpu -o "$T/cpu"
 result $? "one process on the CPU"
