@@ -199,9 +199,10 @@ template <typename T, typename C> static void decode(Stream *s, Tensor out, Tens
     size_t bytes = (size_t)(HEADS * wide) * sizeof(float) + (tiles > sums ? tiles : sums);
     auto chunks = vector ? decode_chunks<T, C, true> : decode_chunks<T, C, false>;
     auto join = decode_join<T, C>;
-    need_shared(s, chunks, bytes);
     int sets = (a.group + HEADS - 1) / HEADS;
     bool products = q.dtype == DTYPE_BF16 && cache->dtype == DTYPE_BF16 && a.d <= 128 && vector && ((uintptr_t)q.data | (uintptr_t)(q.ld * 2)) % 4 == 0;
+    if (!products)
+        need_shared(s, chunks, bytes);
     if (room > 65535)
         room = 65535;
     for (int64_t first = 0; first < q.rows; first += room) {

@@ -87,6 +87,20 @@ template <int N> __device__ static inline void pack(uint32_t (&p)[N / 2][4], con
         pack_a(p[k], s[2 * k], s[2 * k + 1]);
 }
 
+/* Of the keys j0 … those that a row does not see: its own are lo … hi-1. */
+template <int N> __device__ static inline void hide(float (&s)[N][4], int j0, const int (&lo)[2], const int (&hi)[2], float value)
+{
+    int first = j0 + 2 * (threadIdx.x % 4);
+#pragma unroll
+    for (int c = 0; c < N; c++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int key = first + c * 8 + i % 2;
+            if (key < lo[i / 2] || key >= hi[i / 2])
+                s[c][i] = value;
+        }
+}
+
 /* Everything that was asked for is here and seen by all, and nobody uses what was read before. */
 __device__ inline void tiles_step()
 {
@@ -141,14 +155,7 @@ template <int D, int KEYS> __global__ void __launch_bounds__(THREADS_OF(FORWARD)
     /* Scores of the keys j0 … become probabilities. */
     auto soften = [&](int j0) {
         if (j0 < all_begin || j0 + KEYS > all_end)
-#pragma unroll
-            for (int c = 0; c < KEYS / 8; c++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int key = j0 + c * 8 + 2 * t + i % 2;
-                    if (key < lo[i / 2] || key >= hi[i / 2])
-                        s[c][i] = -INFINITY;
-                }
+            hide(s, j0, lo, hi, -INFINITY);
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             float tops[2] = {most[half], most[half]}, more[4] = {0, 0, 0, 0}; /* several, so that none waits for the one before */
@@ -329,7 +336,7 @@ template <int D, int KEYS> __global__ void __launch_bounds__(THREADS_OF(BACKWARD
     enum { OWN = ROWS_OF(BACKWARD), TILE = KEYS * WIDTH(D) };
     SHARED_DYNAMIC(bf16, memory);
     bf16 *tq = memory, *to = tq + OWN * WIDTH(D), *stages = to + OWN * WIDTH(D);
-    int lane = threadIdx.x % 32, group = threadIdx.x / 128 * 64, row = threadIdx.x / 32 * 16, g = lane / 4, t = lane % 4, head = blockIdx.y, kv = head / a.group;
+    int lane = threadIdx.x % 32, group = threadIdx.x / 128 * 64, row = threadIdx.x / 32 * 16, g = lane / 4, head = blockIdx.y, kv = head / a.group;
     int base = blockIdx.z * a.sequence_rows, q0 = base + (int)(gridDim.x - 1 - blockIdx.x) * OWN, n = least(OWN, base + a.sequence_rows - q0);
     const bf16 *k = a.k + (int64_t)kv * a.d, *v = a.v + (int64_t)kv * a.d;
     int first = a.begin[q0], last = a.end[q0 + n - 1], all_begin = a.begin[q0 + n - 1], all_end = a.end[q0], lo[2], hi[2];
@@ -370,14 +377,7 @@ template <int D, int KEYS> __global__ void __launch_bounds__(THREADS_OF(BACKWARD
             for (int i = 0; i < 4; i++)
                 p[c][i] = exp2_near(p[c][i] * scale - lse[i / 2]);
         if (j0 < all_begin || j0 + KEYS > all_end)
-#pragma unroll
-            for (int c = 0; c < KEYS / 8; c++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int key = j0 + c * 8 + 2 * t + i % 2;
-                    if (key < lo[i / 2] || key >= hi[i / 2])
-                        p[c][i] = 0;
-                }
+            hide(p, j0, lo, hi, 0);
         wgmma_wait<0>();
         wgmma_settle(ds);
 #pragma unroll
