@@ -46,7 +46,8 @@ int link_open(const Launch *launch, Comm *world, Error *err);
 
 /* What the shared objects export, under these names. */
 typedef int (*MpiOpen)(Comm *world, Error *err); /* mpi_open */
-/* nccl_wrap: c's device memory goes over NCCL, the rest as before. neighbours: sends to the next rank and the one before, in a ring, too. */
-typedef int (*NcclWrap)(Comm *c, Device *d, bool neighbours, Error *err);
+/* nccl_wrap: c's device memory goes over NCCL, the rest as before. way: sends, in a ring, go to the next rank (1) or the one before (-1), or
+ * none do (0). */
+typedef int (*NcclWrap)(Comm *c, Device *d, int way, Error *err);
 
 #endif

@@ -17,6 +17,7 @@ typedef struct Outcome {
 typedef struct Bench {
     Outcome *o;
     Comm *c;
+    Comm *line[2]; /* of what goes to the next rank, and to the one before */
     Device *d;
     Stream *s;
 } Bench;
@@ -179,25 +180,25 @@ static void test_ring(Bench *b, size_t n)
             int letter = b->o->nccl ? i : (i + 2) % LETTERS;
             size_t bytes = letter_size(n, letter) * sizeof *host;
             ways[w].in[letter] = b->d->alloc(b->d, bytes);
-            expect(b, comm_recv(c, b->s, ways[w].in[letter], bytes, ways[w].from, w * LETTERS + letter, &ways[w].got[letter], &err) == 0, "receive", n, &err);
+            expect(b, comm_recv(b->line[w], b->s, ways[w].in[letter], bytes, ways[w].from, w * LETTERS + letter, &ways[w].got[letter], &err) == 0, "receive", n, &err);
         }
     for (int w = 0; w < 2; w++)
         for (int i = 0; i < LETTERS; i++) {
             size_t bytes = letter_size(n, i) * sizeof *host;
             fill(DTYPE_F32, host, c->rank, letter_first(w, i), letter_size(n, i));
             ways[w].out[i] = to_device(b, host, bytes);
-            expect(b, comm_send(c, b->s, ways[w].out[i], bytes, ways[w].to, w * LETTERS + i, &ways[w].sent[i], &err) == 0, "send", n, &err);
+            expect(b, comm_send(b->line[w], b->s, ways[w].out[i], bytes, ways[w].to, w * LETTERS + i, &ways[w].sent[i], &err) == 0, "send", n, &err);
             b->d->stream_wait(b->s, &err); /* host is filled again */
         }
     for (int w = 1; w >= 0; w--)
         for (int i = LETTERS - 1; i >= 0; i--) {
-            expect(b, comm_wait(c, b->s, &ways[w].got[i], &err) == 0 && ways[w].got[i].handle == 0, "wait", n, &err);
+            expect(b, comm_wait(b->line[w], b->s, &ways[w].got[i], &err) == 0 && ways[w].got[i].handle == 0, "wait", n, &err);
             fill(DTYPE_F32, host, ways[w].from, letter_first(w, i), letter_size(n, i));
             compare(b, ways[w].in[i], host, letter_size(n, i) * sizeof *host, "letter", n);
         }
     for (int w = 0; w < 2; w++)
         for (int i = 0; i < LETTERS; i++) {
-            expect(b, comm_wait(c, b->s, &ways[w].sent[i], &err) == 0, "wait for a send", n, &err);
+            expect(b, comm_wait(b->line[w], b->s, &ways[w].sent[i], &err) == 0, "wait for a send", n, &err);
             b->d->stream_wait(b->s, &err);
             b->d->release(b->d, ways[w].out[i]);
         }
@@ -237,12 +238,13 @@ static int rank_main(void *context, Grid *g)
     Outcome *o = context;
     Error err = {{0}};
     Device *d = o->nccl ? emulated_open(g->local_rank, &err) : device_open("cpu", 1, &err);
-    Bench b = {.o = o, .c = &g->group[GRID_PP], .d = d, .s = d ? d->stream_new(d) : NULL};
-    if (!d || (o->nccl && wrap(b.c, d, true, &err) < 0))
+    Bench b = {.o = o, .c = &g->group[GRID_PP], .line = {&g->group[GRID_PP], &g->group[GRID_PP_BACK]}, .d = d, .s = d ? d->stream_new(d) : NULL};
+    if (!d || (o->nccl && (wrap(b.line[0], d, 1, &err) < 0 || wrap(b.line[1], d, -1, &err) < 0)))
         return grid_failed(g, &err);
     exercise(&b);
     d->stream_free(b.s);
-    comm_close(b.c);
+    comm_close(b.line[1]);
+    comm_close(b.line[0]);
     d->close(d);
     return 0;
 }

@@ -117,7 +117,7 @@ static int rank_main(void *context, Grid *g)
     Error err = {{0}};
     Counted counted;
     Device *d = counted_open(&counted, &err);
-    if (emulated_open && wrap(&g->group[GRID_DATA], d, false, &err) < 0)
+    if (emulated_open && wrap(&g->group[GRID_DATA], d, 0, &err) < 0)
         return grid_failed(g, &err);
     ModelConfig c = shape;
     c.tie_word_embeddings = r->tied;

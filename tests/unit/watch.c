@@ -123,7 +123,7 @@ static int device_fails(void *context, Grid *g)
     (void)context;
     Error err;
     Device *d = emulated_open(g->local_rank, &err);
-    if (!d || wrap(&g->group[GRID_DP], d, false, &err) < 0 || watched(g, 10) != 0)
+    if (!d || wrap(&g->group[GRID_DP], d, 0, &err) < 0 || watched(g, 10) != 0)
         return grid_failed(g, &err);
     double all = 1;
     comm_sum_host(&g->world, &all, 1, &err);

@@ -2,7 +2,7 @@
  * whatever lies on the host still goes the way it went before, over threads or MPI. Kernels of a collective run on the
  * caller's stream, so a rank waits for them where it waits for the stream.
  *
- * Sends and receives run beside the caller's stream. Each neighbour and direction of a ring has a communicator and a stream of its
+ * Sends and receives run beside the caller's stream. Each neighbour of a ring has a communicator and a stream of its
  * own: what one of them waits for never stands before another, and so no order of posting among several of them can lock. */
 #include <nccl.h>
 #include <stdlib.h>
@@ -14,13 +14,13 @@
 extern "C" {
 #include "base/progress.h"
 #include "dist/internal.h"
-int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err);
+int nccl_wrap(Comm *c, Device *d, int way, Error *err);
 extern const char lmpipe_interface[];
 }
 
 const char lmpipe_interface[] = LMPIPE_INTERFACE;
 
-enum { EDGES = 4 }; /* to and from the next and the last before */
+enum { EDGES = 2 }; /* to the neighbour on the way and from the one on the other side */
 
 struct Edge {
     int from, to;
@@ -231,9 +231,6 @@ static int edge_connect(const Edge *e, bool sends, Error *err)
 
 static int edge_open(State *s, const Comm *c, int from, int to, const ncclUniqueId *id, Error *err)
 {
-    for (int i = 0; i < s->edge_count; i++)
-        if (s->edges[i].from == from && s->edges[i].to == to)
-            return 0; /* of two ranks each is next and before */
     Edge *e = &s->edges[s->edge_count++];
     *e = Edge{};
     e->from = from;
@@ -246,26 +243,24 @@ static int edge_open(State *s, const Comm *c, int from, int to, const ncclUnique
 }
 
 /* The ring's edges in one order on all ranks, so that none waits for another in a circle. */
-static int edges_open(State *s, Comm *c, Error *err)
+static int edges_open(State *s, Comm *c, int way, Error *err)
 {
-    ncclUniqueId mine[2];
-    memset(mine, 0, sizeof mine);
-    for (int i = 0; i < 2; i++)
-        if (check(ncclGetUniqueId(&mine[i]), "unique id", err) < 0)
-            return -1;
-    ncclUniqueId *ids = (ncclUniqueId *)memory_alloc(2 * (size_t)c->size, sizeof *ids);
-    int status = c->ops->gather_host(c, mine, ids, sizeof mine, err);
-    for (int from = 0; from < c->size && status == 0; from++)
-        for (int way = 0; way < 2 && status == 0; way++) {
-            int to = (from + (way ? c->size - 1 : 1)) % c->size;
-            if (from == c->rank || to == c->rank)
-                status = edge_open(s, c, from, to, &ids[2 * from + way], err);
-        }
+    ncclUniqueId mine;
+    memset(&mine, 0, sizeof mine);
+    if (check(ncclGetUniqueId(&mine), "unique id", err) < 0)
+        return -1;
+    ncclUniqueId *ids = (ncclUniqueId *)memory_alloc((size_t)c->size, sizeof *ids);
+    int status = c->ops->gather_host(c, &mine, ids, sizeof mine, err);
+    for (int from = 0; from < c->size && status == 0; from++) {
+        int to = (from + way + c->size) % c->size;
+        if (from == c->rank || to == c->rank)
+            status = edge_open(s, c, from, to, &ids[from], err);
+    }
     free(ids);
     return status;
 }
 
-int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err)
+int nccl_wrap(Comm *c, Device *d, int way, Error *err)
 {
     static const CommOps ops = {"NCCL", wrapped_gather_host, wrapped_all_gather, wrapped_reduce_scatter, wrapped_sum, wrapped_max_f32, wrapped_send, wrapped_recv,
                                 wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close, wrapped_check, NULL};
@@ -280,8 +275,8 @@ int nccl_wrap(Comm *c, Device *d, bool neighbours, Error *err)
     int status = check_cuda(cudaEventCreateWithFlags(&s->last, cudaEventDisableTiming), "event", err);
     if (status == 0)
         status = check(ncclCommInitRank(&s->nccl, c->size, id, c->rank), "start", err);
-    if (status == 0 && neighbours)
-        status = edges_open(s, c, err);
+    if (status == 0 && way)
+        status = edges_open(s, c, way, err);
     s->host = *c;
     c->ops = &ops;
     c->state = s;
