@@ -356,7 +356,7 @@ static int nccl_use(Grid *g, Device *d, Error *err)
         if (g->group[i].size == 1)
             continue;
         watch_begin(g->watch, 0, names[i], COMM_START, 0, -1);
-        status = wrap(&g->group[i], d, i == GRID_PP || i == GRID_PP_BACK, err);
+        status = wrap(&g->group[i], d, i == GRID_PP ? 1 : i == GRID_PP_BACK ? -1 : 0, err);
         watch_end(g->watch, 0);
     }
     return status;
@@ -372,6 +372,9 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
      * itself, would never end. */
     if (g->size > 1)
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    /* Streams beyond these share a queue of the GPU, where one waits for what stands before it of another; NCCL makes two a group. */
+    if (g->size > 1)
+        setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
     Device *d = device_open_index(name, g->gpu, threads, err);
     if (!d)
         return NULL;

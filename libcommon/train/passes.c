@@ -112,16 +112,16 @@ static int compute(Passes *p, const PipelineAction *a, int64_t rows, const PassW
     double begin = p->trace ? clock_seconds() : 0;
     slot_stage(s, a->chunk);
     if (!a->backward) {
-        if (w->load(w->context, a->micro_batch, s, err) < 0)
+        if (w->load(w->context, p->first + a->micro_batch, s, err) < 0)
             return -1;
         stage_forward(m, s, in, out);
         if (out.data)
             m->device->ops->sum_squares(m->stream, p->left + a->chunk, out);
     }
-    if (s->stage.head && a->backward == p->schedule.backward && w->head(w->context, a->micro_batch, s, err) < 0)
+    if (s->stage.head && a->backward == p->schedule.backward && w->head(w->context, p->first + a->micro_batch, s, err) < 0)
         return -1;
     if (a->backward) {
-        m->params.table.last = w->last && a->micro_batch == p->schedule.micro_batches - 1;
+        m->params.table.last = w->last && p->first + a->micro_batch == p->past - 1;
         stage_backward(m, s, in, out);
         m->params.table.last = false;
     }
@@ -153,21 +153,38 @@ static int act(Passes *p, const PipelineAction *a, int64_t rows, const PassWork 
     return 0;
 }
 
-int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, const PassWork *w, Error *err)
+/* So many micro-batches, from p->first on. */
+static int run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, const PassWork *w, Error *err)
 {
-    if (micro_batches == 0)
-        return 0;
     if (prepare(p, micro_batches, backward, err) < 0)
         return -1;
-    if (p->trace && backward)
-        p->trace->from = p->trace->count;
     for (size_t i = 0; i < p->schedule.count; i++)
         if (act(p, &p->schedule.actions[i], rows, w, err) < 0)
             return -1;
     for (int i = 0; i < p->places; i++)
         if (comm_wait(p->line[p->requests[i].tag], p->model->stream, &p->requests[i], err) < 0)
             return -1;
+    p->first += micro_batches;
     return 0;
+}
+
+int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, const PassWork *w, Error *err)
+{
+    if (micro_batches == 0)
+        return 0;
+    p->first = 0;
+    p->past = micro_batches;
+    if (p->trace && backward)
+        p->trace->from = p->trace->count;
+    /* A library of products loads a kernel when it is first wanted, and the GPU does so when nothing runs on it, not even a receive. The
+     * first micro-batch of so many rows passes alone: then nothing is received yet that is not needed at once. */
+    if (p->stages > 1 && !p->model->device->is_host && p->loaded[backward] != rows) {
+        if (prepare(p, micro_batches, backward, err) < 0 || run(p, 1, rows, backward, w, err) < 0)
+            return -1;
+        p->loaded[backward] = rows;
+        micro_batches--;
+    }
+    return micro_batches > 0 ? run(p, micro_batches, rows, backward, w, err) : 0;
 }
 
 bool passes_kept(const Passes *p, int64_t micro_batches)

@@ -33,6 +33,8 @@ typedef struct Passes {
     PipelineSchedule schedule;
     void *memory;        /* of the places */
     int places;          /* there are: receives, then sends */
+    int64_t loaded[2];   /* rows that a device's kernels have been loaded for, to go forward alone and there and back */
+    int64_t first, past; /* the schedule's micro-batches, of the step's */
     CommRequest *requests;
     Trace *trace;        /* NULL: nobody looks */
     double *left;        /* device, of each chunk: squares of what has gone forward to another stage; NULL: there is none */

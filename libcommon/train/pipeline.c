@@ -122,12 +122,13 @@ void pipeline_open(PipelineSchedule *s, int stages, int stage, int chunks, int64
         return;
     s->actions = memory_alloc((size_t)(3 * computes), sizeof *s->actions);
     Writer out = {.s = s, .slot_of = memory_alloc((size_t)all, sizeof *out.slot_of), .busy = memory_zalloc((size_t)s->slots, sizeof *out.busy)};
+    int64_t early = micro_batches > 1 ? s->receives : 1; /* one is nowhere else while it comes */
     for (int64_t n = 0, ahead = 0; n < computes; n++) {
         bool back;
         Pass p;
         /* Receives for the computes to come are posted before this one: so messages travel while ranks compute, and ranks that send
          * to each other have both posted a receive. */
-        for (; ahead < n + s->receives && ahead < computes; ahead++) {
+        for (; ahead < n + early && ahead < computes; ahead++) {
             p = compute_of(s, ahead, &back);
             receive(&out, p, back, ahead);
         }

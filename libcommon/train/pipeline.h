@@ -20,7 +20,8 @@ typedef enum PipelineVerb { PIPELINE_RECEIVE, PIPELINE_COMPUTE, PIPELINE_SEND } 
 
 /* RECEIVE posts a receive and goes on; the COMPUTE that needs it waits for it. SEND posts what the COMPUTE before it has made, and a
  * place is filled again once its last send is over. The ranks come to an end, and in the same time, whether a send waits for nothing,
- * for the receiver's RECEIVE, or with its place until the receiver's COMPUTE. */
+ * for the receiver's RECEIVE, or with its place until the receiver's COMPUTE. A single micro-batch's receives stand right before their
+ * computes, which may then wait for all that was posted, as a GPU does that loads a kernel. */
 typedef struct PipelineAction {
     PipelineVerb verb;
     bool backward;       /* the pass that it belongs to */

@@ -11,6 +11,7 @@
  *   - an asynchronous copy fills its target with 0xff when it is issued, and copies when its group is waited for;
  *   - a block that takes more than 48 KB of shared memory without having asked for it is refused, as on a GPU;
  *   - vector loads and stores must be aligned, and a matrix loaded by ldmatrix must lie in different banks;
+ *   - memory is freed, and the kernel of a product's shape is loaded, when the device is idle;
  *   - a warpgroup's product is carried out when it is waited for; until then its registers are NaN, and what it reads must have been
  *     made visible to it.
  *
@@ -184,6 +185,8 @@ struct EmulatedStream {
 struct EmulatedEvent {
     std::vector<std::function<void()>> waits;
 };
+/* Of this thread: a rank is one, and makes its streams itself. */
+std::vector<cudaStream_t> &emulation_streams();
 static inline void emulation_reach(cudaStream_t s)
 {
     if (!s)
@@ -193,13 +196,26 @@ static inline void emulation_reach(cudaStream_t s)
     for (const auto &wait : waits)
         wait();
 }
+/* What the GPU does when it is idle only: whoever asks for it waits until all streams are. */
+static inline void emulation_idle()
+{
+    for (cudaStream_t s : emulation_streams())
+        emulation_reach(s);
+}
 static inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t *s, unsigned)
 {
     *s = new EmulatedStream;
+    emulation_streams().push_back(*s);
     return cudaSuccess;
 }
 static inline cudaError_t cudaStreamDestroy(cudaStream_t s)
 {
+    std::vector<cudaStream_t> &all = emulation_streams();
+    for (size_t i = 0; i < all.size(); i++)
+        if (all[i] == s) {
+            all.erase(all.begin() + (long)i);
+            break;
+        }
     delete s;
     return cudaSuccess;
 }

@@ -342,6 +342,12 @@ void emulation_exchange(const char *place, unsigned mask, const void *give, void
     move_bytes(take, w->given[set][from], bytes);
 }
 
+std::vector<cudaStream_t> &emulation_streams()
+{
+    static thread_local std::vector<cudaStream_t> streams;
+    return streams;
+}
+
 cudaError_t emulation_need_shared(const void *kernel, size_t bytes)
 {
     if (bytes > SHARED_MOST)

@@ -124,6 +124,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 
 cudaError_t cudaFree(void *p)
 {
+    emulation_idle();
     std::lock_guard<std::mutex> guard(memory.lock);
     for (Piece &piece : memory.pieces)
         if (piece.begin == p && piece.used) {

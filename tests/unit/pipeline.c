@@ -9,8 +9,9 @@
 
 enum { MOST_STAGES = 8, FORWARD_TIME = 1, BACKWARD_TIME = 2 };
 
-/* What a send waits for: nothing; the receiver's posting; or, when its place is wanted again, the compute that uses it. */
-typedef enum Sends { SENDS_ASYNCHRONOUS, SENDS_BLOCKING, SENDS_HELD, SENDS } Sends;
+/* What a send waits for: nothing; the receiver's posting; or, when its place is wanted again, the compute that uses it. Or it is
+ * computes that wait, until all that was posted is over. */
+typedef enum Sends { SENDS_ASYNCHRONOUS, SENDS_BLOCKING, SENDS_HELD, SENDS_DRAINED, SENDS } Sends;
 
 /* Messages from one rank to another in one direction of passes, in order. */
 typedef struct Channel {
@@ -66,6 +67,18 @@ static int64_t index_of(const Simulation *x, int global, int64_t micro_batch)
     return (int64_t)global * x->micro_batches + micro_batch;
 }
 
+/* Has what the rank posts to receive been sent, and is what it sends received? */
+static bool drained(const Simulation *x, int r)
+{
+    for (int q = 0; q < x->stages; q++)
+        for (int d = 0; d < 2; d++) {
+            const Channel *in = &x->channels[q][r][d], *out = &x->channels[r][q][d];
+            if ((in->receives > 0 && in->sent[in->receives - 1] < 0) || (out->sends > 0 && out->posted[out->sends - 1] < 0))
+                return false;
+        }
+    return true;
+}
+
 /* One action of a rank; false: it must wait. */
 static bool act(Simulation *x, int r)
 {
@@ -97,6 +110,8 @@ static bool act(Simulation *x, int r)
     int peer = ((a->backward ? global + 1 : global - 1) + x->stages) % x->stages;
     double *done = a->backward ? x->backward_done : x->forward_done, begin = rank->time;
     Channel *from = &x->channels[peer][r][a->backward];
+    if (x->sends == SENDS_DRAINED && !drained(x, r))
+        return false;
     if (x->sends == SENDS_HELD && a->out >= 0 && rank->place[a->out]) {
         double used = rank->place[a->out]->used[rank->message[a->out]];
         if (used < 0)
@@ -218,13 +233,13 @@ static void try(Count *n, int stages, int chunks, int64_t micro_batches, bool ba
 
 int main(void)
 {
-    static const char *const names[SENDS] = {"that wait for nothing", "that wait for a receive", "whose places wait for their use"};
+    static const char *const names[SENDS] = {"that wait for nothing", "that wait for a receive", "whose places wait for their use", "and receives that computes wait for, one micro-batch"};
     for (int backward = 1; backward >= 0; backward--)
         for (Sends sends = 0; sends < SENDS; sends++) {
             Count n = {0};
             for (int stages = 1; stages <= MOST_STAGES; stages++)
                 for (int chunks = 1; chunks <= (stages > 1 ? 4 : 1); chunks++)
-                    for (int64_t m = 1; m <= 33; m++)
+                    for (int64_t m = 1; m <= (sends == SENDS_DRAINED ? 1 : 33); m++)
                         try(&n, stages, chunks, m, backward, sends);
             ok(n.wrong == 0, "%s with sends %s: %d schedules are whole, in order, end, and hold what they promise (%d wrong)",
                backward ? "training" : "forward alone", names[sends], n.cases, n.wrong);
