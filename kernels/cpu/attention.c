@@ -13,6 +13,8 @@
 #include "base/cpu.h"
 #include "kernels/cpu/attention_tile.h"
 
+enum { TOGETHER_ROWS = 256 /* of a sequence at most, for it to go through other operations too */ };
+
 /* A operand of a product in words: element (i, l) lies at data[i·row + l·step], one of which is 1. As B: row l at data + l·step. */
 typedef struct Words {
     const uint32_t *data;
@@ -295,25 +297,70 @@ static void forward_unit(float *scratch, Tensor out, float *lse, Tensor q, Tenso
 }
 
 /* Threads take whole sequences where these come out even: other operations leave their rows in the thread's cache. */
-static int64_t units_at_once(const Attention *a, int64_t units, int threads)
+static bool by_sequences(const Attention *a, int threads)
 {
-    return a->sequences % threads == 0 ? units / threads : 1;
+    return a->sequences % threads == 0;
+}
+
+/* What both directions are given. */
+typedef struct Arguments {
+    Tensor q, k, v, out, dq, dk, dv, dout;
+    float *lse, *delta;
+    Attention a;
+    Shape s;
+} Arguments;
+
+/* As one of the operations that rows go through together, where what is made of a sequence's rows fits the cache. */
+static void sequences_run(Stream *s, const Arguments *x, void (*run)(const void *, CpuState *, int, int64_t, int64_t))
+{
+    RowItem item = cpu_row_item(run, x->a.sequence_rows, x, sizeof *x);
+    item.whole = x->a.sequence_rows;
+    if (item.whole > TOGETHER_ROWS)
+        cpu_settle(s);
+    cpu_rows(s, x->q.rows, item);
+    if (item.whole > TOGETHER_ROWS)
+        cpu_settle(s);
+}
+
+/* Units [begin, end) of the tiles of all sequences, stacks of heads and tiles in these. */
+static void forward_units(const Arguments *x, float *scratch, int64_t begin, int64_t end)
+{
+    const Attention *a = &x->a;
+    int64_t tiles = (a->sequence_rows + x->s.queries - 1) / x->s.queries, stacks = a->heads / x->s.group;
+    for (int64_t u = begin; u < end; u++) {
+        int64_t first = u / (stacks * tiles) * a->sequence_rows, at = first + u % tiles * x->s.queries, last = at + x->s.queries;
+        if (last > first + a->sequence_rows)
+            last = first + a->sequence_rows;
+        forward_unit(scratch, x->out, x->lse, x->q, x->k, x->v, a, x->s, at, last, (int)(u / tiles % stacks) * x->s.group);
+    }
+}
+
+static int64_t sequence_units(const Arguments *x)
+{
+    return (x->a.sequence_rows + x->s.queries - 1) / x->s.queries * (x->a.heads / x->s.group);
+}
+
+static void forward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Arguments *x = arguments;
+    int64_t units = sequence_units(x), rows = x->a.sequence_rows;
+    forward_units(x, state->scratch[thread], begin / rows * units, end / rows * units);
 }
 
 void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a)
 {
-    cpu_settle(st);
-    Shape s = shape_of(a, q, k, v);
-    check_shapes(q, k, v, a, s, "attention_forward");
-    CpuState *state = cpu_state(st);
-    int64_t tiles = (a->sequence_rows + s.queries - 1) / s.queries, stacks = a->heads / s.group, units = a->sequences * stacks * tiles;
-#pragma omp parallel for schedule(static, units_at_once(a, units, cpu_threads(st))) num_threads(cpu_threads(st))
-    for (int64_t u = 0; u < units; u++) {
-        int64_t begin = u / (stacks * tiles) * a->sequence_rows, at = begin + u % tiles * s.queries, end = at + s.queries;
-        if (end > begin + a->sequence_rows)
-            end = begin + a->sequence_rows;
-        forward_unit(state->scratch[omp_get_thread_num()], out, lse, q, k, v, a, s, at, end, (int)(u / tiles % stacks) * s.group);
+    const Arguments x = {.q = q, .k = k, .v = v, .out = out, .lse = lse, .a = *a, .s = shape_of(a, q, k, v)};
+    check_shapes(q, k, v, a, x.s, "attention_forward");
+    if (by_sequences(a, cpu_threads(st))) {
+        sequences_run(st, &x, forward_rows);
+        return;
     }
+    cpu_settle(st);
+    CpuState *state = cpu_state(st);
+    int64_t units = a->sequences * sequence_units(&x);
+#pragma omp parallel for schedule(static, 1) num_threads(cpu_threads(st))
+    for (int64_t u = 0; u < units; u++)
+        forward_units(&x, state->scratch[omp_get_thread_num()], u, u + 1);
 }
 
 /* attention_tile.h's, of f32. */
@@ -437,26 +484,48 @@ CLONES static float row_dot(const float *a, const float *b, int n)
     return sum;
 }
 
+/* delta, and queries' gradients at 0. */
+static void backward_row(const Arguments *x, float *room, int64_t t)
+{
+    const float *d = cpu_row(x->dout, t, 0, x->q.cols, room), *o = cpu_row(x->out, t, 0, x->q.cols, room + x->q.cols);
+    for (int h = 0; h < x->a.heads; h++)
+        x->delta[h * x->q.rows + t] = row_dot(d + h * x->s.d, o + h * x->s.d, x->s.d);
+    memset(cpu_place(x->dq, t, 0), 0, (size_t)x->dq.cols * dtype_size(x->dq.dtype));
+}
+
+static void backward_units(const Arguments *x, float *scratch, int64_t begin, int64_t end)
+{
+    for (int64_t u = begin; u < end; u++)
+        backward_unit(scratch, x->dq, x->dk, x->dv, x->dout, x->lse, x->delta, x->q, x->k, x->v, &x->a, x->s, u / x->a.kv_heads, (int)(u % x->a.kv_heads));
+}
+
+static void backward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Arguments *x = arguments;
+    int64_t rows = x->a.sequence_rows;
+    for (int64_t t = begin; t < end; t++)
+        backward_row(x, state->scratch[thread], t);
+    backward_units(x, state->scratch[thread], begin / rows * x->a.kv_heads, end / rows * x->a.kv_heads);
+}
+
 void cpu_attention_backward(Stream *st, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor out, const float *lse, float *delta,
                             Tensor q, Tensor k, Tensor v, const Attention *a)
 {
+    Arguments x = {q, k, v, out, dq, dk, dv, dout, (float *)(uintptr_t)lse, delta, *a, shape_of(a, q, k, v)};
+    x.s.pairs &= has_words(dout);
+    check_shapes(q, k, v, a, x.s, "attention_backward");
+    check_shapes(dq, dk, dv, a, x.s, "attention_backward");
+    if (by_sequences(a, cpu_threads(st))) {
+        sequences_run(st, &x, backward_rows);
+        return;
+    }
     cpu_settle(st);
-    Shape s = shape_of(a, q, k, v);
-    s.pairs &= has_words(dout);
-    check_shapes(q, k, v, a, s, "attention_backward");
-    check_shapes(dq, dk, dv, a, s, "attention_backward");
     CpuState *state = cpu_state(st);
     int threads = cpu_threads(st);
 #pragma omp parallel for schedule(static) num_threads(threads)
-    for (int64_t t = 0; t < q.rows; t++) {
-        float *room = state->scratch[omp_get_thread_num()];
-        const float *d = cpu_row(dout, t, 0, q.cols, room), *o = cpu_row(out, t, 0, q.cols, room + q.cols);
-        for (int h = 0; h < a->heads; h++)
-            delta[h * q.rows + t] = row_dot(d + h * s.d, o + h * s.d, s.d);
-        memset((char *)dq.data + (size_t)(t * dq.ld) * dtype_size(dq.dtype), 0, (size_t)dq.cols * dtype_size(dq.dtype));
-    }
-    int64_t units = a->sequences * a->kv_heads;
-#pragma omp parallel for schedule(static, units_at_once(a, units, threads)) num_threads(threads)
-    for (int64_t u = 0; u < units; u++)
-        backward_unit(state->scratch[omp_get_thread_num()], dq, dk, dv, dout, lse, delta, q, k, v, a, s, u / a->kv_heads, (int)(u % a->kv_heads));
+    for (int64_t t = 0; t < q.rows; t++)
+        backward_row(&x, state->scratch[omp_get_thread_num()], t);
+#pragma omp parallel for schedule(static, 1) num_threads(threads)
+    for (int64_t u = 0; u < a->sequences * a->kv_heads; u++)
+        backward_units(&x, state->scratch[omp_get_thread_num()], u, u + 1);
 }

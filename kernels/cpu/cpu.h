@@ -21,16 +21,17 @@ typedef struct RowItem {
     void (*prepare)(const void *args, int thread, int threads);
     void (*finish)(const void *args);
     int64_t grain; /* threads' stretches of rows are multiples of this */
-    _Alignas(16) char args[352];
+    int64_t whole;
+    _Alignas(16) char args[528];
 } RowItem;
 
-enum { ROW_ITEMS = 16 };
+enum { ROW_ITEMS = 32 };
 
 /* What is collected between rows_begin and rows_end (kernels/cpu/rows.c). */
 typedef struct RowQueue {
     bool open, prepared; /* prepared: some item has `prepare` */
     int count;
-    int64_t rows, grain, room; /* room: words of panel_b that are taken */
+    int64_t rows, grain, whole, room; /* room: words of panel_b that are taken */
     RowItem items[ROW_ITEMS];
 } RowQueue;
 
@@ -87,8 +88,8 @@ static inline RowItem cpu_row_item(void (*run)(const void *, CpuState *, int, in
 void cpu_rows(Stream *s, int64_t rows, RowItem item);
 /* Runs what is collected: what every operation that is not one of rows begins with. */
 void cpu_settle(Stream *s);
-/* Words (at most CPU_PANEL_B_WORDS) that are the item's until what is collected has run; asked for right before it goes to cpu_rows. */
-uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t words);
+/* Words (at most CPU_PANEL_B_WORDS) that are the item's until what is collected has run; asked for right before it, with its grain, goes to cpu_rows. */
+uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t grain, int64_t words);
 void cpu_rows_begin(Stream *s);
 void cpu_rows_end(Stream *s);
 

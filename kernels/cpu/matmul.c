@@ -481,7 +481,7 @@ static bool product_collect(Stream *s, Product *p)
     if (!cpu_state(s)->queue.open || (!p->b_direct && packed_words(p) > TOGETHER_WORDS))
         return false;
     if (!p->b_direct)
-        p->packed = cpu_rows_room(s, p->m, packed_words(p));
+        p->packed = cpu_rows_room(s, p->m, p->kernel->mr, packed_words(p));
     RowItem item = cpu_row_item(product_rows, p->kernel->mr, p, sizeof *p);
     item.prepare = p->b_direct ? NULL : product_prepare;
     cpu_rows(s, p->m, item);

@@ -134,7 +134,7 @@ void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, 
     Backward a = {.dh = dh, .dy = dy, .h = h, .dresidual = dresidual, .rstd = rstd, .w = f32(w), .part_rows = rows};
     if (dw.data) {
         a.dw = f32(dw);
-        a.parts = (float *)cpu_rows_room(s, h.rows, PARTS * h.cols);
+        a.parts = (float *)cpu_rows_room(s, h.rows, rows, PARTS * h.cols);
     }
     RowItem item = cpu_row_item(backward_rows, rows, &a, sizeof a);
     item.finish = a.dw ? backward_finish : NULL;

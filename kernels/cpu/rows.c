@@ -1,6 +1,6 @@
-/* Operations whose rows know nothing of one another, between rows_begin and rows_end: they are collected, and when something else
- * comes each thread takes its stretch of rows through all of them, a block at a time. What one has written the next finds in the
- * thread's own cache, and threads wait for one another once. Numbers do not change: a row is computed as it is alone. */
+/* Operations whose rows (or sequences of rows) know nothing of one another, between rows_begin and rows_end: they are collected, and
+ * when something else comes each thread takes its stretch of rows through all of them, a block at a time. What one has written the next
+ * finds in the thread's own cache, and threads wait for one another once. Numbers do not change: a row is computed as it is alone. */
 #include "kernels/cpu/cpu.h"
 
 #include <omp.h>
@@ -21,7 +21,7 @@ static void run(Stream *s, const RowQueue *q)
 #pragma omp parallel num_threads(threads)
     {
         int thread = omp_get_thread_num();
-        int64_t begin, end, step = BLOCK;
+        int64_t begin, end, step = q->whole ? (BLOCK + q->whole - 1) / q->whole * q->whole : BLOCK;
         cpu_share(q->rows, q->grain, thread, threads, &begin, &end);
         if (q->count == 1)
             step = end - begin;
@@ -49,11 +49,23 @@ void cpu_settle(Stream *s)
     q->room = 0;
     q->prepared = false;
     q->grain = 1;
+    q->whole = 0;
 }
 
-static bool full(const RowQueue *q, int64_t rows)
+static int64_t larger(int64_t a, int64_t b)
 {
-    return q->count == ROW_ITEMS || (q->count > 0 && q->rows != rows);
+    return a > b ? a : b;
+}
+
+/* Stretches of sequences that suit one of both grains do not suit the other. */
+static bool disagree(int64_t a, int64_t b)
+{
+    return larger(a, b) % (a < b ? a : b) != 0;
+}
+
+static bool full(const RowQueue *q, int64_t rows, int64_t grain, int64_t whole)
+{
+    return q->count == ROW_ITEMS || (q->count > 0 && (q->rows != rows || ((q->whole || whole) && disagree(q->grain, grain))));
 }
 
 void cpu_rows(Stream *s, int64_t rows, RowItem item)
@@ -64,19 +76,20 @@ void cpu_rows(Stream *s, int64_t rows, RowItem item)
         q->room = 0;
         return;
     }
-    if (full(q, rows))
+    if (full(q, rows, item.grain, item.whole))
         cpu_settle(s);
     q->rows = rows;
-    q->grain = item.grain > q->grain ? item.grain : q->grain;
+    q->grain = larger(q->grain, item.grain);
+    q->whole = larger(q->whole, item.whole);
     q->prepared |= item.prepare != NULL;
     q->items[q->count++] = item;
 }
 
-uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t words)
+uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t grain, int64_t words)
 {
     RowQueue *q = &cpu_state(s)->queue;
     words = (words + 15) / 16 * 16;
-    if (full(q, rows) || q->room + words > CPU_PANEL_B_WORDS)
+    if (full(q, rows, grain, 0) || q->room + words > CPU_PANEL_B_WORDS)
         cpu_settle(s);
     uint32_t *room = cpu_state(s)->panel_b + q->room;
     q->room += words;

@@ -522,7 +522,7 @@ static void test_adamw(void)
     free(x.data);
 }
 
-static void *keepers[256];
+static void *keepers[512];
 static int kept_count;
 
 /* Freed behind the test. */
@@ -532,15 +532,20 @@ static Tensor kept(Tensor x)
     return x;
 }
 
+static Tensor typed(Dtype type, int64_t rows, int64_t cols)
+{
+    return tensor_make(devices[0], type, memory_aligned((size_t)(rows * cols), 4), rows, cols);
+}
+
 typedef struct Together {
-    Tensor h, dh, dw, rotated, gu, out, logits, dz, dx;
-    float logprob[300], lse[300];
+    Tensor h, dh, dw, rotated, attended, dk, gu, out, logits, dz, dx;
+    float logprob[384], lse[384];
 } Together;
 
 /* A layer's and a head's operations by rows, one after another or (`together`) collected. */
 static void run_together(int device, Dtype type, bool together, Together *o)
 {
-    enum { T = 300, N = 48, F = 80, V = 200, D = 16 };
+    enum { T = 384, N = 48, F = 80, V = 200, D = 16 };
     const Ops *ops = devices[device]->ops;
     Stream *s = streams[device];
     counter = 1000;
@@ -551,25 +556,30 @@ static void run_together(int device, Dtype type, bool together, Together *o)
     Tensor like_x = kept(halved(x, true));
     if (type == DTYPE_F32)
         w1 = kept(widened(w1)), w2 = kept(widened(w2)), head = kept(widened(head)), like_x = kept(widened(like_x));
-    Tensor y = kept(tensor_make(devices[0], type, memory_aligned(T * N, 4), T, N)), act = kept(tensor_make(devices[0], type, memory_aligned(T * F, 4), T, F));
-    Tensor dact = kept(tensor_make(devices[0], type, memory_aligned(T * F, 4), T, F));
-    Tensor dgu = kept(tensor_make(devices[0], type, memory_aligned(T * 2 * F, 4), T, 2 * F));
-    int32_t positions[T], labels[T];
-    float rstd[T], dlogprob[T];
+    Tensor y = kept(typed(type, T, N)), act = kept(typed(type, T, F));
+    Tensor dact = kept(typed(type, T, F)), dgu = kept(typed(type, T, 2 * F));
+    Tensor dq = kept(typed(type, T, N)), dv = kept(typed(type, T, N));
+    int32_t positions[T], labels[T], begin[T], end[T];
+    float rstd[T], dlogprob[T], lse[3 * T], delta[3 * T];
+    const Attention a = {.heads = 3, .kv_heads = 3, .head_dim = D, .scale = 0.25f, .begin = begin, .end = end, .sequences = 2, .sequence_rows = T / 2};
     for (int t = 0; t < T; t++) {
         positions[t] = t * 7 % T;
+        begin[t] = t / (T / 2) * (T / 2);
+        end[t] = t + 1;
         labels[t] = t % 5 ? t * 13 % V : -1;
         dlogprob[t] = -0.01f * (float)(t % 3);
     }
-    *o = (Together){.h = kept(like(x)), .dh = kept(like(x)), .dw = kept(like(norm)), .rotated = like_x, .out = kept(like(x)),
-                    .logits = kept(random_tensor(T, V)), .dx = kept(like(x))};
-    o->gu = kept(tensor_make(devices[0], type, memory_aligned(T * 2 * F, 4), T, 2 * F));
-    o->dz = kept(tensor_make(devices[0], type, memory_aligned(T * V, 4), T, V));
+    *o = (Together){.h = kept(like(x)), .dh = kept(like(x)), .dw = kept(like(norm)), .rotated = like_x, .attended = kept(typed(type, T, N)),
+                    .dk = kept(typed(type, T, N)), .out = kept(like(x)), .logits = kept(random_tensor(T, V)), .dx = kept(like(x))};
+    o->gu = kept(typed(type, T, 2 * F));
+    o->dz = kept(typed(type, T, V));
     ops->fill(s, o->dw, 0);
     if (together)
         ops->rows_begin(s);
     ops->rmsnorm_forward(s, y, o->h, rstd, x, (Tensor){0}, norm, 1e-5f);
     ops->rope(s, o->rotated, N / D, D, positions, cosine.data, sine.data, false);
+    ops->attention_forward(s, o->attended, lse, o->rotated, o->rotated, y, &a);
+    ops->copy(s, y, o->attended);
     ops->matmul(s, o->gu, y, false, w1, true, 1, 0);
     ops->bias_forward(s, o->gu, bias);
     ops->swiglu_forward(s, act, o->gu);
@@ -581,7 +591,8 @@ static void run_together(int device, Dtype type, bool together, Together *o)
     ops->matmul(s, dact, y, false, w2, false, 1, 0);
     ops->swiglu_backward(s, dgu, dact, o->gu);
     ops->matmul(s, y, dgu, false, w1, false, 1, 0);
-    ops->rmsnorm_backward(s, o->dh, o->dw, y, o->h, rstd, norm, o->dx);
+    ops->attention_backward(s, dq, o->dk, dv, y, o->attended, lse, delta, o->rotated, o->rotated, o->rotated, &a);
+    ops->rmsnorm_backward(s, o->dh, o->dw, dq, o->h, rstd, norm, o->dx);
     if (together)
         ops->rows_end(s);
 }
@@ -593,7 +604,7 @@ static void test_together(void)
         static Together a, b;
         run_together(form / 2, type, false, &a);
         run_together(form / 2, type, true, &b);
-        Tensor x[] = {a.h, a.dh, a.dw, a.rotated, a.gu, a.out, a.dz, a.dx}, y[] = {b.h, b.dh, b.dw, b.rotated, b.gu, b.out, b.dz, b.dx};
+        Tensor x[] = {a.h, a.dh, a.dw, a.rotated, a.attended, a.dk, a.gu, a.out, a.dz, a.dx}, y[] = {b.h, b.dh, b.dw, b.rotated, b.attended, b.dk, b.gu, b.out, b.dz, b.dx};
         int equal = memcmp(a.logprob, b.logprob, sizeof a.logprob) == 0 && memcmp(a.lse, b.lse, sizeof a.lse) == 0;
         for (size_t i = 0; i < sizeof x / sizeof *x; i++)
             equal &= memcmp(x[i].data, y[i].data, (size_t)(x[i].rows * x[i].cols) * dtype_size(x[i].dtype)) == 0;
