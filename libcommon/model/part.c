@@ -34,10 +34,10 @@ bool part_has_head(const ModelPart *p)
 /* Layers of stage i of all `stages`. */
 static int64_t layers_of(int64_t layers, int64_t stages, int64_t i, const PartStages *s)
 {
-    int64_t whole = layers + (stages > 1 ? 2 * s->ends_fewer : 0), each = whole / stages, more = whole % stages;
+    int64_t whole = layers + 2 * s->ends_fewer, each = whole / stages, more = whole % stages;
     /* Stages in the middle take the first of what is left over, then the first stage. */
     int64_t order = i == stages - 1 ? i : i == 0 ? stages - 2 : i - 1;
-    return each + (order < more) - (stages > 1 && (i == 0 || i == stages - 1) ? s->ends_fewer : 0);
+    return each + (order < more) - (i == 0 || i == stages - 1 ? s->ends_fewer : 0);
 }
 
 int part_of_grid(ModelPart *p, const ModelConfig *c, Grid *g, const PartStages *s, Error *err)
@@ -47,6 +47,8 @@ int part_of_grid(ModelPart *p, const ModelConfig *c, Grid *g, const PartStages *
                      .cp_size = g->extent[GRID_CP], .cp = &g->group[GRID_CP], .shards = g->group[GRID_DATA].size, .ranges = s->chunks};
     if (s->chunks > PART_MAX_RANGES || (s->chunks > 1 && stages == 1))
         return error_set(err, "--virtual-stages %d: %s", s->chunks, stages == 1 ? "there is no pipeline (--pp)" : "more than a rank takes");
+    if (s->ends_fewer > 0 && stages == 1)
+        return error_set(err, "--ends-fewer %" PRId64 ": there is no pipeline (--pp)", s->ends_fewer);
     for (int64_t i = 0, first = 0, count; i < all; i++, first += count) {
         count = layers_of(c->num_hidden_layers, all, i, s);
         /* A virtual stage at an end may be left with the embedding or the output layer alone. */
