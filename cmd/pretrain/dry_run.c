@@ -2,6 +2,8 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include "base/memory.h"
 #include "data/samples.h"
 
 /* The run as it is in the stage of training whose passes are largest. */
@@ -105,9 +107,15 @@ int dry_run(const DryRun *d, Error *err)
     return d->stats && (traffic(d, &sent, err) < 0 || cost_stats(d->stats, &run, (double)s->steps, (double)s->tokens, flops, &sent, err) < 0) ? -1 : 0;
 }
 
-int dry_run_choose(const DryRun *d, GridOptions *g, bool gpu, Error *err)
+int dry_run_choose(const DryRun *d, GridOptions *g, const OptionSet *set, bool gpu, Error *err)
 {
+    const Stages *s = d->stages;
     CostRun like = largest(d);
+    CostStretch *run = memory_alloc(s->count, sizeof *run);
+    for (size_t i = 0; i < s->count; i++)
+        run[i] = (CostStretch){(double)s->items[i].steps, s->items[i].sequence_length, s->items[i].samples};
     like.micro_batch = d->micro_batch;
-    return grid_options_choose(g, &like, gpu, err);
+    int status = grid_options_choose(g, set, &like, run, s->count, gpu, err);
+    free(run);
+    return status;
 }

@@ -295,7 +295,7 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], bool tell,
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
-    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, strcmp(p->common.device, "cuda") == 0, err);
+    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, &p->set, strcmp(p->common.device, "cuda") == 0, err);
     stages_close(&s);
     sources_close(&held_out);
     return status;
@@ -312,6 +312,8 @@ static int sizes(Pretrain *p, Error *err)
         return error_set(err, "--data is needed");
     if (!p->tokens == !p->steps)
         return error_set(err, "one of --tokens and --steps is needed");
+    if (p->grid.ranks > 0 && !p->grid.choice)
+        return error_set(err, "--ranks goes with --grid auto; a grid says it by --tp, --cp, --pp and --dp");
     if (p->mix_file && p->phases.count > 0)
         return error_set(err, "--mix-file and --phase both rule the mix: give one");
     if (p->mix_rule && (p->mix_file || p->phases.count > 0))

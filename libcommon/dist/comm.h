@@ -136,6 +136,8 @@ const char *grid_host(const Grid *g, int rank);
 
 /* Ranks in the job that a launcher started this process in (launch.h); 1: none did. */
 int grid_launched(void);
+/* Of them those on this machine, or all where nobody says. */
+int grid_launched_here(void);
 
 /* The grid of one rank, for those who run no job. */
 void grid_one(Grid *g);

@@ -27,6 +27,13 @@ int grid_launched(void)
     return launch_read(&l, &unused) < 0 ? 1 : l.size;
 }
 
+int grid_launched_here(void)
+{
+    Launch l;
+    Error unused;
+    return launch_read(&l, &unused) < 0 ? 1 : l.local_size > 0 ? l.local_size : l.size;
+}
+
 static bool failed(int status)
 {
     return status != STATUS_DONE && status != STATUS_STOPPED;

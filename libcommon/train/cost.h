@@ -95,6 +95,8 @@ typedef struct CostCluster {
     double intra_latency, inter_latency;         /* seconds a step of a collective */
     double product_share, attention_share, memory_share, link_share; /* of the above that long products, attention … reach */
     double overlap;                              /* of tensor-parallel communication, what products in pieces hide */
+    double packing;                              /* times that a weight is moved in each product before it is used: CPUs pack it, once a pass */
+    double core;                                 /* that a rank has of its own where ranks share a machine's CPUs (0: a whole one) */
     double spread;                               /* standard deviation of GPUs' speeds: N wait for the slowest, 1 + spread·√(2 ln N) */
 } CostCluster;
 
@@ -113,8 +115,8 @@ void cost_rows_print(const CostRow *rows, int n);
  * process. */
 int cost_stats(const char *path, const CostRun *r, double steps, double tokens, double flops, const CostTraffic *sent, Error *err);
 
-/* CPUs with AVX-512, a core a rank, for --grid auto: what matters is the order of the grids. */
-CostCluster cost_cluster_cpu(int ranks_here, double memory);
+/* CPUs with AVX-512, for --grid auto: what matters is the order of the grids. So many ranks share a machine's cores. */
+CostCluster cost_cluster_cpu(int ranks_here, int cores, double memory);
 /* H100 SXM nodes of eight with a 400 Gbit/s adapter each, as Llama 3's. */
 CostCluster cost_cluster_h100(void);
 
@@ -139,7 +141,7 @@ typedef struct CostTime {
     double stragglers;
     double all, mfu;                             /* of 6·parameters + attention, no recomputing */
     double forward, backward;                    /* of one pass through the busiest rank's stages */
-    double bubble_share;                         /* idle over busy */
+    double bubble_share;                         /* idle over busy, of stages that take equally long */
 } CostTime;
 int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err);
 /* A pass through one virtual stage, forward and backward, in seconds; and that of a message between two stages. */

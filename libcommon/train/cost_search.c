@@ -61,12 +61,12 @@ static bool try_grid(const CostRun *like, CostRun r, const CostCluster *c, CostC
     for (int64_t b = given ? own : like->micro_batch > 0 ? like->micro_batch : 1; b <= each && (b <= 16 || given); b *= 2) {
         r.micro_batch = b;
         for (int v = wanted > 0 ? wanted : 1; v <= PART_MAX_RANGES && (int64_t)v * stages <= layers + 2; v = v < 4 ? v + 1 : v + 2) {
-            r.stages = even_stages(layers, (int64_t)v * stages, v);
+            r.stages = like->stages.ends_fewer > 0 ? (PartStages){v, like->stages.ends_fewer} : even_stages(layers, (int64_t)v * stages, v);
             for (int shard = 0; shard <= 3; shard++) {
                 /* With a pipeline gradients live through all micro-batches, and one rank shares with nobody. */
                 bool alone = r.extent[GRID_CP] * r.extent[GRID_DP] == 1;
                 bool wanted_shard = alone ? shard == 0 : like->shard >= 0 ? shard == like->shard : shard > 0;
-                if (!wanted_shard || (shard > 1 && stages > 1))
+                if (!wanted_shard || (like->shard < 0 && shard > 1 && stages > 1))
                     continue;
                 r.shard = shard;
                 /* What keeps less comes first: if that does not fit, nothing does. */
@@ -103,7 +103,7 @@ int cost_search(const CostRun *like, int64_t ranks, const CostCluster *c, int t_
     const ModelConfig *m = like->config;
     t_most = t_most > 0 ? t_most : c->node;
     for (int64_t t = 1; t <= t_most && t <= ranks; t++)
-        for (int64_t cp = 1; ranks % t == 0 && m->num_attention_heads % t == 0 && t * cp <= ranks; cp++) {
+        for (int64_t cp = 1; ranks % t == 0 && (like->engine == COST_LMPIPE || m->num_attention_heads % t == 0) && t * cp <= ranks; cp++) {
             if (ranks / t % cp != 0 || (cp > 1 && like->sequence_length % (2 * cp) != 0))
                 continue;
             for (int64_t p = 1; p <= m->num_hidden_layers + 2 && t * cp * p <= ranks; p++) {

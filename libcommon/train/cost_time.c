@@ -13,10 +13,12 @@ CostCluster cost_cluster_h100(void)
                          .link_share = 0.8, .overlap = 0.25, .spread = 0.01};
 }
 
-CostCluster cost_cluster_cpu(int ranks_here, double memory)
+CostCluster cost_cluster_cpu(int ranks_here, int cores, double memory)
 {
-    return (CostCluster){.node = ranks_here, .memory = memory, .flops = 2e11, .memory_bandwidth = 2e10, .intra_bandwidth = 4e9, .inter_bandwidth = 1e9,
-                         .intra_latency = 5e-6, .inter_latency = 30e-6, .product_share = 0.8, .attention_share = 0.5, .memory_share = 0.8, .link_share = 0.8,
+    /* One that has slept while it waited must first get a core from others that share it. */
+    double latency = cores < ranks_here ? 50e-6 : 5e-6;
+    return (CostCluster){.node = ranks_here, .core = fmin(1, (double)cores / ranks_here), .memory = memory, .flops = 2e11, .memory_bandwidth = 2e10, .packing = 2, .intra_bandwidth = 4e9, .inter_bandwidth = 1e9,
+                         .intra_latency = latency, .inter_latency = 30e-6, .product_share = 0.8, .attention_share = 0.5, .memory_share = 0.8, .link_share = 0.8,
                          .spread = 0.01};
 }
 
@@ -38,22 +40,34 @@ static double pass_all(Pass p)
     return p.products + p.attention + p.elementwise + p.tp + p.cp;
 }
 
+/* Of every layer and of the vocabulary, of the tensor-parallel rank that has most: the first. */
+static PartShape share_of(const CostRun *r)
+{
+    return part_shape(&(ModelPart){.tp_size = r->extent[GRID_TP]}, r->config);
+}
+
+static double layer_weights(const CostRun *r)
+{
+    PartShape own = share_of(r);
+    return (double)r->config->hidden_size * (double)(2 * own.q + 2 * own.kv + 3 * own.intermediate);
+}
+
 static Pass layer_forward(const CostRun *r, const CostCluster *c)
 {
-    const ModelConfig *m = r->config;
-    double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP], t = r->extent[GRID_TP], h = (double)m->hidden_size;
-    double q = (double)(m->num_attention_heads * m->head_dim), kv = (double)(m->num_key_value_heads * m->head_dim), f = (double)m->intermediate_size;
+    PartShape own = share_of(r);
+    double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP], t = r->extent[GRID_TP], h = (double)r->config->hidden_size;
+    double q = (double)own.q, kv = (double)own.kv, f = (double)own.intermediate;
     double size = r->dtype == DTYPE_F32 ? 4 : 2;
     CostLink tp = cost_link(c, 1, r->extent[GRID_TP]), cp = cost_link(c, stride_of(r, GRID_CP), r->extent[GRID_CP]);
     return (Pass){
-        .products = 2 * rows * (2 * h * q + 2 * h * kv + 3 * h * f) / t / (c->flops * c->product_share),
+        .products = 2 * rows * (2 * h * q + 2 * h * kv + 3 * h * f) / (c->flops * c->product_share),
         /* Scores and values of half of all pairs. */
-        .attention = 2 * rows * (double)r->sequence_length * q / t / (c->flops * c->attention_share),
+        .attention = 2 * rows * (double)r->sequence_length * q / (c->flops * c->attention_share),
         /* Two norms with their residuals read and write 4 h each, RoPE 2 (q + kv), SwiGLU 3 f. */
-        .elementwise = size * rows / t * (8 * h + 2 * (q + kv) + 3 * f) / (c->memory_bandwidth * c->memory_share),
+        .elementwise = size * (rows * (8 * h / t + 2 * (q + kv) + 3 * f) + c->packing * layer_weights(r)) / (c->memory_bandwidth * c->memory_share),
         /* Two gathers, two sums that are scattered. */
         .tp = 4 * (1 - c->overlap) * cost_gather_ring(tp, r->extent[GRID_TP], size * rows * h),
-        .cp = cost_gather_ring(cp, r->extent[GRID_CP], size * rows * r->extent[GRID_CP] * 2 * kv / t),
+        .cp = cost_gather_ring(cp, r->extent[GRID_CP], size * rows * r->extent[GRID_CP] * 2 * kv),
     };
 }
 
@@ -69,7 +83,8 @@ static Pass layer_backward(const CostRun *r, const CostCluster *c)
 static double head_seconds(const CostRun *r, const CostCluster *c)
 {
     double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP];
-    return 6 * rows * (double)r->config->hidden_size * (double)r->config->vocab_size / r->extent[GRID_TP] / (c->flops * c->product_share);
+    double weights = (double)r->config->hidden_size * (double)share_of(r).vocab;
+    return 6 * rows * weights / (c->flops * c->product_share) + 3 * c->packing * (r->dtype == DTYPE_F32 ? 4 : 2) * weights / (c->memory_bandwidth * c->memory_share);
 }
 
 /* What a rank of a stage holds. */
@@ -96,10 +111,8 @@ static double parameters(const CostRun *r)
 {
     const ModelConfig *m = r->config;
     ModelPart p = part_at(r, 0);
-    double h = (double)m->hidden_size, d = (double)m->head_dim;
-    double layer = 2 * h * (double)m->num_attention_heads * d + 2 * h * (double)m->num_key_value_heads * d + 3 * h * (double)m->intermediate_size;
-    double tables = (double)m->vocab_size * h * (1 + (part_has_head(&p) && !m->tie_word_embeddings));
-    return ((double)layers_at(&p) * layer + tables) / r->extent[GRID_TP];
+    double tables = (double)share_of(r).vocab * (double)m->hidden_size * (1 + (part_has_head(&p) && !m->tie_word_embeddings));
+    return (double)layers_at(&p) * layer_weights(r) + tables;
 }
 
 void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward)
@@ -186,14 +199,20 @@ int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err)
     t->tp = passes * layers * (f.tp + b.tp);
     t->cp = passes * layers * (f.cp + b.cp);
     /* v·max(M, P) + min(M, P) − 1 times a chunk's pass: for M >= P the well-known (P − 1)/(v·M). */
-    double least = fmin(passes, p), most = fmax(passes, p);
-    t->bubble = (v * (most - passes) + least - 1) * pass / v;
-    t->bubble_share = t->bubble / (passes * pass);
+    double least = fmin(passes, p), most = fmax(passes, p), total = (double)r->config->num_hidden_layers * (pass_all(f) + pass_all(b)) + head_seconds(r, c);
+    double idle = (v * (most - passes) + least - 1) / v;
+    /* In its bubble the busiest stage waits for the others' passes, which may be shorter than its own. */
+    t->bubble = p > 1 ? idle * (total - pass) / (p - 1) : 0;
+    t->bubble_share = idle / passes;
     t->pp = p > 1 ? cost_messages(r->extent[GRID_PP], r->stages.chunks, cost_passes(r), cost_message(r, c), t->forward / v, t->backward / v) : 0;
     t->dp = dp_seconds(r, c, t);
     /* Reads gradient, weight and moments, writes the latter three: 28 bytes a parameter. */
     t->optimizer = 28 * parameters(r) / (r->shard >= 1 ? r->extent[GRID_CP] * r->extent[GRID_DP] : 1) / (c->memory_bandwidth * c->memory_share);
     double busy = passes * pass + t->bubble + t->pp + t->dp + t->optimizer;
+    /* Where cores are shared a rank that waits leaves its own to others, so that a bubble costs next to nothing (a tenth, by measurement), but all
+     * ranks' work is done one after the other, and each message wakes somebody. */
+    if (c->core > 0 && c->core < 1)
+        busy = fmax(busy, (passes * total / p + t->dp + t->optimizer) / c->core + t->bubble / 10 + (p > 1 ? 2 * passes * v * cost_message(r, c) : 0));
     int n = cost_ranks(r);
     t->stragglers = n > 1 ? busy * c->spread * sqrt(2 * log(n)) : 0;
     t->all = busy + t->stragglers;

@@ -21,6 +21,8 @@ static int options_check(const PostTrain *p)
         return message_usage("-o DIR is needed");
     if (!p->model_path)
         return message_usage("--model DIR is needed");
+    if (p->options_of_grid.ranks > 0 && !p->options_of_grid.choice)
+        return message_usage("--ranks goes with --grid auto; a grid says it by --tp, --cp, --pp and --dp");
     if (p->train.patience > 0 && (!p->val || p->train.eval_every == 0))
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)

@@ -198,7 +198,8 @@ static int choose(Ahead *a, Error *err)
     like.sequence_length = (like.sequence_length + even - 1) / even * even;
     like.samples = (int64_t)a->plan.bins;
     like.micro_batch = 0;
-    return grid_options_choose(&p->options_of_grid, &like, strcmp(p->common.device, "cuda") == 0, err);
+    const CostStretch all = {1, like.sequence_length, like.samples};
+    return grid_options_choose(&p->options_of_grid, p->set, &like, &all, 1, strcmp(p->common.device, "cuda") == 0, err);
 }
 
 int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool tell, Error *err)

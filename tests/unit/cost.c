@@ -131,6 +131,87 @@ static void test_memory(void)
     }
 }
 
+/* Seconds of a step by its formula, and by the simulation of its passes with what lies outside them added. */
+static double simulated(const CostChoice *x, const CostCluster *c)
+{
+    CostSimulation s;
+    Error err;
+    return cost_simulate_run(&x->run, c, NULL, &s, &err) < 0 ? NAN : s.seconds + x->time.dp + x->time.optimizer + x->time.stragglers;
+}
+
+/* The least of all grids that can be, with their virtual stages, tried one by one; INFINITY: there is none. */
+static double least_of_all(const CostRun *like, int ranks, const CostCluster *c)
+{
+    double least = INFINITY;
+    for (int t = 1; t <= ranks; t++)
+        for (int cp = 1; cp <= ranks / t; cp++)
+            for (int p = 1; p <= ranks / t / cp; p++)
+                for (int v = 1; v <= 3 && t * cp * p * (ranks / (t * cp * p)) == ranks; v++) {
+                    CostRun r = *like;
+                    CostMemory m;
+                    CostTime time;
+                    Error err;
+                    int stage;
+                    const int extent[GRID_DIMENSIONS] = {t, cp, p, ranks / (t * cp * p)};
+                    memcpy(r.extent, extent, sizeof extent);
+                    r.stages = (PartStages){.chunks = v};
+                    r.micro_batch = cost_micro_batch(r.sequence_length, r.samples, 0, r.extent);
+                    if (cost_check(&r, &err) == 0 && cost_memory_most(&r, &m, &stage, &err) == 0 && m.all <= c->memory && cost_time(&r, c, &time, &err) == 0)
+                        least = fmin(least, time.all);
+                }
+    return least;
+}
+
+/* What --grid auto asks for, of models and numbers of ranks that divide badly. */
+static void test_search(void)
+{
+    static const int heads[][2] = {{1, 1}, {2, 1}, {3, 3}, {4, 2}, {6, 3}, {8, 2}, {9, 3}}, counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 12}, lengths[] = {30, 64, 96, 128, 1024};
+    unsigned random = 7;
+    int found_none = 0, refused = 0, too_large = 0, beaten = 0, apart = 0, inverted = 0, pairs = 0, searches = 0, odd = 0, tight = 0;
+    for (int trial = 0; trial < 150; trial++) {
+        int draw[8];
+        for (int i = 0; i < 8; i++)
+            draw[i] = (int)((random = random * 1103515245 + 12345) >> 16 & 0x7fff);
+        ModelConfig c = small();
+        c.num_attention_heads = heads[draw[0] % 7][0];
+        c.num_key_value_heads = heads[draw[0] % 7][1];
+        c.num_hidden_layers = 1 + draw[1] % 9;
+        c.vocab_size = draw[2] % 2 ? 251 : 4096;
+        c.intermediate_size = draw[2] % 3 ? 128 : 75;
+        c.tie_word_embeddings = draw[3] % 2;
+        CostRun like = {.config = &c, .sequence_length = lengths[draw[4] % 5], .samples = 1 + draw[5] % 9, .micro_batch = -1, .shard = draw[6] % 4, .dtype = DTYPE_F32,
+                        .recompute = (Recompute)(draw[3] % 3)};
+        int ranks = counts[draw[7] % 9];
+        CostCluster cpu = cost_cluster_cpu(ranks, ranks, trial % 3 ? 1e12 : 9e6 + 3e5 * (trial % 40));
+        CostChoice *found = NULL;
+        size_t count = 0;
+        Error err;
+        double least = least_of_all(&like, ranks, &cpu);
+        if (cost_search(&like, ranks, &cpu, ranks, &found, &count, &err) < 0) {
+            found_none += isfinite(least);
+            continue;
+        }
+        searches++;
+        odd += found[0].run.extent[GRID_TP] > 1 && c.num_attention_heads % found[0].run.extent[GRID_TP] != 0;
+        tight += !found[0].fits || !found[count - 1].fits;
+        for (size_t i = 0; i < count; i++)
+            refused += cost_check(&found[i].run, &err) < 0;
+        too_large += found[0].fits && found[0].memory.all > cpu.memory;
+        beaten += found[0].fits ? found[0].time.all > least * 1.000001 : isfinite(least);
+        for (size_t i = 0; i < count; i++) {
+            double s = simulated(&found[i], &cpu), f = found[i].time.all;
+            apart += !(fabs(s / f - 1) < 0.2);
+            for (size_t k = 0; k < i; k++, pairs++)
+                inverted += f > 1.3 * found[k].time.all && s < simulated(&found[k], &cpu);
+        }
+        free(found);
+    }
+    ok(searches > 80 && odd > 0 && tight > 10, "%d searches; in %d heads are cut unevenly, in %d not all grids fit", searches, odd, tight);
+    ok(found_none == 0 && beaten == 0, "the first grid is the fastest of all that can be and fit: %d are beaten, %d not found", beaten, found_none);
+    ok(refused == 0 && too_large == 0, "no grid is refused, nor the first too large: %d, %d", refused, too_large);
+    ok(apart == 0 && inverted == 0 && pairs > 200, "the simulation of a grid's step takes what the formula says, and orders %d pairs alike: %d, %d", pairs, apart, inverted);
+}
+
 /* Dubey et al. 2024, table 4: 405B. */
 static void test_llama3(void)
 {
@@ -173,6 +254,7 @@ int main(void)
 {
     test_simulation();
     test_memory();
+    test_search();
     test_llama3();
     return tap_end();
 }
