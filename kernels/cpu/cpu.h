@@ -267,6 +267,9 @@ typedef struct RowKernel {
     float (*exponentials)(float *z, int64_t n, float most); /* z becomes e^(z − most); their sum */
     void (*scaled)(void *to, bool half, const float *z, int64_t n, float factor);
     void (*pairs)(uint32_t *out, int64_t ld, const uint16_t *x, int64_t ldx, int64_t m, int64_t words);
+    /* sub NULL: none; returns r. dw, residual NULL: not wanted, none. */
+    float (*norm_forward)(void *y, bool y_half, float *h, const float *x, const void *sub, bool sub_half, const float *w, int64_t n, float eps);
+    void (*norm_backward)(float *dh, float *dw, const void *dy, bool half, const float *h, float r, const float *w, const float *residual, int64_t n);
 } RowKernel;
 const RowKernel *row_kernel_avx512bf16(void);
 /* What this CPU does rows by; `plain` has the twins that its caller asks for. */

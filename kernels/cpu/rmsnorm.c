@@ -45,13 +45,16 @@ typedef struct Forward {
     float *rstd, eps;
 } Forward;
 
+static const RowKernel plain_forward = {.norm_forward = row_forward};
+
 static void forward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
 {
     const Forward *a = arguments;
+    const RowKernel *kernel = cpu_row_kernel(&plain_forward);
     (void)state, (void)thread;
     for (int64_t t = begin; t < end; t++)
-        a->rstd[t] = row_forward(cpu_place(a->y, t, 0), a->y.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, f32(a->x) + t * a->x.ld,
-                                 a->sub.data ? cpu_place(a->sub, t, 0) : NULL, a->sub.dtype == DTYPE_BF16, f32(a->w), a->x.cols, a->eps);
+        a->rstd[t] = kernel->norm_forward(cpu_place(a->y, t, 0), a->y.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, f32(a->x) + t * a->x.ld,
+                                          a->sub.data ? cpu_place(a->sub, t, 0) : NULL, a->sub.dtype == DTYPE_BF16, f32(a->w), a->x.cols, a->eps);
 }
 
 void cpu_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps)
@@ -102,9 +105,12 @@ typedef struct Backward {
     int64_t part_rows;
 } Backward;
 
+static const RowKernel plain_backward = {.norm_backward = row_backward};
+
 static void backward_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
 {
     const Backward *a = arguments;
+    const RowKernel *kernel = cpu_row_kernel(&plain_backward);
     int64_t n = a->h.cols;
     float *room = state->scratch[thread], *sum = NULL;
     for (int64_t t = begin; t < end; t++) {
@@ -113,8 +119,8 @@ static void backward_rows(const void *arguments, CpuState *state, int thread, in
             sum = a->parts + t / a->part_rows * n;
         if (sum && t % a->part_rows == 0)
             memset(sum, 0, (size_t)n * sizeof *sum);
-        row_backward(to, sum, cpu_place(a->dy, t, 0), a->dy.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, a->rstd[t], a->w,
-                     a->dresidual.data ? cpu_row(a->dresidual, t, 0, n, room + n) : NULL, n);
+        kernel->norm_backward(to, sum, cpu_place(a->dy, t, 0), a->dy.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, a->rstd[t], a->w,
+                              a->dresidual.data ? cpu_row(a->dresidual, t, 0, n, room + n) : NULL, n);
         cpu_store(a->dh, t, 0, n, to);
     }
 }

@@ -3,6 +3,7 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <math.h>
 #include "kernels/cpu/vector_avx512.h"
 
 INLINE void forward_at(void *y, const void *g, const void *u, bool half, int64_t i, __mmask16 lanes)
@@ -178,7 +179,91 @@ TARGET static void pairs(uint32_t *out, int64_t ld, const uint16_t *x, int64_t l
     }
 }
 
-static const RowKernel kernel = {swiglu_forward, swiglu_backward, rotate, greatest, exponentials, scaled, pairs};
+/* h = x + sub; returns h². */
+INLINE __m512 norm_sum(float *h, const float *x, const void *sub, bool half, int64_t i, __mmask16 lanes)
+{
+    __m512 sum = load(x, false, i, lanes);
+    if (sub)
+        sum = _mm512_add_ps(sum, load(sub, half, i, lanes));
+    store(h, false, i, lanes, sum);
+    return _mm512_mul_ps(sum, sum);
+}
+
+INLINE void norm_scale(void *y, bool half, const float *h, const float *w, __m512 r, int64_t i, __mmask16 lanes)
+{
+    store(y, half, i, lanes, _mm512_mul_ps(_mm512_mul_ps(load(h, false, i, lanes), r), load(w, false, i, lanes)));
+}
+
+INLINE float norm(void *y, bool y_half, float *h, const float *x, const void *sub, bool sub_half, const float *w, int64_t n, float eps)
+{
+    __m512 squares = _mm512_setzero_ps();
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR)
+        squares = _mm512_add_ps(squares, norm_sum(h, x, sub, sub_half, i, 0xffff));
+    if (i < n)
+        squares = _mm512_add_ps(squares, norm_sum(h, x, sub, sub_half, i, lanes_of(n - i)));
+    float r = 1.0f / sqrtf(_mm512_reduce_add_ps(squares) / (float)n + eps);
+    const __m512 by = _mm512_set1_ps(r);
+    for (i = 0; i + VECTOR <= n; i += VECTOR)
+        norm_scale(y, y_half, h, w, by, i, 0xffff);
+    if (i < n)
+        norm_scale(y, y_half, h, w, by, i, lanes_of(n - i));
+    return r;
+}
+
+TARGET static float norm_forward(void *y, bool y_half, float *h, const float *x, const void *sub, bool sub_half, const float *w, int64_t n, float eps)
+{
+    if (y_half && sub_half)
+        return norm(y, true, h, x, sub, true, w, n, eps);
+    if (y_half)
+        return norm(y, true, h, x, sub, false, w, n, eps);
+    if (sub_half)
+        return norm(y, false, h, x, sub, true, w, n, eps);
+    return norm(y, false, h, x, sub, false, w, n, eps);
+}
+
+/* dw += dy∘h·r; returns w∘dy∘h. */
+INLINE __m512 norm_dot(float *dw, const void *dy, bool half, const float *h, const float *w, __m512 r, int64_t i, __mmask16 lanes)
+{
+    __m512 both = _mm512_mul_ps(load(dy, half, i, lanes), load(h, false, i, lanes));
+    if (dw)
+        store(dw, false, i, lanes, _mm512_fmadd_ps(both, r, load(dw, false, i, lanes)));
+    return _mm512_mul_ps(both, load(w, false, i, lanes));
+}
+
+INLINE void norm_gradient(float *dh, const void *dy, bool half, const float *h, const float *w, const float *residual, __m512 r, __m512 c, int64_t i,
+                          __mmask16 lanes)
+{
+    __m512 d = _mm512_mul_ps(_mm512_mul_ps(load(dy, half, i, lanes), load(w, false, i, lanes)), r);
+    d = _mm512_fnmadd_ps(load(h, false, i, lanes), c, d);
+    store(dh, false, i, lanes, residual ? _mm512_add_ps(d, load(residual, false, i, lanes)) : d);
+}
+
+INLINE void norm_back(float *dh, float *dw, const void *dy, bool half, const float *h, float r, const float *w, const float *residual, int64_t n)
+{
+    const __m512 by = _mm512_set1_ps(r);
+    __m512 dot = _mm512_setzero_ps();
+    int64_t i = 0;
+    for (; i + VECTOR <= n; i += VECTOR)
+        dot = _mm512_add_ps(dot, norm_dot(dw, dy, half, h, w, by, i, 0xffff));
+    if (i < n)
+        dot = _mm512_add_ps(dot, norm_dot(dw, dy, half, h, w, by, i, lanes_of(n - i)));
+    const __m512 c = _mm512_set1_ps(_mm512_reduce_add_ps(dot) * r * r * r / (float)n);
+    for (i = 0; i + VECTOR <= n; i += VECTOR)
+        norm_gradient(dh, dy, half, h, w, residual, by, c, i, 0xffff);
+    if (i < n)
+        norm_gradient(dh, dy, half, h, w, residual, by, c, i, lanes_of(n - i));
+}
+
+TARGET static void norm_backward(float *dh, float *dw, const void *dy, bool half, const float *h, float r, const float *w, const float *residual, int64_t n)
+{
+    if (half)
+        norm_back(dh, dw, dy, true, h, r, w, residual, n);
+    else
+        norm_back(dh, dw, dy, false, h, r, w, residual, n);
+}
+
+static const RowKernel kernel = {swiglu_forward, swiglu_backward, rotate, greatest, exponentials, scaled, pairs, norm_forward, norm_backward};
 
 const RowKernel *row_kernel_avx512bf16(void)
 {
