@@ -210,6 +210,35 @@ int optimizer_reduce(Optimizer *o, Error *err)
     return 0;
 }
 
+/* What is done with a parameter, 0: nothing. */
+typedef int (*Kind)(const Parameter *p);
+
+static int measured(const Parameter *p)
+{
+    return p->trainable && p->owner;
+}
+
+enum { STEP_ALONE = 1, STEP_AND_DECAY };
+
+static int stepped(const Parameter *p)
+{
+    return !p->trainable ? 0 : p->decayed ? STEP_AND_DECAY : STEP_ALONE;
+}
+
+/* The unit's entries from i on that are of one kind lie together and are one call: the entry behind them, and their floats within
+ * begin … end. */
+static int run_of(const ParameterTable *t, int i, Kind kind, size_t *begin, size_t *end)
+{
+    const Parameter *p = &t->items[i];
+    int next = i + 1, past = t->units[p->unit].last + 1;
+    while (next < past && kind(&t->items[next]) == kind(p))
+        next++;
+    const Parameter *last = &t->items[next - 1];
+    *begin = p->offset > *begin ? p->offset : *begin;
+    *end = last->offset + last->count < *end ? last->offset + last->count : *end;
+    return next;
+}
+
 /* Every rank squares its slices, whether it has the others' gradients or not, so that the sums have the same bits in all forms. */
 int optimizer_norm(Optimizer *o, double *norm, Error *err)
 {
@@ -218,10 +247,10 @@ int optimizer_norm(Optimizer *o, double *norm, Error *err)
     for (int u = 0; u < t->unit_count; u++) {
         size_t begin, end;
         optimizer_slice(o, u, &begin, &end);
-        for (int i = t->units[u].first; i <= t->units[u].last; i++) {
-            const Parameter *p = &t->items[i];
+        for (int i = t->units[u].first, next; i <= t->units[u].last; i = next) {
             size_t from = begin, to = end;
-            if (p->trainable && p->owner && param_within(p, &from, &to))
+            next = run_of(t, i, measured, &from, &to);
+            if (measured(&t->items[i]) && from < to)
                 t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, u, from), 1, (int64_t)(to - from)));
         }
     }
@@ -242,14 +271,15 @@ static void step_unit(Optimizer *o, int unit, double rate, double scale)
     size_t begin, end;
     stepped_part(o, unit, &begin, &end);
     size_t states = o->shard > 0 ? optimizer_place(o, unit) : begin - t->frozen;
-    for (int i = t->units[unit].first; i <= t->units[unit].last; i++) {
-        const Parameter *p = &t->items[i];
+    for (int i = t->units[unit].first, next; i <= t->units[unit].last; i = next) {
         size_t from = begin, to = end;
-        if (!p->trainable || !param_within(p, &from, &to))
+        int kind = stepped(&t->items[i]);
+        next = run_of(t, i, stepped, &from, &to);
+        if (!kind || from >= to)
             continue;
         size_t at = states + (from - begin);
         t->device->ops->adamw(t->stream, param_kept_weight(t, unit, from), param_kept_gradient(t, unit, from), o->first + at, o->second + at, (int64_t)(to - from), (float)rate,
-                              (float)o->beta1, (float)o->beta2, (float)o->eps, p->decayed ? (float)o->decay : 0, (float)scale, o->steps);
+                              (float)o->beta1, (float)o->beta2, (float)o->eps, kind == STEP_AND_DECAY ? (float)o->decay : 0, (float)scale, o->steps);
     }
 }
 
