@@ -12,7 +12,7 @@
  *   matmul                      a and b the same of either; c either; products are summed in f32
  *   bias                        y, dy either
  *   embedding                   F32 alone
- *   rmsnorm                     y, sub, dy either; dh and dresidual the same of either; x, h, w, dw, rstd F32
+ *   rmsnorm                     y, sub, dy, narrow either; dh and dresidual the same of either; x, h, w, dw, rstd F32
  *   rope                        x either
  *   attention                   q, k, v, out and their gradients all the same of either; decode: q and out too, the cache its own
  *   swiglu                      all the same of either
@@ -90,9 +90,9 @@ typedef struct Ops {
     /* h = x + sub (sub.data NULL: h = x, and h may be x itself); r = (mean h² + eps)^-1/2; y = h·r·w. rstd: float [T].
      * Works per head too: x viewed as [T·heads, head_dim] where ld == cols. */
     void (*rmsnorm_forward)(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps);
-    /* dh = r(w∘dy) − h·(r³/n)Σ(w∘dy∘h) + dresidual (data NULL: none; may be dh itself);  dw += Σ_t dy∘h·r
-     * (dw.data NULL: weights are frozen). */
-    void (*rmsnorm_backward)(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
+    /* dh = r(w∘dy) − h·(r³/n)Σ(w∘dy∘h) + dresidual (data NULL: none; may be dh itself), and narrow the same (data NULL: not wanted);
+     * dw += Σ_t dy∘h·r (dw.data NULL: weights are frozen). */
+    void (*rmsnorm_backward)(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
 
     /* Rotates pairs (i, i+d/2) of each head in place, Hugging Face's half layout: (a,b) -> (a·c−b·s, b·c+a·s), with c, s of
      * angle position·inv_freq[i]. cosine, sine: f32 [positions, d/2] tables. backward: the angle negated. */

@@ -118,10 +118,10 @@ static void timed_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Te
           rmsnorm_forward(s, y, h, rstd, x, sub, w, eps));
 }
 
-static void timed_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
+static void timed_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
-    TIMED(s, ROW_RMSNORM_BACKWARD, DTYPE_F32, 11 * count_of(dy), bytes_of(dh) + bytes_of(dy) + bytes_of(h) + bytes_of(dresidual),
-          rmsnorm_backward(s, dh, dw, dy, h, rstd, w, dresidual));
+    TIMED(s, ROW_RMSNORM_BACKWARD, DTYPE_F32, 11 * count_of(dy), bytes_of(dh) + bytes_of(narrow) + bytes_of(dy) + bytes_of(h) + bytes_of(dresidual),
+          rmsnorm_backward(s, dh, narrow, dw, dy, h, rstd, w, dresidual));
 }
 
 static void timed_rope(Stream *s, Tensor x, int heads, int head_dim, const int32_t *positions, const float *cosine, const float *sine, bool backward)

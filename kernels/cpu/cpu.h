@@ -217,7 +217,7 @@ void cpu_bias_backward(Stream *s, Tensor dbias, Tensor dy);
 void cpu_embedding_forward(Stream *s, Tensor out, Tensor table, const int32_t *tokens);
 void cpu_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens);
 void cpu_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps);
-void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
+void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
 void cpu_rope(Stream *s, Tensor x, int heads, int head_dim, const int32_t *positions, const float *cosine, const float *sine,
               bool backward);
 void cpu_attention_forward(Stream *s, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a);

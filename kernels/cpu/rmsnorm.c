@@ -99,7 +99,7 @@ CLONES static void parts_add(float *dw, const float *parts, int64_t count, int64
 }
 
 typedef struct Backward {
-    Tensor dh, dy, h, dresidual;
+    Tensor dh, narrow, dy, h, dresidual;
     const float *rstd, *w;
     float *dw, *parts;
     int64_t part_rows;
@@ -122,6 +122,8 @@ static void backward_rows(const void *arguments, CpuState *state, int thread, in
         kernel->norm_backward(to, sum, cpu_place(a->dy, t, 0), a->dy.dtype == DTYPE_BF16, f32(a->h) + t * a->h.ld, a->rstd[t], a->w,
                               a->dresidual.data ? cpu_row(a->dresidual, t, 0, n, room + n) : NULL, n);
         cpu_store(a->dh, t, 0, n, to);
+        if (a->narrow.data)
+            cpu_store(a->narrow, t, 0, n, to);
     }
 }
 
@@ -132,12 +134,13 @@ static void backward_finish(const void *arguments)
 }
 
 /* The weight's gradient is summed in parts of the rows, which are added in order: how many does not depend on the threads. */
-void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
+void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
     cpu_check(dy.rows == h.rows && dy.cols == h.cols && w.cols == h.cols && dh.cols == h.cols, "rmsnorm_backward", "shapes");
+    cpu_check(!narrow.data || (narrow.rows == h.rows && narrow.cols == h.cols), "rmsnorm_backward", "shapes");
     cpu_check((PARTS + 2) * h.cols <= CPU_PANEL_B_WORDS, "rmsnorm_backward", "widths");
     int64_t rows = (h.rows + PARTS - 1) / PARTS > PART_ROWS ? (h.rows + PARTS - 1) / PARTS : PART_ROWS;
-    Backward a = {.dh = dh, .dy = dy, .h = h, .dresidual = dresidual, .rstd = rstd, .w = f32(w), .part_rows = rows};
+    Backward a = {.dh = dh, .narrow = narrow, .dy = dy, .h = h, .dresidual = dresidual, .rstd = rstd, .w = f32(w), .part_rows = rows};
     if (dw.data) {
         a.dw = f32(dw);
         a.parts = (float *)cpu_rows_room(s, h.rows, rows, PARTS * h.cols);

@@ -6,7 +6,7 @@
 
 #include "kernels/cuda/cuda.h"
 
-enum { COLUMN_LANES = 8, SLAB_ROWS = 128, SLABS_MOST = 64, JOIN_THREADS = 128 };
+enum { COLUMN_LANES = 8, SLAB_ROWS = 128, SLABS_MOST = 64, JOIN_LANES = 16 };
 
 /* part [slabs, cols]. Term: void operator()(float (&sum)[N], int64_t t, int64_t i), which adds to the sums of columns i … i+N-1. */
 template <typename Term, int N> __global__ void column_parts(float *part, Term term, int64_t rows, int64_t cols, int64_t slab)
@@ -38,18 +38,34 @@ template <typename Term, int N> __global__ void column_parts(float *part, Term t
 
 namespace {
 
+/* Lane y of a column adds up every JOIN_LANES-th part, the first one those sums. */
 __global__ void column_join(float *to, const float *part, int64_t slabs, int64_t cols)
 {
-    int64_t i = (int64_t)blockIdx.x * JOIN_THREADS + threadIdx.x;
-    if (i >= cols)
-        return;
+    SHARED(float, lanes, [JOIN_LANES][32]);
+    int64_t i = (int64_t)blockIdx.x * 32 + threadIdx.x;
     float sum = 0;
-    for (int64_t slab = 0; slab < slabs; slab++)
-        sum += part[slab * cols + i];
+    if (i < cols) {
+#pragma unroll 8
+        for (int64_t slab = threadIdx.y; slab < slabs; slab += JOIN_LANES)
+            sum += part[slab * cols + i];
+    }
+    lanes[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    if (threadIdx.y != 0 || i >= cols)
+        return;
+    for (int lane = 1; lane < JOIN_LANES; lane++)
+        sum += lanes[lane][threadIdx.x];
     to[i] += sum;
 }
 
 } // namespace
+
+/* to[i] += Σ part[slab][i], part [slabs, cols] in device memory. */
+static inline void column_add(Stream *s, const char *operation, float *to, const float *part, int64_t slabs, int64_t cols)
+{
+    LAUNCH(column_join, blocks_of(cols, 32), dim3(32, JOIN_LANES), 0, cuda_stream(s)->stream, to, part, slabs, cols);
+    cuda_launched(s, operation);
+}
 
 template <int N, typename Term> static void column_sums(Stream *s, const char *operation, float *to, Term term, int64_t rows, int64_t cols)
 {
@@ -63,8 +79,7 @@ template <int N, typename Term> static void column_sums(Stream *s, const char *o
     LAUNCH(parts, dim3(blocks_of(cols / N, 32).x, (unsigned)slabs), dim3(32, COLUMN_LANES), 0, cuda_stream(s)->stream, part, term, rows, cols,
            slab);
     cuda_launched(s, operation);
-    LAUNCH(column_join, blocks_of(cols, JOIN_THREADS), dim3(JOIN_THREADS), 0, cuda_stream(s)->stream, to, part, slabs, cols);
-    cuda_launched(s, operation);
+    column_add(s, operation, to, part, slabs, cols);
 }
 
 #endif

@@ -244,7 +244,7 @@ void cuda_bias_backward(Stream *s, Tensor dbias, Tensor dy);
 void cuda_embedding_forward(Stream *s, Tensor out, Tensor table, const int32_t *tokens);
 void cuda_embedding_backward(Stream *s, Tensor dtable, Tensor dout, const int32_t *tokens);
 void cuda_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, Tensor sub, Tensor w, float eps);
-void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
+void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual);
 void cuda_rope(Stream *s, Tensor x, int heads, int head_dim, const int32_t *positions, const float *cosine, const float *sine,
                bool backward);
 void cuda_attention_forward(Stream *s, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a);

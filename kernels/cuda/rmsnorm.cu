@@ -34,13 +34,12 @@ template <int N> __device__ static inline void store(const Either &e, int64_t ro
         store((float *)e.data + row * e.ld + column, x);
 }
 
-/* The sum over a row's threads, the same in each, in a fixed order. */
-template <int ROW_WARPS> __device__ static inline float row_sum(float x)
+/* The sum over a row's threads, the same in each, in a fixed order. parts: shared, of no other row until all have read it. */
+template <int ROW_WARPS> __device__ static inline float row_sum(float x, float (&parts)[WARPS])
 {
     x = warp_sum(x);
     if (ROW_WARPS == 1)
         return x;
-    SHARED(float, parts, [WARPS]);
     if (threadIdx.x == 0)
         parts[threadIdx.y] = x;
     __syncthreads();
@@ -63,6 +62,7 @@ __global__ void __launch_bounds__(WARPS * 32)
     int64_t t = (int64_t)blockIdx.x * ROWS + threadIdx.y / ROW_WARPS;
     if (t >= rows)
         return;
+    SHARED(float, sums, [WARPS]);
     int64_t begin = (int64_t)(threadIdx.y % ROW_WARPS * 32 + threadIdx.x) * N;
     float held[HELD ? HELD : 1][N], squares = 0;
     FOR_PACKS(l, i)
@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(WARPS * 32)
         for (int j = 0; j < N; j++)
             squares += a[j] * a[j];
     }
-    float r = 1.0f / sqrtf(row_sum<ROW_WARPS>(squares) / (float)n + eps);
+    float r = 1.0f / sqrtf(row_sum<ROW_WARPS>(squares, sums) / (float)n + eps);
     FOR_PACKS(l, i)
     {
         float(&a)[N] = held[HELD ? l : 0], b[N];
@@ -96,50 +96,67 @@ __global__ void __launch_bounds__(WARPS * 32)
         rstd[t] = r;
 }
 
+/* dh, narrow, and where `part` is wanted [gridDim.x, n] the block's rows' share of dw = Σ_t dy∘h·r: the block takes every gridDim.x-th
+ * group of ROWS rows, so that the weight's gradient costs no second reading. */
 template <int N, int ROW_WARPS, int HELD>
-__global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, Either dy, const float *h, int64_t ldh, const float *rstd, const float *w,
-                                                                    Either residual, int64_t rows, int64_t n)
+__global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, Either narrow, float *part, Either dy, const float *h, int64_t ldh, const float *rstd,
+                                                                    const float *w, Either residual, int64_t rows, int64_t n)
 {
     enum { ROWS = WARPS / ROW_WARPS, STEP = ROW_WARPS * 32 * N };
-    int64_t t = (int64_t)blockIdx.x * ROWS + threadIdx.y / ROW_WARPS;
-    if (t >= rows)
-        return;
+    SHARED(float, dots, [2][WARPS]);
     int64_t begin = (int64_t)(threadIdx.y % ROW_WARPS * 32 + threadIdx.x) * N;
-    float weighted[HELD ? HELD : 1][N], held[HELD ? HELD : 1][N], dot = 0;
-    FOR_PACKS(l, i)
-    {
-        float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
-        load(a, dy, t, i);
-        load(b, h + t * ldh + i);
-        load(c, w + i);
+    float sums[HELD ? HELD : 1][N];
 #pragma unroll
-        for (int j = 0; j < N; j++) {
-            a[j] *= c[j];
-            dot += a[j] * b[j];
-        }
-    }
-    float r = rstd[t], scale = row_sum<ROW_WARPS>(dot) * r * r * r / (float)n;
-    FOR_PACKS(l, i)
-    {
-        float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
-        if (!HELD) {
+    for (int l = 0; l < (HELD ? HELD : 1); l++)
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            sums[l][j] = 0.0f;
+    int turn = 0;
+    for (int64_t t = (int64_t)blockIdx.x * ROWS + threadIdx.y / ROW_WARPS; t < rows; t += (int64_t)gridDim.x * ROWS, turn ^= 1) {
+        float weighted[HELD ? HELD : 1][N], held[HELD ? HELD : 1][N], dot = 0, r = rstd[t];
+        FOR_PACKS(l, i)
+        {
+            float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
             load(a, dy, t, i);
             load(b, h + t * ldh + i);
             load(c, w + i);
 #pragma unroll
-            for (int j = 0; j < N; j++)
+            for (int j = 0; j < N; j++) {
+                if (HELD)
+                    sums[l][j] += a[j] * b[j] * r;
                 a[j] *= c[j];
+                dot += a[j] * b[j];
+            }
         }
-        if (residual.data)
-            load(c, residual, t, i);
+        float scale = row_sum<ROW_WARPS>(dot, dots[turn]) * r * r * r / (float)n;
+        FOR_PACKS(l, i)
+        {
+            float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
+            if (!HELD) {
+                load(a, dy, t, i);
+                load(b, h + t * ldh + i);
+                load(c, w + i);
 #pragma unroll
-        for (int j = 0; j < N; j++)
-            c[j] = a[j] * r - b[j] * scale + (residual.data ? c[j] : 0.0f);
-        store(dh, t, i, c);
+                for (int j = 0; j < N; j++)
+                    a[j] *= c[j];
+            }
+            if (residual.data)
+                load(c, residual, t, i);
+#pragma unroll
+            for (int j = 0; j < N; j++)
+                c[j] = a[j] * r - b[j] * scale + (residual.data ? c[j] : 0.0f);
+            store(dh, t, i, c);
+            if (narrow.data)
+                store(narrow, t, i, c);
+        }
     }
+    if (!part)
+        return;
+    FOR_PACKS(l, i)
+    store(part + blockIdx.x * n + i, sums[HELD ? l : 0]);
 }
 
-/* dw += Σ_t dy∘h·r */
+/* dw += Σ_t dy∘h·r, of rows that no block holds whole. */
 struct WeightTerm {
     Either dy;
     const float *h;
@@ -192,22 +209,33 @@ void cuda_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, 
     cuda_launched(s, "rmsnorm_forward");
 }
 
-/* The weight's gradient comes first, since dh may be dy's memory. */
-void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
+/* Blocks that share the rows where the weight's gradient is wanted: enough to fill any GPU, and the same on all, for the same bits. */
+enum { BLOCKS_MOST = 1024 };
+
+void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
     cuda_check(dy.rows == h.rows && dy.cols == h.cols && w.cols == h.cols && dh.cols == h.cols, "rmsnorm_backward", "shapes");
+    cuda_check(!narrow.data || (narrow.rows == h.rows && narrow.cols == h.cols), "rmsnorm_backward", "shapes");
     cuda_check(h.dtype == DTYPE_F32 && w.dtype == DTYPE_F32 && (!dw.data || dw.dtype == DTYPE_F32), "rmsnorm_backward", "types");
     if (h.rows == 0)
         return;
-    if (dw.data) {
-        WeightTerm term = {either(dy), f32(h), h.ld, rstd};
-        column_sums<1>(s, "rmsnorm_backward", f32(dw), term, h.rows, h.cols);
-    }
-    Tensor all[] = {dh, dy, h, w, dresidual};
-    BY_ROW(vector_width(DTYPE_F32, h.cols, all, 5) > 1, h.cols, N, ROW_WARPS, HELD, {
+    Tensor all[] = {dh, narrow, dy, h, w, dresidual};
+    BY_ROW(vector_width(DTYPE_F32, h.cols, all, 6) > 1, h.cols, N, ROW_WARPS, HELD, {
         auto kernel = rmsnorm_rows_backward<N, ROW_WARPS, HELD>;
-        LAUNCH(kernel, blocks_of(h.rows, WARPS / ROW_WARPS), dim3(32, WARPS), 0, cuda_stream(s)->stream, either(dh), either(dy), f32(h), h.ld, rstd,
-               f32(w), either(dresidual), h.rows, h.cols);
+        dim3 blocks = blocks_of(h.rows, WARPS / ROW_WARPS);
+        bool whole = HELD > 0 && (int)ROW_WARPS == WARPS;
+        if (dw.data && whole && blocks.x > BLOCKS_MOST)
+            blocks.x = BLOCKS_MOST;
+        float *part = dw.data && whole ? (float *)cuda_stream(s)->parts : NULL;
+        cuda_check(!part || blocks.x * h.cols * (int64_t)sizeof(float) <= PARTS_BYTES, "rmsnorm_backward", "widths");
+        if (dw.data && !whole) { /* first, since dh may be dy's memory */
+            WeightTerm term = {either(dy), f32(h), h.ld, rstd};
+            column_sums<1>(s, "rmsnorm_backward", f32(dw), term, h.rows, h.cols);
+        }
+        LAUNCH(kernel, blocks, dim3(32, WARPS), 0, cuda_stream(s)->stream, either(dh), either(narrow), part, either(dy), f32(h), h.ld, rstd, f32(w),
+               either(dresidual), h.rows, h.cols);
+        cuda_launched(s, "rmsnorm_backward");
+        if (part)
+            column_add(s, "rmsnorm_backward", f32(dw), part, blocks.x, h.cols);
     });
-    cuda_launched(s, "rmsnorm_backward");
 }

@@ -152,7 +152,7 @@ static void qk_norm_backward(Model *m, LayerSlot *l, const LayerParameters *p, T
         Tensor raw = tensor_make(m->device, DTYPE_F32, (float *)l->raw_qk.data + at * l->raw_qk.rows, dqkv.rows, widths[i]);
         Tensor d = tensor_make(m->device, scratch.dtype, scratch.data, dqkv.rows, widths[i]);
         ops->copy(m->stream, d, part);
-        ops->rmsnorm_backward(m->stream, by_head(d, c->head_dim), param_gradient(&m->params.table, norm, norm), by_head(d, c->head_dim),
+        ops->rmsnorm_backward(m->stream, by_head(d, c->head_dim), (Tensor){0}, param_gradient(&m->params.table, norm, norm), by_head(d, c->head_dim),
                               by_head(raw, c->head_dim), i ? l->rk : l->rq, param_acquire(&m->params.table, norm, norm), (Tensor){0});
         ops->copy(m->stream, part, d);
         at += widths[i];
@@ -295,17 +295,8 @@ static void layer_recompute(Model *m, Slot *s, int64_t layer)
     }
 }
 
-/* dh as products read it. */
-static Tensor narrowed(Model *m, Slot *s, Tensor dh)
-{
-    if (!s->dnarrow.data)
-        return dh;
-    Tensor narrow = used(s->dnarrow, s->mine);
-    m->device->ops->copy(m->stream, narrow, dh);
-    return narrow;
-}
-
-/* dh: gradient of the residual stream behind the layer on the way in, before it on the way out. */
+/* dh: gradient of the residual stream behind the layer on the way in, before it on the way out. Products read slot.dnarrow where there
+ * is one: each norm leaves the same there. */
 static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
 {
     const ModelConfig *c = &m->config;
@@ -315,14 +306,15 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
     Tensor dy = used(s->dbranch, mine), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
+    Tensor narrow = used(s->dnarrow, mine), dread = narrow.data ? narrow : dh;
     slot_rows_begin(s);
     layer_recompute(m, s, layer);
-    scattered_backward(m, s, used(s->dactivated, n), narrowed(m, s, dh), used(l->activated, n), p->down, p->down_bias);
+    scattered_backward(m, s, used(s->dactivated, n), dread, used(l->activated, n), p->down, p->down_bias);
     ops->swiglu_backward(m->stream, used(s->dgate_up, n), used(s->dactivated, n), used(l->gate_up, n));
     gathered_backward(m, s, dy, used(s->dgate_up, n), used(l->y2, mine), p->gate, p->up, p->gate_bias, p->up_bias);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, mine), l->r2,
+    ops->rmsnorm_backward(m->stream, dh, narrow, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, mine), l->r2,
                           param_acquire(t, p->post_norm, p->post_norm), dh);
-    scattered_backward(m, s, dattended, narrowed(m, s, dh), used(l->attended, n), p->o, p->o_bias);
+    scattered_backward(m, s, dattended, dread, used(l->attended, n), p->o, p->o_bias);
     Attention a = attention_of(s, layer);
     Tensor keys = cp_gather(m, s, tensor_columns(qkv, q, 2 * kv)), dkeys = cp_partial(s, tensor_columns(dqkv, q, 2 * kv));
     ops->attention_backward(m->stream, tensor_columns(dqkv, 0, q), tensor_columns(dkeys, 0, kv), tensor_columns(dkeys, kv, kv), dattended,
@@ -332,7 +324,7 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     if (c->qk_norm)
         qk_norm_backward(m, l, p, dqkv, dattended);
     gathered_backward(m, s, dy, dqkv, used(l->y1, mine), p->q, p->v, p->q_bias, p->v_bias);
-    ops->rmsnorm_backward(m->stream, dh, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, mine), l->r1,
+    ops->rmsnorm_backward(m->stream, dh, narrow, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, mine), l->r1,
                           param_acquire(t, p->input_norm, p->input_norm), dh);
     slot_rows_end(s);
 }
@@ -344,8 +336,10 @@ void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din)
     Tensor dh = s->stage.head ? used(s->dstream, s->mine) : dout;
     expect(m, s, true);
     if (s->stage.head)
-        ops->rmsnorm_backward(m->stream, dh, param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->mine), used(s->last_h, s->mine),
-                              s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
+        ops->rmsnorm_backward(m->stream, dh, used(s->dnarrow, s->mine), param_gradient(t, m->params.norm, m->params.norm), used(s->dhidden, s->mine),
+                              used(s->last_h, s->mine), s->last_r, param_acquire(t, m->params.norm, m->params.norm), (Tensor){0});
+    else if (s->dnarrow.data)
+        ops->copy(m->stream, used(s->dnarrow, s->mine), dh);
     if (s->stage.head) {
         param_finished(t, m->params.norm);
         param_finished(t, m->params.score);

@@ -155,10 +155,12 @@ static void layer(Dtype t)
                       tensor_new(DTYPE_F32, 1, T), tensor_new(DTYPE_F32, T, h), tensor_new(DTYPE_F32, 1, h)};
         TIME(seconds, o->rmsnorm_forward(stream, x[0], x[1], x[5].data, x[2], x[3], x[4], 1e-5f));
         bytes_row("rmsnorm_forward", t, n * (2 * e + 8), seconds);
-        TIME(seconds, o->rmsnorm_backward(stream, x[6], (Tensor){0}, x[0], x[1], x[5].data, x[4], x[6]));
-        bytes_row("rmsnorm_backward, frozen", t, n * (e + 12), seconds);
-        TIME(seconds, o->rmsnorm_backward(stream, x[6], x[7], x[0], x[1], x[5].data, x[4], x[6]));
-        bytes_row("rmsnorm_backward", t, n * (2 * e + 16), seconds);
+        bool half = t == DTYPE_BF16;
+        Tensor narrow = half ? x[3] : (Tensor){0};
+        TIME(seconds, o->rmsnorm_backward(stream, x[6], narrow, (Tensor){0}, x[0], x[1], x[5].data, x[4], x[6]));
+        bytes_row("rmsnorm_backward, frozen", t, n * (e + 12 + 2 * half), seconds);
+        TIME(seconds, o->rmsnorm_backward(stream, x[6], narrow, x[7], x[0], x[1], x[5].data, x[4], x[6]));
+        bytes_row("rmsnorm_backward", t, n * (e + 12 + 2 * half), seconds);
         TIME(seconds, o->bias_forward(stream, x[0], x[4]));
         bytes_row("bias_forward", t, n * 2 * e, seconds);
         TIME(seconds, o->bias_backward(stream, x[7], x[0]));

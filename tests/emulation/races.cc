@@ -53,10 +53,10 @@ static void rows_and_columns()
     o->bias_backward(stream, w, x);
     o->embedding_backward(stream, h, x, tokens);
     o->rmsnorm_forward(stream, x, h, f32(r), x, x, w, 1e-5f);
-    o->rmsnorm_backward(stream, x, w, x, h, f32(r), w, x);
+    o->rmsnorm_backward(stream, x, {}, w, x, h, f32(r), w, x);
     Tensor wide = tensor(DTYPE_F32, 2, 1200), norm = tensor(DTYPE_F32, 1, 1200), out = tensor(DTYPE_BF16, 2, 1200);
     o->rmsnorm_forward(stream, out, wide, f32(r), wide, {}, norm, 1e-5f);
-    o->rmsnorm_backward(stream, wide, {}, out, wide, f32(r), norm, wide);
+    o->rmsnorm_backward(stream, wide, {}, {}, out, wide, f32(r), norm, wide);
     o->rope(stream, x, 5, 8, tokens, f32(h), f32(wide), false);
 }
 

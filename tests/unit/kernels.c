@@ -43,7 +43,7 @@ static double distance(Tensor x, const double *y)
 
 static int same_bits(Tensor a, Tensor b)
 {
-    return memcmp(a.data, b.data, (size_t)(a.rows * a.cols) * 4) == 0;
+    return memcmp(a.data, b.data, (size_t)(a.rows * a.cols) * dtype_size(a.dtype)) == 0;
 }
 
 static void test_matmul(void)
@@ -291,7 +291,7 @@ static void test_rows(void)
             grad[t * N + i] = (double)at(dy, t, i) * at(w, 0, i) * r - v[i] * r * r * r / N * dot;
     }
     ops->rmsnorm_forward(streams[0], y, h, rstd, x, sub, w, 1e-5f);
-    ops->rmsnorm_backward(streams[0], dh, dw, dy, h, rstd, w, none);
+    ops->rmsnorm_backward(streams[0], dh, none, dw, dy, h, rstd, w, none);
     ok(distance(y, want) < 1e-6 && distance(dh, grad) < 2e-6 && distance(dw, dwant) < 2e-6, "rmsnorm forward and backward");
 
     Tensor gu = random_tensor(T, 2 * N), dgu = like(gu);
@@ -389,9 +389,13 @@ static void test_bf16_rows(void)
     ops->rmsnorm_forward(streams[0], y, h, rstd, x, sub, w, 1e-5f);
     ops->rmsnorm_forward(streams[0], y16, h, rstd, x, sub16, w, 1e-5f);
     worst = fmax(worst, apart(y16, y));
-    ops->rmsnorm_backward(streams[0], dh, dw, dy, h, rstd, w, none);
-    ops->rmsnorm_backward(streams[0], dh16, dw16, dy16, h, rstd, w, none);
+    Tensor narrow = halved(x, false), narrowed = halved(x, false);
+    ops->rmsnorm_backward(streams[0], dh, narrow, dw, dy, h, rstd, w, none);
+    ops->copy(streams[0], narrowed, dh);
+    ops->rmsnorm_backward(streams[0], dh16, none, dw16, dy16, h, rstd, w, none);
     ok(worst < 3e-3 && same_bits(dh, dh16) && same_bits(dw, dw16), "rmsnorm with bf16 around it: %.2g", worst);
+    ok(same_bits(narrow, narrowed), "and its gradient in bf16 beside the same in f32");
+    free(narrow.data), free(narrowed.data);
 
     Tensor bias = random_tensor(1, N), db = like(bias), db16 = like(bias);
     ops->bias_backward(streams[0], db, dy);
@@ -538,7 +542,7 @@ static Tensor typed(Dtype type, int64_t rows, int64_t cols)
 }
 
 typedef struct Together {
-    Tensor h, dh, dw, rotated, attended, dk, gu, out, logits, dz, dx;
+    Tensor h, dh, dnarrow, dw, rotated, attended, dk, gu, out, logits, dz, dx;
     float logprob[384], lse[384];
 } Together;
 
@@ -569,8 +573,8 @@ static void run_together(int device, Dtype type, bool together, Together *o)
         labels[t] = t % 5 ? t * 13 % V : -1;
         dlogprob[t] = -0.01f * (float)(t % 3);
     }
-    *o = (Together){.h = kept(like(x)), .dh = kept(like(x)), .dw = kept(like(norm)), .rotated = like_x, .attended = kept(typed(type, T, N)),
-                    .dk = kept(typed(type, T, N)), .out = kept(like(x)), .logits = kept(random_tensor(T, V)), .dx = kept(like(x))};
+    *o = (Together){.h = kept(like(x)), .dh = kept(like(x)), .dnarrow = kept(typed(DTYPE_BF16, T, N)), .dw = kept(like(norm)), .rotated = like_x,
+                    .attended = kept(typed(type, T, N)), .dk = kept(typed(type, T, N)), .out = kept(like(x)), .logits = kept(random_tensor(T, V)), .dx = kept(like(x))};
     o->gu = kept(typed(type, T, 2 * F));
     o->dz = kept(typed(type, T, V));
     ops->fill(s, o->dw, 0);
@@ -592,7 +596,7 @@ static void run_together(int device, Dtype type, bool together, Together *o)
     ops->swiglu_backward(s, dgu, dact, o->gu);
     ops->matmul(s, y, dgu, false, w1, false, 1, 0);
     ops->attention_backward(s, dq, o->dk, dv, y, o->attended, lse, delta, o->rotated, o->rotated, o->rotated, &a);
-    ops->rmsnorm_backward(s, o->dh, o->dw, dq, o->h, rstd, norm, o->dx);
+    ops->rmsnorm_backward(s, o->dh, o->dnarrow, o->dw, dq, o->h, rstd, norm, o->dx);
     if (together)
         ops->rows_end(s);
 }
@@ -604,7 +608,8 @@ static void test_together(void)
         static Together a, b;
         run_together(form / 2, type, false, &a);
         run_together(form / 2, type, true, &b);
-        Tensor x[] = {a.h, a.dh, a.dw, a.rotated, a.attended, a.dk, a.gu, a.out, a.dz, a.dx}, y[] = {b.h, b.dh, b.dw, b.rotated, b.attended, b.dk, b.gu, b.out, b.dz, b.dx};
+        Tensor x[] = {a.h, a.dh, a.dnarrow, a.dw, a.rotated, a.attended, a.dk, a.gu, a.out, a.dz, a.dx};
+        Tensor y[] = {b.h, b.dh, b.dnarrow, b.dw, b.rotated, b.attended, b.dk, b.gu, b.out, b.dz, b.dx};
         int equal = memcmp(a.logprob, b.logprob, sizeof a.logprob) == 0 && memcmp(a.lse, b.lse, sizeof a.lse) == 0;
         for (size_t i = 0; i < sizeof x / sizeof *x; i++)
             equal &= memcmp(x[i].data, y[i].data, (size_t)(x[i].rows * x[i].cols) * dtype_size(x[i].dtype)) == 0;
