@@ -28,6 +28,7 @@ struct Ops;
 struct Device {
     const char *name; /* "cpu", "cuda" */
     bool is_host;     /* its memory can be read by the CPU */
+    bool rounds;      /* products of bf16 round f32 weights as they read them (matmul of ops.h): nobody needs a bf16 copy */
     int threads;      /* of the CPU device: OpenMP threads an operation may use */
     const struct Ops *ops;
     void *state;      /* the implementation's */

@@ -9,7 +9,8 @@
  * Types. What is called "either" below is F32 or BF16; everything that is not named is F32, float or int32. Every operation
  * computes in f32 and rounds a BF16 result once, to nearest even.
  *   fill, copy, add, scale      either, each tensor its own; scatter: both the same
- *   matmul                      a and b the same of either; c either; products are summed in f32
+ *   matmul                      a and b the same of either; c either; products are summed in f32. Where the device rounds (device.h) also a
+ *                               BF16 and b F32: what it rounds to is what counts
  *   bias                        y, dy either
  *   embedding                   F32 alone
  *   rmsnorm                     y, sub, dy, narrow either; dh and dresidual the same of either; x, h, w, dw, rstd F32
@@ -19,7 +20,7 @@
  *   logits, sum_squares, adamw  F32 alone, but logits_gradient's dz of either
  *   dropout, noise              either, each tensor its own
  * So in bf16 training the residual stream, its gradient, the weights' master copies and gradients and all norms are F32; the
- * inputs of products (activations and working copies of matrices) are BF16. */
+ * inputs of products (activations, and matrices by working copies or as they are read) are BF16. */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 
@@ -73,11 +74,11 @@ typedef struct Ops {
 
     /* C = alpha·op(A)·op(B) + beta·C; op transposes where ta, tb. C is [m,n]. beta 0 never reads C. */
     void (*matmul)(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);
-    /* For weights W [n,k] that stay as they are: bytes of a copy that products read as it lies, the copy (64-byte aligned), and
-     * C = A·Wᵀ from it (w gives W's shape and type), whose rows have the same bits however many there are. All NULL: the device gains
-     * nothing by it. */
-    size_t (*pack_bytes)(Tensor w);
-    void (*pack)(Stream *s, void *packed, Tensor w);
+    /* For weights W [n,k] that stay as they are: bytes of a copy that products of inputs of `type` read as it lies, the copy (64-byte
+     * aligned), and C = A·Wᵀ from it (w gives W's shape and type), whose rows have the same bits however many there are. Types as matmul's.
+     * All NULL: the device gains nothing by it. */
+    size_t (*pack_bytes)(Tensor w, Dtype type);
+    void (*pack)(Stream *s, void *packed, Tensor w, Dtype type);
     void (*matmul_packed)(Stream *s, Tensor c, Tensor a, const void *packed, Tensor w);
     /* y[t] += bias (a row vector);  dbias += column sums of dy */
     void (*bias_forward)(Stream *s, Tensor y, Tensor bias);

@@ -290,12 +290,13 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], bool tell,
         return -1;
     if (c.max_position_embeddings < p->longest)
         c.max_position_embeddings = p->longest;
-    DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype),
+    bool gpu = strcmp(p->common.device, "cuda") == 0;
+    DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype), .gpu = gpu,
                         .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0, .averages = p->train.average_every > 0},
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
-    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, &p->set, strcmp(p->common.device, "cuda") == 0, err);
+    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, &p->set, gpu, err);
     stages_close(&s);
     sources_close(&held_out);
     return status;

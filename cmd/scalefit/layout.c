@@ -53,7 +53,7 @@ static int layout_run(const Settings *s, const ModelConfig *c, CostRun *r, Error
 {
     double batch = s->batch_tokens > 0 ? s->batch_tokens : PLAN_BATCH;
     *r = (CostRun){.config = c, .extent = {1, 1, 1, 1}, .stages = {.chunks = (int)s->virtual_stages}, .sequence_length = s->sequence,
-                   .samples = (int64_t)(batch / (double)s->sequence), .micro_batch = s->micro_batch, .shard = (int)s->shard, .dtype = DTYPE_BF16,
+                   .samples = (int64_t)(batch / (double)s->sequence), .micro_batch = s->micro_batch, .shard = (int)s->shard, .dtype = DTYPE_BF16, .gpu = true,
                    .recompute = (Recompute)one_of(s->recompute, recomputes, 3), .engine = strcmp(s->engine, "lmpipe") == 0 ? COST_LMPIPE : COST_LEAN,
                    .saves = true};
     return r->samples > 0 ? 0 : error_set(err, "--batch-tokens %g is less than a sequence of %" PRId64 " tokens", batch, s->sequence);

@@ -209,8 +209,8 @@ void cpu_scatter(Stream *s, Tensor to, Tensor from, const int32_t *rows);
 void cpu_add(Stream *s, Tensor y, Tensor x, float alpha);
 void cpu_scale(Stream *s, Tensor x, float alpha);
 void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float alpha, float beta);
-size_t cpu_pack_bytes(Tensor w);
-void cpu_pack(Stream *s, void *packed, Tensor w);
+size_t cpu_pack_bytes(Tensor w, Dtype type);
+void cpu_pack(Stream *s, void *packed, Tensor w, Dtype type);
 void cpu_matmul_packed(Stream *s, Tensor c, Tensor a, const void *packed, Tensor w);
 void cpu_bias_forward(Stream *s, Tensor y, Tensor bias);
 void cpu_bias_backward(Stream *s, Tensor dbias, Tensor dy);
@@ -267,6 +267,8 @@ typedef struct RowKernel {
     float (*exponentials)(float *z, int64_t n, float most); /* z becomes e^(z − most); their sum */
     void (*scaled)(void *to, bool half, const float *z, int64_t n, float factor);
     void (*pairs)(uint32_t *out, int64_t ld, const uint16_t *x, int64_t ldx, int64_t m, int64_t words);
+    void (*rounded_pairs)(uint32_t *out, int64_t ld, const float *x, int64_t ldx, int64_t m, int64_t words);
+    void (*rounded_words)(uint32_t *out, const float *x, int64_t words);
     /* sub NULL: none; returns r. dw, residual NULL: not wanted, none. */
     float (*norm_forward)(void *y, bool y_half, float *h, const float *x, const void *sub, bool sub_half, const float *w, int64_t n, float eps);
     void (*norm_backward)(float *dh, float *dw, const void *dy, bool half, const float *h, float r, const float *w, const float *residual, int64_t n);

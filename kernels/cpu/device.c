@@ -148,7 +148,7 @@ Device *cpu_device_open(int threads, Error *err)
         threads = thread_default_count();
     Device *d = memory_zalloc(1, sizeof *d);
     CpuState *state = memory_zalloc(1, sizeof *state);
-    *d = (Device){.name = "cpu", .is_host = true, .threads = threads, .ops = &cpu_ops, .state = state, .alloc = cpu_alloc,
+    *d = (Device){.name = "cpu", .is_host = true, .rounds = true, .threads = threads, .ops = &cpu_ops, .state = state, .alloc = cpu_alloc,
                   .release = cpu_release, .stream_new = cpu_stream_new, .stream_free = cpu_stream_free,
                   .stream_wait = cpu_stream_wait, .copy = cpu_copy_bytes, .stream_order = cpu_stream_order, .stream_call = cpu_stream_call, .close = cpu_close};
     state->panel_b = scratch_new(CPU_PANEL_B_WORDS);

@@ -7,7 +7,8 @@
  * threads, so every element is summed in the same order whatever that is.
  *
  * The micro-kernels see 32-bit words: an f32, or where the CPU multiplies bf16 a pair of bf16 that follow each other along k.
- * Where it does not, bf16 is widened to f32 as it is packed. */
+ * Where it does not, bf16 is widened to f32 as it is packed. An f32 B beside a bf16 A is rounded as it is packed, to what the product of
+ * a rounded copy would read. */
 #include "kernels/cpu/cpu.h"
 
 #include <omp.h>
@@ -55,6 +56,7 @@ typedef struct View {
     const void *data;
     Dtype dtype;
     int64_t row, column;
+    bool rounded; /* f32, read as bf16 */
 } View;
 
 /* A product and how it is cut. Depths and offsets along k are in words. */
@@ -84,12 +86,38 @@ CLONES static void pack_pairs(uint32_t *out, int64_t ld, const uint16_t *x, int6
     }
 }
 
-static const RowKernel plain = {.pairs = pack_pairs};
+/* The same of f32, rounded. */
+CLONES static void pack_rounded_pairs(uint32_t *out, int64_t ld, const float *x, int64_t ldx, int64_t m, int64_t words)
+{
+    for (int64_t w = 0; w < words; w++, out += ld, x += 2 * ldx)
+        for (int64_t i = 0; i < m; i++)
+            out[i] = cpu_half(x[i]) | (uint32_t)cpu_half(x[ldx + i]) << 16;
+}
+
+/* out[w] = (x[2w], x[2w + 1]), rounded. */
+CLONES static void round_words(uint32_t *out, const float *x, int64_t words)
+{
+    for (int64_t w = 0; w < words; w++)
+        out[w] = cpu_half(x[2 * w]) | (uint32_t)cpu_half(x[2 * w + 1]) << 16;
+}
+
+static const RowKernel plain = {.pairs = pack_pairs, .rounded_pairs = pack_rounded_pairs, .rounded_words = round_words};
 
 CLONES static void widen_row(uint32_t *out, const uint16_t *x, int64_t n)
 {
     for (int64_t i = 0; i < n; i++)
         out[i] = (uint32_t)x[i] << 16;
+}
+
+CLONES static void round_row(uint32_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        union {
+            uint32_t u;
+            float f;
+        } number = {.u = x[i]};
+        x[i] = (uint32_t)cpu_half(number.f) << 16;
+    }
 }
 
 static uint16_t half_at(View x, int64_t i, int64_t l)
@@ -103,12 +131,34 @@ static bool has_whole_pairs(View x, int64_t k)
     return x.row != 1 && x.row % 2 == 0 && k % 2 == 0 && (uintptr_t)x.data % sizeof(uint32_t) == 0;
 }
 
+/* Words of pairs from f32 that is rounded: rows (at most PANEL_MAX) become words a strip at a time, which then change places. */
+static void pack_rounded(const Product *p, uint32_t *out, int64_t ld, View x, int64_t first, int64_t m, int64_t begin, int64_t n)
+{
+    enum { STRIP = 64 };
+    const RowKernel *kernel = cpu_row_kernel(&plain);
+    const float *number = x.data;
+    _Alignas(64) uint32_t words[PANEL_MAX * STRIP];
+    int64_t whole = p->k / 2 - begin < n ? p->k / 2 - begin : n; /* words of two numbers */
+    if (x.row == 1)
+        kernel->rounded_pairs(out, ld, number + 2 * begin * x.column + first, x.column, m, whole);
+    for (int64_t w = 0; w < whole && x.row != 1; w += STRIP) {
+        int64_t some = whole - w < STRIP ? whole - w : STRIP;
+        for (int64_t i = 0; i < m; i++)
+            kernel->rounded_words(words + i * STRIP, number + (first + i) * x.row + 2 * (begin + w), some);
+        cpu_matmul_kernel()->transpose(out + w * ld, ld, words, STRIP, m, some);
+    }
+    for (int64_t i = 0; i < m && whole < n; i++)
+        out[whole * ld + i] = cpu_half(number[(first + i) * x.row + (p->k - 1) * x.column]);
+}
+
 /* out[w·ld + i] = word begin+w of row first+i, for m rows and n words. */
 static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t first, int64_t m, int64_t begin, int64_t n)
 {
     const uint16_t *half = x.data;
     const uint32_t *word = x.data;
-    if (p->pairs && x.row == 1) {
+    if (p->pairs && x.rounded) {
+        pack_rounded(p, out, ld, x, first, m, begin, n);
+    } else if (p->pairs && x.row == 1) {
         int64_t whole = p->k / 2 - begin < n ? p->k / 2 - begin : n;
         cpu_row_kernel(&plain)->pairs(out, ld, half + 2 * begin * x.column + first, x.column, m, whole);
         if (whole < n)
@@ -135,6 +185,8 @@ static void pack(const Product *p, uint32_t *out, int64_t ld, View x, int64_t fi
     } else {
         cpu_matmul_kernel()->transpose(out, ld, word + first * x.row + begin, x.row, m, n);
     }
+    for (int64_t w = 0; w < n && x.rounded && !p->pairs; w++)
+        round_row(out + w * ld, m);
 }
 
 /* Panel j of a block of columns holds vectors [panel_vector(j), panel_vector(j + 1)). */
@@ -260,7 +312,7 @@ static void plan(Product *p)
     p->block_rows = p->block_rows < mr ? mr : least(p->block_rows, 256);
     cpu_check(p->block_columns * p->block_depth <= CPU_PANEL_B_WORDS && apart(p->block_rows) * p->block_depth <= CPU_PANEL_A_WORDS, "matmul", "inner sizes");
     bool near = p->a.row != 1 || p->a.column <= NEAR_WORDS;
-    p->b_direct = p->b.dtype == DTYPE_F32 && p->b.row == 1 && p->b.column <= NEAR_WORDS && p->b.column % lanes == 0 && p->n % lanes == 0;
+    p->b_direct = p->b.dtype == DTYPE_F32 && !p->b.rounded && p->b.row == 1 && p->b.column <= NEAR_WORDS && p->b.column % lanes == 0 && p->n % lanes == 0;
     p->a_direct = p->pairs ? has_whole_pairs(p->a, p->k) : p->a.dtype == DTYPE_F32 && near;
 }
 
@@ -500,8 +552,8 @@ static void choose_kernel(Product *p, Dtype type)
 
 static void set_operands(Product *p, Tensor a, bool ta, Tensor b, bool tb)
 {
-    p->a = (View){a.data, a.dtype, ta ? 1 : a.ld, ta ? a.ld : 1};
-    p->b = (View){b.data, b.dtype, tb ? b.ld : 1, tb ? 1 : b.ld}; /* "rows" are C's columns */
+    p->a = (View){a.data, a.dtype, ta ? 1 : a.ld, ta ? a.ld : 1, false};
+    p->b = (View){b.data, b.dtype, tb ? b.ld : 1, tb ? 1 : b.ld, a.dtype != b.dtype}; /* "rows" are C's columns */
     plan(p);
 }
 
@@ -509,7 +561,7 @@ void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float
 {
     Product p = {.c = c, .m = c.rows, .n = c.cols, .k = ta ? a.rows : a.cols, .alpha = alpha, .beta = beta};
     cpu_check((ta ? a.cols : a.rows) == p.m && (tb ? b.rows : b.cols) == p.n && (tb ? b.cols : b.rows) == p.k, "matmul", "shapes");
-    cpu_check(a.dtype == b.dtype && (a.dtype == DTYPE_F32 || a.dtype == DTYPE_BF16) && (c.dtype == DTYPE_F32 || (c.dtype == DTYPE_BF16 && beta == 0)),
+    cpu_check((a.dtype == b.dtype || b.dtype == DTYPE_F32) && (a.dtype == DTYPE_F32 || a.dtype == DTYPE_BF16) && (c.dtype == DTYPE_F32 || (c.dtype == DTYPE_BF16 && beta == 0)),
               "matmul", "types");
     if (p.m == 0 || p.n == 0)
         return;
@@ -533,30 +585,30 @@ void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float
     product_run(s, &p);
 }
 
-/* A product with W as the packed copy is cut: by the type that results have (bf16's sums want all of k at once). */
-static Product packed_product(Tensor c, Tensor a, Tensor w)
+/* A product with W as the packed copy is cut: by the type that inputs and most results have (bf16's sums want all of k at once). */
+static Product packed_product(Tensor c, Tensor a, Tensor w, Dtype type)
 {
     Product p = {.c = c, .m = c.rows, .n = w.rows, .k = w.cols, .alpha = 1};
-    choose_kernel(&p, w.dtype);
-    p.a = (View){a.data, a.dtype, a.ld, 1};
-    p.b = (View){w.data, w.dtype, w.ld, 1};
-    p.c.dtype = w.dtype;
+    choose_kernel(&p, type);
+    p.a = (View){a.data, type, a.ld, 1, false};
+    p.b = (View){w.data, w.dtype, w.ld, 1, w.dtype != type};
+    p.c.dtype = type;
     plan(&p);
     p.c.dtype = c.dtype;
     p.b_direct = false;
     return p;
 }
 
-size_t cpu_pack_bytes(Tensor w)
+size_t cpu_pack_bytes(Tensor w, Dtype type)
 {
-    Product p = packed_product((Tensor){0}, (Tensor){0}, w);
+    Product p = packed_product((Tensor){0}, (Tensor){0}, w, type);
     return (size_t)packed_words(&p) * sizeof(uint32_t);
 }
 
-void cpu_pack(Stream *s, void *packed, Tensor w)
+void cpu_pack(Stream *s, void *packed, Tensor w, Dtype type)
 {
     cpu_settle(s);
-    const Product whole = packed_product((Tensor){0}, (Tensor){0}, w);
+    const Product whole = packed_product((Tensor){0}, (Tensor){0}, w, type);
     int threads = cpu_threads(s);
 #pragma omp parallel num_threads(threads)
     pack_share(&whole, packed, omp_get_thread_num(), threads);
@@ -566,8 +618,8 @@ void cpu_matmul_packed(Stream *s, Tensor c, Tensor a, const void *packed, Tensor
 {
     cpu_settle(s);
     cpu_check(a.rows == c.rows && a.cols == w.cols && c.cols == w.rows, "matmul_packed", "shapes");
-    cpu_check(a.dtype == w.dtype && (c.dtype == DTYPE_F32 || c.dtype == DTYPE_BF16), "matmul_packed", "types");
-    Product p = packed_product(c, a, w);
+    cpu_check((a.dtype == w.dtype || w.dtype == DTYPE_F32) && (c.dtype == DTYPE_F32 || c.dtype == DTYPE_BF16), "matmul_packed", "types");
+    Product p = packed_product(c, a, w, a.dtype);
     p.packed = packed;
     if (p.m > 0)
         product_run(s, &p);

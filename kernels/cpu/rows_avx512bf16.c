@@ -179,6 +179,40 @@ TARGET static void pairs(uint32_t *out, int64_t ld, const uint16_t *x, int64_t l
     }
 }
 
+/* Numbers of two rows as words of pairs; `lanes` of each. */
+INLINE void rounded_at(uint32_t *out, const float *x, int64_t ldx, __mmask16 lanes, __m512i order)
+{
+    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(lanes, x + ldx), _mm512_maskz_loadu_ps(lanes, x));
+    _mm512_mask_storeu_epi32(out, lanes, _mm512_permutexvar_epi16(order, both));
+}
+
+TARGET static void rounded_pairs(uint32_t *out, int64_t ld, const float *x, int64_t ldx, int64_t m, int64_t words)
+{
+    uint16_t order[2 * VECTOR];
+    for (int l = 0; l < 2 * VECTOR; l++)
+        order[l] = (uint16_t)(l / 2 + l % 2 * VECTOR);
+    const __m512i places = _mm512_loadu_si512(order);
+    for (int64_t w = 0; w < words; w++, out += ld, x += 2 * ldx) {
+        int64_t i = 0;
+        for (; i + VECTOR <= m; i += VECTOR)
+            rounded_at(out + i, x + i, ldx, 0xffff, places);
+        if (i < m)
+            rounded_at(out + i, x + i, ldx, lanes_of(m - i), places);
+    }
+}
+
+TARGET static void rounded_words(uint32_t *out, const float *x, int64_t words)
+{
+    int64_t w = 0;
+    for (; w + VECTOR <= words; w += VECTOR)
+        _mm512_storeu_si512(out + w, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 2 * w + VECTOR), _mm512_loadu_ps(x + 2 * w)));
+    if (w == words)
+        return;
+    int64_t left = 2 * (words - w), low = left < VECTOR ? left : VECTOR;
+    __m512 first = _mm512_maskz_loadu_ps(lanes_of(low), x + 2 * w), second = _mm512_maskz_loadu_ps(lanes_of(left - low), x + 2 * w + VECTOR);
+    _mm512_mask_storeu_epi32(out + w, lanes_of(words - w), (__m512i)_mm512_cvtne2ps_pbh(second, first));
+}
+
 /* h = x + sub; returns h². */
 INLINE __m512 norm_sum(float *h, const float *x, const void *sub, bool half, int64_t i, __mmask16 lanes)
 {
@@ -263,7 +297,7 @@ TARGET static void norm_backward(float *dh, float *dw, const void *dy, bool half
         norm_back(dh, dw, dy, false, h, r, w, residual, n);
 }
 
-static const RowKernel kernel = {swiglu_forward, swiglu_backward, rotate, greatest, exponentials, scaled, pairs, norm_forward, norm_backward};
+static const RowKernel kernel = {swiglu_forward, swiglu_backward, rotate, greatest, exponentials, scaled, pairs, rounded_pairs, rounded_words, norm_forward, norm_backward};
 
 const RowKernel *row_kernel_avx512bf16(void)
 {

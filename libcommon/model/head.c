@@ -314,10 +314,20 @@ void head_scores(Model *m, Slot *s, const int64_t *rows, int64_t n, float *score
     }
 }
 
+/* As the scores' product has rounded it: slot.branch is free behind a pass. */
+static Tensor score_weight(Model *m, Slot *s)
+{
+    Tensor w = param_acquire(&m->params.table, m->params.score, m->params.score), rounded = tensor_rows(s->branch, 0, 1);
+    if (w.dtype == m->dtype)
+        return w;
+    m->device->ops->copy(m->stream, rounded, w);
+    return rounded;
+}
+
 void head_scores_backward(Model *m, Slot *s, const int64_t *rows, int64_t n, const float *dscores)
 {
     const Ops *ops = m->device->ops;
-    Tensor w = param_acquire(&m->params.table, m->params.score, m->params.score);
+    Tensor w = score_weight(m, s);
     Tensor dw = param_gradient(&m->params.table, m->params.score, m->params.score);
     ops->fill(m->stream, tensor_rows(s->dhidden, 0, s->mine), 0);
     int64_t begin = m->part.tp_rank * s->mine;

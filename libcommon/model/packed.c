@@ -7,10 +7,10 @@ static int pack_weight(Model *m, int first, int last, Error *err)
 {
     const Ops *ops = m->device->ops;
     Tensor w = param_acquire(&m->params.table, first, last);
-    size_t bytes = ops->pack_bytes(w);
+    size_t bytes = ops->pack_bytes(w, m->dtype);
     m->packed[first] = m->device->alloc(m->device, bytes);
     if (m->packed[first])
-        ops->pack(m->stream, m->packed[first], w);
+        ops->pack(m->stream, m->packed[first], w, m->dtype);
     param_release(&m->params.table, first, last);
     return m->packed[first] ? 0 : error_set(err, "no memory for %zu bytes of packed weights", bytes);
 }

@@ -279,6 +279,8 @@ int param_find(const ParameterTable *t, const char *name)
 
 int param_need_working(ParameterTable *t, Error *err)
 {
+    if (t->device->rounds)
+        return 0;
     if (!t->working)
         t->working = t->device->alloc(t->device, t->total * sizeof *t->working);
     t->stale = true;

@@ -48,7 +48,7 @@ typedef struct ParameterTable {
     Device *device;
     Stream *stream;
     float *weights, *gradients;   /* device memory; gradients NULL until asked for; of slices, where ranks share them (sharding.h) */
-    uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights */
+    uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights, and may round them */
     bool stale;                   /* the working copy is older than the weights */
     struct Sharding *sharding;    /* NULL: everything is here all the time */
     bool last;                    /* the pass that runs is the last of a step through its stage (passes.c) */
@@ -98,8 +98,8 @@ size_t param_kept_total(const ParameterTable *t);
 /* Sets what this rank keeps of a parameter. */
 void param_store(ParameterTable *t, const Parameter *p, const float *values);
 
-/* From now on products read matrices as bf16; the weights stay f32. Whoever writes weights says so with param_changed, and
- * param_refresh, at the head of a pass, rounds them again. */
+/* From now on products read matrices as bf16; the weights stay f32. A device that does not round them as it reads gets a copy: whoever
+ * writes weights says so with param_changed, and param_refresh, at the head of a pass, rounds them again. */
 int param_need_working(ParameterTable *t, Error *err);
 void param_changed(ParameterTable *t);
 void param_refresh(ParameterTable *t);
@@ -109,8 +109,8 @@ void param_refresh(ParameterTable *t);
 void param_initialise(ParameterTable *t, uint64_t seed);
 void param_initialise_one(ParameterTable *t, size_t place, uint64_t seed);
 
-/* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32. Between
- * acquire and release the whole of it is in this rank's memory, where sharded weights are gathered first. */
+/* The matrix of entries first … last, which lie adjacent and have equal columns, as products read it; vectors are f32, and so are
+ * matrices that products of bf16 round themselves. Between acquire and release the whole of it is in this rank's memory, where sharded weights are gathered first. */
 Tensor param_acquire(ParameterTable *t, int first, int last);
 void param_release(ParameterTable *t, int first, int last);
 /* The same in f32, whatever products read: vectors, and rows that are looked up. */

@@ -147,11 +147,17 @@ static double process_memory(const CostRun *r)
     return r->process > 0 ? r->process : own_program;
 }
 
+/* Of a weight that stands whole. */
+static double weight_bytes(const CostRun *r)
+{
+    return r->gpu && r->dtype != DTYPE_F32 ? 6 : 4;
+}
+
 /* Before the first step a rank has whole weights, and beside them for a moment its slices of what will be shared, or until then another
  * model, through which records pass forward. */
 static double own_start(const CostRun *r, const CostShape *s, const CostMemory *m)
 {
-    double bytes = r->dtype != DTYPE_F32 ? 6 : 4, data = r->extent[GRID_CP] * r->extent[GRID_DP], n = (double)(s->total + s->frozen);
+    double bytes = weight_bytes(r), data = r->extent[GRID_CP] * r->extent[GRID_DP], n = (double)(s->total + s->frozen);
     double slices = r->shard >= 3 && data > 1 ? 4 * n / data : 0, other = 0;
     if (r->other) {
         CostRun that = *r;
@@ -174,9 +180,9 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
     bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
     /* Beside slices the whole of three units' weights, with their working copy, and of three units' gradients (sharding.c). */
-    double weights = cut3 ? (narrow ? 6 : 4) * (double)s->rooms : 0, gradients = cut2 ? 4 * (double)s->trained_rooms : 0;
+    double weights = cut3 ? weight_bytes(r) * (double)s->rooms : 0, gradients = cut2 ? 4 * (double)s->trained_rooms : 0;
     /* What is not trained is every rank's too, but where weights come by units. */
-    m->weights = cut3 ? 4 * (share + (double)s->frozen / data) + weights : (narrow ? 6 : 4) * (n + (double)s->frozen);
+    m->weights = cut3 ? 4 * (share + (double)s->frozen / data) + weights : weight_bytes(r) * (n + (double)s->frozen);
     m->gradients = cut2 ? 4 * share + gradients : 4 * n;
     m->states = 8 * (r->shard >= 1 ? share : n);
     m->activations = (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, m->slots);

@@ -90,8 +90,8 @@ static void test_matmul_packed(void)
             Tensor a = tensor_make(devices[0], type, memory_alloc((size_t)(m * k), 4), m, k), w = tensor_make(devices[0], type, memory_alloc((size_t)(n * k), 4), n, k);
             dtype_convert(a.data, type, a32.data, DTYPE_F32, (size_t)(m * k));
             dtype_convert(w.data, type, w32.data, DTYPE_F32, (size_t)(n * k));
-            void *packed = devices[0]->alloc(devices[0], devices[0]->ops->pack_bytes(w));
-            devices[0]->ops->pack(streams[0], packed, w);
+            void *packed = devices[0]->alloc(devices[0], devices[0]->ops->pack_bytes(w, type));
+            devices[0]->ops->pack(streams[0], packed, w, type);
             devices[0]->ops->matmul_packed(streams[0], x, a, packed, w);
             devices[1]->ops->matmul_packed(streams[1], z, a, packed, w);
             threads &= same_bits(x, z);
@@ -177,6 +177,45 @@ static void test_matmul_bf16(void)
     ok(worst < 1e-6, "bf16 matmul in 84 forms and shapes: worst relative error %.2g", worst);
     ok(narrow < 4e-3, "with a bf16 result: %.2g", narrow);
     ok(equal, "the same bits at 1 and 2 threads");
+}
+
+/* f32 weights that a product of bf16 rounds as it reads them have the bits of a rounded copy, packed too. */
+static void test_matmul_rounds(void)
+{
+    static const int shapes[][3] = {{1, 64, 64}, {5, 33, 17}, {64, 64, 64}, {130, 100, 70}, {33, 800, 20}, {257, 65, 801}, {9, 50, 1}, {300, 70, 1300}};
+    int equal = 1, narrow = 1, packed = 1;
+    for (size_t c = 0; c < sizeof shapes / sizeof *shapes; c++)
+        for (int form = 0; form < 8; form++) {
+            int m = shapes[c][0], n = shapes[c][1], k = shapes[c][2], skip = form / 4;
+            bool ta = form & 1, tb = form & 2;
+            Tensor a = ta ? random_tensor(k, m) : random_tensor(m, k), b = tb ? random_tensor(n, k + skip) : random_tensor(k, n + skip);
+            Tensor a16 = halved(a, false), b16 = halved(b, false), want = random_tensor(m, n), got = like(want), want16 = halved(want, false), got16 = halved(want, false);
+            memcpy(got.data, want.data, (size_t)(m * n) * 4);
+            Tensor v = tensor_columns(b, skip, tb ? k : n), v16 = tensor_columns(b16, skip, v.cols);
+            for (int d = 0; d < 2; d++) {
+                devices[d]->ops->matmul(streams[d], want, a16, ta, v16, tb, 2, 0.5f);
+                devices[d]->ops->matmul(streams[d], got, a16, ta, v, tb, 2, 0.5f);
+                equal &= same_bits(want, got);
+                devices[d]->ops->matmul(streams[d], want16, a16, ta, v16, tb, 1, 0);
+                devices[d]->ops->matmul(streams[d], got16, a16, ta, v, tb, 1, 0);
+                narrow &= memcmp(want16.data, got16.data, (size_t)(m * n) * 2) == 0;
+            }
+            size_t bytes = devices[0]->ops->pack_bytes(v, DTYPE_BF16);
+            if (!ta && tb) {
+                void *one = devices[0]->alloc(devices[0], bytes), *other = devices[0]->alloc(devices[0], bytes);
+                devices[0]->ops->pack(streams[0], one, v, DTYPE_BF16);
+                devices[1]->ops->pack(streams[1], other, v16, DTYPE_BF16);
+                devices[0]->ops->matmul_packed(streams[0], got, a16, one, v);
+                devices[1]->ops->matmul_packed(streams[1], want, a16, other, v16);
+                packed &= bytes == devices[0]->ops->pack_bytes(v16, DTYPE_BF16) && memcmp(one, other, bytes) == 0 && same_bits(want, got);
+                devices[0]->release(devices[0], one);
+                devices[0]->release(devices[0], other);
+            }
+            free(a.data), free(b.data), free(a16.data), free(b16.data), free(want.data), free(got.data), free(want16.data), free(got16.data);
+        }
+    ok(equal, "f32 weights beside bf16 give the bits of their rounded copy in 64 forms and shapes");
+    ok(narrow, "with a bf16 result too");
+    ok(packed, "and packed");
 }
 
 /* Two sequences of 70 rows; documents of several lengths; grouped heads. */
@@ -632,6 +671,7 @@ int main(void)
     test_matmul();
     test_matmul_packed();
     test_matmul_bf16();
+    test_matmul_rounds();
     test_attention(4, 2, 32, 0);
     test_attention(6, 1, 16, 40);
     test_attention(2, 2, 80, 0);
