@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "base/memory.h"
 #include "base/thread.h"
 
@@ -13,6 +14,15 @@ void cpu_check(int condition, const char *operation, const char *what)
         return;
     fprintf(stderr, "cpu %s: %s do not fit\n", operation, what);
     abort();
+}
+
+/* Products and the optimiser go from page to page of weights, which are found faster where pages are large. */
+static void in_large_pages(char *p, size_t bytes)
+{
+    enum { LARGE = 2 << 20, LEAST = 16 * LARGE };
+    char *begin = p + (LARGE - (uintptr_t)p % LARGE) % LARGE;
+    if (bytes >= LEAST)
+        madvise(begin, (size_t)(p + bytes - begin) / LARGE * LARGE, MADV_HUGEPAGE); /* it may be refused */
 }
 
 /* Cleared by calloc, which leaves the pages of large pieces untouched: what is never used takes no memory. The piece's own address
@@ -25,6 +35,7 @@ static void *cpu_alloc(Device *d, size_t bytes)
         return NULL;
     char *p = piece + 64 + (64 - (uintptr_t)piece % 64) % 64;
     memcpy(p - sizeof piece, &piece, sizeof piece);
+    in_large_pages(p, bytes);
     return p;
 }
 
