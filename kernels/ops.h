@@ -55,8 +55,8 @@ typedef struct PagedKeys {
 } PagedKeys;
 
 typedef struct Ops {
-    /* Between these two the device may run what follows by rows instead of operation by operation: row t of copy, matmul (but ta, and B
-     * none of what is written), bias_forward, rmsnorm, rope, swiglu and logits_gradient then depends on row t of what the others of them
+    /* Between these two the device may run what follows by rows instead of operation by operation: row t of copy, matmul (with ta: what it
+     * adds to C; else B is none of what is written), bias_forward, rmsnorm, rope, swiglu and logits_gradient then depends on row t of what the others of them
      * wrote, on no other row, and attention on those of t's sequence. Results are there behind rows_end, or behind any operation that is not one of these. NULL: nothing gained. */
     void (*rows_begin)(Stream *s);
     void (*rows_end)(Stream *s);

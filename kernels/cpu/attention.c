@@ -314,11 +314,11 @@ typedef struct Arguments {
 static void sequences_run(Stream *s, const Arguments *x, void (*run)(const void *, CpuState *, int, int64_t, int64_t))
 {
     RowItem item = cpu_row_item(run, x->a.sequence_rows, x, sizeof *x);
-    item.whole = x->a.sequence_rows;
-    if (item.whole > TOGETHER_ROWS)
+    item.cut.whole = x->a.sequence_rows;
+    if (item.cut.whole > TOGETHER_ROWS)
         cpu_settle(s);
     cpu_rows(s, x->q.rows, item);
-    if (item.whole > TOGETHER_ROWS)
+    if (item.cut.whole > TOGETHER_ROWS)
         cpu_settle(s);
 }
 

@@ -14,14 +14,20 @@
 
 struct CpuState;
 
+/* How rows may be cut among threads, whose stretches are multiples of `grain`, and into what goes through all operations together, which
+ * are multiples of `whole` (0: any rows). halves: two threads at most, and of two each has its half of the rows. */
+typedef struct RowCut {
+    int64_t grain, whole;
+    bool halves;
+} RowCut;
+
 /* An operation whose row t reads and writes row t of its tensors alone (and what none of those collected with it writes): `run` does
- * rows [begin, end). prepare: called by every thread before any of them runs; finish: once, behind all. */
+ * rows [begin, end). Every thread calls `prepare` before any of them runs, and `finish` behind all. */
 typedef struct RowItem {
     void (*run)(const void *args, struct CpuState *state, int thread, int64_t begin, int64_t end);
     void (*prepare)(const void *args, int thread, int threads);
-    void (*finish)(const void *args);
-    int64_t grain; /* threads' stretches of rows are multiples of this */
-    int64_t whole;
+    void (*finish)(const void *args, int thread, int threads);
+    RowCut cut;
     _Alignas(16) char args[528];
 } RowItem;
 
@@ -29,9 +35,10 @@ enum { ROW_ITEMS = 32 };
 
 /* What is collected between rows_begin and rows_end (kernels/cpu/rows.c). */
 typedef struct RowQueue {
-    bool open, prepared; /* prepared: some item has `prepare` */
+    bool open, prepared, finished; /* some item has `prepare`, `finish` */
     int count;
-    int64_t rows, grain, whole, room; /* room: words of panel_b that are taken */
+    RowCut cut;
+    int64_t rows, room; /* room: words of panel_b that are taken */
     RowItem items[ROW_ITEMS];
 } RowQueue;
 
@@ -78,7 +85,7 @@ static inline void cpu_share(int64_t n, int64_t grain, int thread, int threads, 
 
 static inline RowItem cpu_row_item(void (*run)(const void *, CpuState *, int, int64_t, int64_t), int64_t grain, const void *args, size_t bytes)
 {
-    RowItem item = {.run = run, .grain = grain};
+    RowItem item = {.run = run, .cut.grain = grain};
     cpu_check(bytes <= sizeof item.args, "rows", "arguments");
     __builtin_memcpy(item.args, args, bytes);
     return item;
@@ -88,8 +95,8 @@ static inline RowItem cpu_row_item(void (*run)(const void *, CpuState *, int, in
 void cpu_rows(Stream *s, int64_t rows, RowItem item);
 /* Runs what is collected: what every operation that is not one of rows begins with. */
 void cpu_settle(Stream *s);
-/* Words (at most CPU_PANEL_B_WORDS) that are the item's until what is collected has run; asked for right before it, with its grain, goes to cpu_rows. */
-uint32_t *cpu_rows_room(Stream *s, int64_t rows, int64_t grain, int64_t words);
+/* Words (at most CPU_PANEL_B_WORDS) that are the item's until what is collected has run; asked for right before it, with its cut, goes to cpu_rows. */
+uint32_t *cpu_rows_room(Stream *s, int64_t rows, RowCut cut, int64_t words);
 void cpu_rows_begin(Stream *s);
 void cpu_rows_end(Stream *s);
 

@@ -3,8 +3,8 @@
  * their rows (or A's columns) are near one another and need no change. Where rows are many each thread takes a stretch of them, with
  * panels of its own: what another core has written last comes slowly, and nobody waits. Otherwise panels are shared, and blocks of rows
  * (and of panels, where rows are few) are dealt to the threads as they come. A weight's gradient, whose k are a batch's rows, is the sum of
- * two halves of k, one for each half of the threads: rows that they have had before. Nothing else of k is split, and nothing by the number of
- * threads, so every element is summed in the same order whatever that is.
+ * two halves of k, one for each half of the threads: rows that they have had before, or have just now with other operations. Nothing else
+ * of k is split, and nothing by the number of threads, so every element is summed in the same order whatever that is.
  *
  * The micro-kernels see 32-bit words: an f32, or where the CPU multiplies bf16 a pair of bf16 that follow each other along k.
  * Where it does not, bf16 is widened to f32 as it is packed. An f32 B beside a bf16 A is rounded as it is packed, to what the product of
@@ -15,11 +15,12 @@
 #include <string.h>
 #include "base/cpu.h"
 
-enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, NEAR_WORDS = 256 /* rows of a kilobyte */ };
+enum { SMALL_ROWS = 8, MR_MAX = 8, PANEL_MAX = 48, NEAR_WORDS = 256 /* rows of a kilobyte */, SETS_WORDS = 128 };
 /* Words of B's panels along k, of B's block, of A's block: a panel in the first cache, the others in the second and third. */
 enum { DEPTH = 192, PANEL_WORDS = 384 << 10, BLOCK_WORDS = 48 << 10, OWN_ROWS = 48 /* a thread, and panels are its own */ };
 enum { TOGETHER_WORDS = 2 << 20 /* of B at most in a product by rows with other operations */ };
-enum { HALVES_DEPTH = 1024 /* k at least in a sum of two halves */, HALVES_WORDS = 1 << 20 /* C at most */ };
+enum { HALVES_DEPTH = 512 /* k at least in a sum of two halves */, HALVES_WORDS = 1 << 20 /* C at most */, HALVES_TOGETHER = 200 << 10 /* with other operations */ };
+enum { HALVES_ROWS = 256 /* of k, which halves are multiples of */, HALVES_BLOCK = 128 /* words along k, of which those are some */ };
 _Static_assert((int)HALVES_WORDS <= (int)CPU_PANEL_B_WORDS, "the second half's sums have room");
 
 #define TARGET
@@ -311,7 +312,8 @@ static void plan(Product *p)
     p->block_rows = BLOCK_WORDS / p->block_depth / mr * mr;
     p->block_rows = p->block_rows < mr ? mr : least(p->block_rows, 256);
     cpu_check(p->block_columns * p->block_depth <= CPU_PANEL_B_WORDS && apart(p->block_rows) * p->block_depth <= CPU_PANEL_A_WORDS, "matmul", "inner sizes");
-    bool near = p->a.row != 1 || p->a.column <= NEAR_WORDS;
+    /* Or rows whose cache lines lie in many sets. */
+    bool near = p->a.row != 1 || p->a.column <= NEAR_WORDS || (p->a.column <= 4 * NEAR_WORDS && p->a.column % SETS_WORDS != 0);
     p->b_direct = p->b.dtype == DTYPE_F32 && !p->b.rounded && p->b.row == 1 && p->b.column <= NEAR_WORDS && p->b.column % lanes == 0 && p->n % lanes == 0;
     p->a_direct = p->pairs ? has_whole_pairs(p->a, p->k) : p->a.dtype == DTYPE_F32 && near;
 }
@@ -419,23 +421,27 @@ static bool own_panels(const Product *p)
     return (apart(p->block_rows) + p->block_columns) * p->block_depth <= CPU_PANEL_A_WORDS;
 }
 
+/* A weight's gradient; its block of k is then HALVES_BLOCK. */
 static bool in_halves(const Product *p)
 {
     return p->a.row == 1 && p->a.column != 1 && p->k >= HALVES_DEPTH && p->c.dtype == DTYPE_F32 && p->m * p->n <= HALVES_WORDS && own_panels(p);
 }
 
-/* Half h of k: the second one's sums go to `room` until the first one's are there. */
-static Product half_of(const Product *whole, int h, float *room)
+/* [begin, end) of half h of k. The second one's sums go to `room` until the first one's are there. */
+static Product half_of(const Product *whole, int h, float *room, int64_t begin, int64_t end)
 {
     Product p = *whole;
-    int64_t begin, end;
-    cpu_share(p.k, 64, h, 2, &begin, &end);
+    int64_t first, last;
+    cpu_share(p.k, HALVES_ROWS, h, 2, &first, &last);
+    begin = begin > first ? begin : first;
+    end = least(end, last);
     p.a.data = (const char *)p.a.data + (size_t)(begin * p.a.column) * dtype_size(p.a.dtype);
     p.b.data = (const char *)p.b.data + (size_t)(begin * p.b.column) * dtype_size(p.b.dtype);
     p.k = end - begin;
     p.depth = p.pairs ? (p.k + 1) / 2 : p.k;
+    if (h == 1 || begin > first)
+        p.beta = begin > first;
     if (h == 1) {
-        p.beta = 0;
         p.c.data = room;
         p.c.ld = p.n;
     }
@@ -449,11 +455,18 @@ CLONES static void rows_add(float *c, int64_t ldc, const float *more, int64_t ro
             c[i * ldc + j] += more[i * n + j];
 }
 
+static void halves_add(const Product *whole, const float *room, int thread, int threads)
+{
+    int64_t begin, end;
+    cpu_share(whole->m, 1, thread, threads, &begin, &end);
+    rows_add(f32(whole->c) + begin * whole->c.ld, whole->c.ld, room + begin * whole->n, end - begin, whole->n);
+}
+
 static void halves_run(Stream *s, const Product *whole)
 {
     CpuState *state = cpu_state(s);
     float *room = (float *)state->panel_b;
-    const Product half[2] = {half_of(whole, 0, room), half_of(whole, 1, room)};
+    const Product half[2] = {half_of(whole, 0, room, 0, whole->k), half_of(whole, 1, room, 0, whole->k)};
 #pragma omp parallel num_threads(cpu_threads(s))
     {
         int thread = omp_get_thread_num(), threads = omp_get_num_threads(), first = threads / 2;
@@ -466,10 +479,43 @@ static void halves_run(Stream *s, const Product *whole)
             rows_run(&half[1], state, thread, thread - first, threads - first);
         }
 #pragma omp barrier
-        int64_t begin, end;
-        cpu_share(whole->m, 1, thread, threads, &begin, &end);
-        rows_add(f32(whole->c) + begin * whole->c.ld, whole->c.ld, room + begin * whole->n, end - begin, whole->n);
+        halves_add(whole, room, thread, threads);
     }
+}
+
+/* Room for the second half's sums, and the product: its rows along k go by with those of other operations. */
+typedef struct Halves {
+    Product whole;
+    float *room;
+} Halves;
+
+static void halves_rows(const void *arguments, CpuState *state, int thread, int64_t begin, int64_t end)
+{
+    const Halves *x = arguments;
+    for (int h = 0; h < 2; h++) {
+        Product p = half_of(&x->whole, h, x->room, begin, end);
+        if (p.k > 0)
+            rows_run(&p, state, thread, 0, 1);
+    }
+}
+
+static void halves_finish(const void *arguments, int thread, int threads)
+{
+    const Halves *x = arguments;
+    halves_add(&x->whole, x->room, thread, threads);
+}
+
+static bool halves_collect(Stream *s, const Product *p)
+{
+    const RowCut cut = {.grain = HALVES_ROWS, .whole = HALVES_ROWS, .halves = true};
+    if (!cpu_state(s)->queue.open || cpu_threads(s) > 2 || p->k % (2 * HALVES_ROWS) != 0 || p->m * p->n > HALVES_TOGETHER)
+        return false;
+    const Halves x = {*p, (float *)cpu_rows_room(s, p->k, cut, p->m * p->n)};
+    RowItem item = cpu_row_item(halves_rows, 0, &x, sizeof x);
+    item.cut = cut;
+    item.finish = halves_finish;
+    cpu_rows(s, p->k, item);
+    return true;
 }
 
 static void product_run(Stream *s, const Product *whole)
@@ -533,7 +579,7 @@ static bool product_collect(Stream *s, Product *p)
     if (!cpu_state(s)->queue.open || (!p->b_direct && packed_words(p) > TOGETHER_WORDS))
         return false;
     if (!p->b_direct)
-        p->packed = cpu_rows_room(s, p->m, p->kernel->mr, packed_words(p));
+        p->packed = cpu_rows_room(s, p->m, (RowCut){.grain = p->kernel->mr}, packed_words(p));
     RowItem item = cpu_row_item(product_rows, p->kernel->mr, p, sizeof *p);
     item.prepare = p->b_direct ? NULL : product_prepare;
     cpu_rows(s, p->m, item);
@@ -579,7 +625,9 @@ void cpu_matmul(Stream *s, Tensor c, Tensor a, bool ta, Tensor b, bool tb, float
     }
     choose_kernel(&p, a.dtype);
     set_operands(&p, a, ta, b, tb);
-    if (!ta && product_collect(s, &p))
+    if (in_halves(&p))
+        p.block_depth = HALVES_BLOCK;
+    if (in_halves(&p) ? halves_collect(s, &p) : !ta && product_collect(s, &p))
         return;
     cpu_settle(s);
     product_run(s, &p);

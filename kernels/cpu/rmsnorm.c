@@ -127,10 +127,12 @@ static void backward_rows(const void *arguments, CpuState *state, int thread, in
     }
 }
 
-static void backward_finish(const void *arguments)
+static void backward_finish(const void *arguments, int thread, int threads)
 {
     const Backward *a = arguments;
-    parts_add(a->dw, a->parts, (a->h.rows + a->part_rows - 1) / a->part_rows, a->h.cols);
+    (void)threads;
+    if (thread == 0)
+        parts_add(a->dw, a->parts, (a->h.rows + a->part_rows - 1) / a->part_rows, a->h.cols);
 }
 
 /* The weight's gradient is summed in parts of the rows, which are added in order: how many does not depend on the threads. */
@@ -143,7 +145,7 @@ void cpu_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor
     Backward a = {.dh = dh, .narrow = narrow, .dy = dy, .h = h, .dresidual = dresidual, .rstd = rstd, .w = f32(w), .part_rows = rows};
     if (dw.data) {
         a.dw = f32(dw);
-        a.parts = (float *)cpu_rows_room(s, h.rows, rows, PARTS * h.cols);
+        a.parts = (float *)cpu_rows_room(s, h.rows, (RowCut){.grain = rows}, PARTS * h.cols);
     }
     RowItem item = cpu_row_item(backward_rows, rows, &a, sizeof a);
     item.finish = a.dw ? backward_finish : NULL;

@@ -48,7 +48,7 @@ int model_rope(Model *m, int64_t positions, Error *err);
 /* Rows of logits that stand at once, a multiple of HEAD_CHUNK: what fills a GPU, or on a CPU more where tokens are few, since the output
  * layer's weights are packed, and its gradient is read and written, once for each. Tensor-parallel ranks send one another the words of
  * HEAD_CHUNK rows at a time. */
-enum { HEAD_CHUNK = 256, HEAD_CHUNK_CPU = 1024, HEAD_CHUNK_GPU = 2048, HEAD_LOGITS_CPU = 2 << 20 };
+enum { HEAD_CHUNK = 256, HEAD_CHUNK_CPU = 512, HEAD_CHUNK_GPU = 2048, HEAD_LOGITS_CPU = 2 << 20 };
 int64_t model_head_chunk(const Model *m);
 
 /* What a pass keeps: everything a backward pass needs, or nothing but the last hidden states. */
