@@ -393,7 +393,7 @@ static int loop_open(Loop *l, Error *err)
     const AdamW adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->weight_decay, .clip = o->grad_clip};
     if (ranks_same_model(l->grid, l->m, err) < 0 || folder_open(l, err) < 0 ||
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
-        optimizer_open(&l->optimizer, l->m, l->grid, (int)o->shard, &adamw, err) < 0)
+        comm_agree(&l->grid->world, optimizer_open(&l->optimizer, l->m, l->grid, (int)o->shard, &adamw, err), err) < 0)
         return -1;
     l->checkpoints = (Checkpoints){.run = &l->run, .grid = l->grid, .model = l->m, .optimizer = &l->optimizer, .average = &l->average, .keep = o->keep, .keep_every = o->keep_every};
     if (checkpoint_resume(&l->checkpoints, &l->state, err) < 0 || log_open(l, err) < 0)

@@ -42,6 +42,9 @@ like "the second rank speaks for the first" "$(cat "$T/out")" "^pretrain: rank 0
 # What all ranks know is said once; what one knows with its number.
 fails 1 "layers leave none for stage" "what all ranks refuse" $mpirun -n 3 $train --steps 10 --pp 3 -o "$T/refused"
 is "is said once" "$(grep -c '^pretrain: ' "$T/.err")" 1
+ranks_config 323 32 75 1 2 1 16 64 true >"$T/uneven.json"
+fails 1 "take --shard 1" "slices that do not agree" $mpirun -n 4 $train --model-config "$T/uneven.json" --steps 10 --tp 2 --dp 2 --shard 2 -o "$T/refused"
+is "are told once" "$(grep -c '^pretrain: ' "$T/.err")" 1
 full() { $mpirun -n 3 sh -c 'trap "" XFSZ; [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" = 1 ] && ulimit -f 8; exec "$@"' full $train --steps 20 -o "$T/full"; }
 fails 1 "^pretrain: rank 1: .*/full/.tmp-final/.*: File too large" "a rank whose disk is full is named" full
 is "once, and once for each checkpoint that was missed" "$(grep -c '^pretrain: rank' "$T/.err") $(grep -c '^pretrain: warning: rank 1: .*; going on without' "$T/.err")" "1 2"
