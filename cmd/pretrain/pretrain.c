@@ -441,9 +441,13 @@ static int rank_main(void *context, Grid *grid)
         comm_agree(&grid->world, trainer_open(&t, &err), &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
-        TrainTask task = {.context = &t, .grid = grid, .through = &t.passes, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
+        DataNumber *data = memory_alloc(t.sources.count, sizeof *data);
+        for (size_t i = 0; i < t.sources.count; i++)
+            data[i] = (DataNumber){t.sources.items[i].shard.prefix, t.sources.items[i].shard.number};
+        TrainTask task = {.context = &t, .grid = grid, .data = data, .data_count = t.sources.count, .through = &t.passes, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
                           .free_options = free_of(p), .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
+        free(data);
         profile_end(t.device, stdout);
     }
     trainer_close(&t);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <xxhash.h>
 #include "base/memory.h"
 #include "io/filemap.h"
 #include "io/stream.h"
@@ -129,19 +130,30 @@ int64_t shard_document_at(const Shard *s, int64_t at)
     return low;
 }
 
-int shard_check_ids(const Shard *s, int64_t vocabulary, Error *err)
+static int check_ids(const Shard *s, int64_t vocabulary, XXH3_state_t *sum, Error *err)
 {
     int32_t piece[4096];
     for (int64_t d = 0; d < s->documents; d++)
         for (int64_t at = 0; at < s->length[d]; at += 4096) {
             int64_t n = s->length[d] - at < 4096 ? s->length[d] - at : 4096;
             shard_copy(s, d, at, n, piece);
+            XXH3_64bits_update(sum, piece, (size_t)n * sizeof *piece);
             for (int64_t i = 0; i < n; i++)
                 if (piece[i] < 0 || piece[i] >= vocabulary)
                     return error_set(err, "%s: document %" PRId64 " holds token %d, the vocabulary has %" PRId64, s->prefix, d,
                                      piece[i], vocabulary);
         }
     return 0;
+}
+
+int shard_check_ids(Shard *s, int64_t vocabulary, Error *err)
+{
+    XXH3_state_t *sum = XXH3_createState();
+    XXH3_64bits_reset_withSeed(sum, XXH3_64bits(s->length, (size_t)s->documents * sizeof *s->length));
+    int status = check_ids(s, vocabulary, sum, err);
+    s->number = XXH3_64bits_digest(sum);
+    XXH3_freeState(sum);
+    return status;
 }
 
 struct ShardWriter {

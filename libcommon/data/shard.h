@@ -15,6 +15,7 @@ typedef struct Shard {
     const int32_t *length;    /* tokens of each document */
     const int64_t *pointer;   /* byte offset in .bin */
     int64_t *start;           /* [documents + 1] tokens before each document */
+    uint64_t number;           /* XXH3 of all tokens and where documents end, once shard_check_ids has read them */
     const unsigned char *data;
     struct ShardMapping *mapping;
 } Shard;
@@ -25,8 +26,8 @@ void shard_close(Shard *s);
 void shard_copy(const Shard *s, int64_t document, int64_t begin, int64_t n, int32_t *out);
 /* The document that holds token `at` of the concatenation of all documents. */
 int64_t shard_document_at(const Shard *s, int64_t at);
-/* Error if any id is not below `vocabulary`; reads everything once. */
-int shard_check_ids(const Shard *s, int64_t vocabulary, Error *err);
+/* Error if any id is not below `vocabulary`; reads everything once, and so has the content's number too. */
+int shard_check_ids(Shard *s, int64_t vocabulary, Error *err);
 
 typedef struct ShardWriter ShardWriter;
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 #include "base/message.h"
 #include "data/document.h"
 
@@ -377,6 +378,21 @@ int64_t examples_row(const Examples *e, size_t group)
         tokens += x->count - x->answer;
     }
     return tokens;
+}
+
+uint64_t examples_number(const Examples *e)
+{
+    uint64_t number = e->groups;
+    for (size_t i = 0; i < e->count; i++) {
+        const Example *x = &e->items[i];
+        const int64_t what[] = {x->count, x->answer, x->source, x->rank};
+        const double levels[] = {x->level, x->margin};
+        number = XXH3_64bits_withSeed(what, sizeof what, number);
+        number = XXH3_64bits_withSeed(levels, sizeof levels, number);
+        number = XXH3_64bits_withSeed(x->tokens, (size_t)x->count * sizeof *x->tokens, number);
+        number = XXH3_64bits_withSeed(x->flags, (size_t)x->count, number);
+    }
+    return number;
 }
 
 void examples_free(Examples *e)

@@ -57,6 +57,8 @@ typedef struct ExampleOptions {
 /* Reads files (none: standard input). */
 int examples_read(Examples *e, ChatCoder *c, const ExampleOptions *o, const Common *common, const char *const *files, Error *err);
 void examples_free(Examples *e);
+/* Of what is trained on: XXH3 of all examples' tokens and which of them are learned. */
+uint64_t examples_number(const Examples *e);
 /* The record that an example belongs to. */
 size_t examples_group(const Examples *e, size_t example);
 /* Tokens that a ranking's answers take one behind the other after their prompt; 0: they have not the same tokens before them. */

@@ -373,7 +373,7 @@ static int folder_open(Loop *l, Error *err)
     int status = run_open(&l->run, l->common->output, options, free_options, err);
     free(options);
     free((void *)(uintptr_t)free_options);
-    return status;
+    return status == 0 && !l->run.done ? run_same_data(&l->run, l->task->data, l->task->data_count, err) : status;
 }
 
 static int log_open(Loop *l, Error *err)
@@ -391,7 +391,8 @@ static int loop_open(Loop *l, Error *err)
 {
     TrainOptions *o = l->o;
     const AdamW adamw = {.beta1 = o->beta1, .beta2 = o->beta2, .eps = o->eps, .decay = o->weight_decay, .clip = o->grad_clip};
-    if (ranks_same_model(l->grid, l->m, err) < 0 || folder_open(l, err) < 0 ||
+    const TrainTask *t = l->task;
+    if (ranks_same_model(l->grid, l->m, err) < 0 || ranks_same_data(l->grid, t->data, t->data_count, err) < 0 || folder_open(l, err) < 0 ||
         schedule_make(&l->schedule, o->schedule, o->steps, o->warmup, o->decay_share, o->lr, o->min_lr < 0 ? o->lr / 10 : o->min_lr, err) < 0 ||
         comm_agree(&l->grid->world, optimizer_open(&l->optimizer, l->m, l->grid, (int)o->shard, &adamw, err), err) < 0)
         return -1;

@@ -9,6 +9,7 @@
 #include "train/optimizer.h"
 #include "train/passes.h"
 #include "train/ranks.h"
+#include "train/same.h"
 #include "train/state.h"
 
 typedef struct TrainOptions {
@@ -79,6 +80,8 @@ typedef struct TrainTask {
     int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);
     const char *const *extra_names; /* NULL-terminated, may be NULL */
     const char *const *free_options; /* of the tool, besides the loop's own: a resumed run may change these */
+    const DataNumber *data;          /* [data_count] what is trained on, which a resumed run may not change */
+    size_t data_count;
     int64_t sequence_length;         /* for FLOPs */
     double passes;                   /* forward passes a token counts for, 3 = forward and backward (0: 3) */
     Passes *through;                 /* what a step's micro-batches pass through, for --trace to draw */

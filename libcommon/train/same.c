@@ -1,7 +1,10 @@
 #include "train/same.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include "io/stream.h"
 
@@ -190,6 +193,68 @@ int ranks_same_model(Grid *g, Model *m, Error *err)
         return status;
     error_set(err, "rank %d (host %s) has %s than rank %d (host %s), from the same options: step 0, in the start", odd, grid_host(g, odd), what, like, grid_host(g, like));
     return comm_agree(&g->world, -1, err);
+}
+
+int ranks_same_data(Grid *g, const DataNumber *data, size_t count, Error *err)
+{
+    if (g->size == 1 || g->threads)
+        return 0;
+    uint64_t number = count;
+    int odd, like;
+    for (size_t i = 0; i < count; i++)
+        number = XXH3_64bits_withSeed(&data[i].number, sizeof data[i].number, number);
+    int status = find_odd(g, 0, number, &odd, &like, err);
+    if (status < 0 || odd < 0)
+        return status;
+    error_set(err, "rank %d (host %s) has other data than rank %d (host %s) under the same names: step 0, in the start", odd, grid_host(g, odd), like, grid_host(g, like));
+    return comm_agree(&g->world, -1, err);
+}
+
+static void data_write(const DataNumber *data, size_t count, Buffer *b)
+{
+    for (size_t i = 0; i < count; i++) {
+        buffer_string(b, i > 0 ? ",\n {\"name\": " : "[{\"name\": ");
+        json_write_string(b, (Span){data[i].name, strlen(data[i].name)});
+        buffer_format(b, ", \"xxh3\": \"%016" PRIx64 "\"}", data[i].number);
+    }
+    buffer_string(b, "]\n");
+}
+
+static int data_compare(const Run *run, const DataNumber *data, size_t count, const char *path, Error *err)
+{
+    JsonTree tree = {0};
+    if (json_parse_file(&tree, path, err) < 0)
+        return -1;
+    int status = 0;
+    size_t saved;
+    const JsonValue *items = json_list(tree.root, &saved);
+    for (size_t i = 0; i < count && status == 0; i++) {
+        const JsonValue *was = i < saved ? json_get(&items[i], "xxh3") : NULL;
+        char now[17];
+        snprintf(now, sizeof now, "%016" PRIx64, data[i].number);
+        if (!json_is(was, JSON_STRING) || strcmp(was->string.data, now) != 0)
+            status = error_set(err, "%s: the run was started with other data than %s has now; give another -o for another run", run->folder, data[i].name);
+    }
+    json_free(&tree);
+    return status;
+}
+
+int run_same_data(const Run *run, const DataNumber *data, size_t count, Error *err)
+{
+    if (count == 0)
+        return 0;
+    char *path = memory_format("%s/data.json", run->folder);
+    int status;
+    if (access(path, F_OK) == 0) {
+        status = data_compare(run, data, count, path, err);
+    } else {
+        Buffer text = {0};
+        data_write(data, count, &text);
+        status = file_write(path, text.data, text.length, err);
+        buffer_free(&text);
+    }
+    free(path);
+    return status;
 }
 
 /* The line at `at`, less what is before and behind its field. */

@@ -28,6 +28,17 @@ int ranks_same_options(Grid *g, const OptionSet *set, Error *err);
 /* The same where one has another model, or other weights than those that hold the same part. */
 int ranks_same_model(Grid *g, Model *m, Error *err);
 
+/* What is trained on: a name for it, and a number that its content has. */
+typedef struct DataNumber {
+    const char *name;
+    uint64_t number;
+} DataNumber;
+
+/* -1 on all ranks where one that is another process has read other data under the same names. A collective. */
+int ranks_same_data(Grid *g, const DataNumber *data, size_t count, Error *err);
+/* -1 where the run was started with other data under these names. The first start's are kept in its data.json. */
+int run_same_data(const Run *run, const DataNumber *data, size_t count, Error *err);
+
 /* -1 where the checkpoint in `folder` is of another configuration than the model that goes on from it: a file has changed under its name. */
 int run_same_model(const Run *run, const Model *m, const char *folder, Error *err);
 
