@@ -2,7 +2,8 @@
  * block share the tiles in shared memory; each owns 64 rows, whose scores, probabilities and sums never leave its registers. Scores are
  * kept in base 2.
  *
- * Tiles are filled by cp.async one step ahead of what is being used: a barrier a step says that the next is here and the last is free. */
+ * Tiles are filled by cp.async one step ahead of what is being used: a barrier a step says that the next is here and the last is free. They are
+ * asked for behind the step's first products, which run meanwhile; where two blocks share an SM going forward (heads of 64), the other's do. */
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/wgmma.h"
 
@@ -59,14 +60,7 @@ template <int D, int ROWS> __device__ static inline void product_add(float (&o)[
     wgmma_begin();
 #pragma unroll
     for (int k = 0; k < ROWS / 16; k++)
-#pragma unroll
-        for (int block = 0; block < (D + 63) / 64; block++) {
-            enum { LAST = D % 64 ? D % 64 : 64 };
-            if (block < D / 64)
-                wgmma_columns<64>(o + block * 8, p[k], operand_columns<ROWS>(tile, k, block));
-            else
-                wgmma_columns<LAST>(o + block * 8, p[k], operand_columns<ROWS>(tile, k, block));
-        }
+        wgmma_columns<D>(o, p[k], operand_columns<ROWS>(tile, k));
     wgmma_commit();
 }
 
@@ -181,11 +175,11 @@ template <int D, int KEYS> __global__ void __launch_bounds__(THREADS_OF(FORWARD)
     clear(o);
     if (first < last) {
         tiles_step();
+        product_rows<D, KEYS, OWN>(s, tq, group, tk);
         tile_load<KEYS, D, FORWARD>(tv, v, a.ldv, first, last - first, a.d);
         if (first + KEYS < last)
             tile_load<KEYS, D, FORWARD>(tk + TILE, k, a.ldk, first + KEYS, last - first - KEYS, a.d);
         copy_commit();
-        product_rows<D, KEYS, OWN>(s, tq, group, tk);
         wgmma_wait<0>();
         wgmma_settle(s);
         soften(first);
@@ -194,13 +188,19 @@ template <int D, int KEYS> __global__ void __launch_bounds__(THREADS_OF(FORWARD)
     for (int j0 = first, u = 0; j0 < last; j0 += KEYS, u ^= 1) {
         tiles_step(); /* the values and the next keys; the keys of this tile and the values before are free */
         int next = j0 + KEYS;
-        if (next < last) {
+        auto ask = [&] {
             tile_load<KEYS, D, FORWARD>(tv + (u ^ 1) * TILE, v, a.ldv, next, last - next, a.d);
             if (next + KEYS < last)
                 tile_load<KEYS, D, FORWARD>(tk + u * TILE, k, a.ldk, next + KEYS, last - next - KEYS, a.d);
             copy_commit();
+        };
+        if (next < last) {
+            if (D <= 64)
+                ask();
             product_rows<D, KEYS, OWN>(s, tq, group, tk + (u ^ 1) * TILE);
             product_add<D, KEYS>(o, p, tv + u * TILE);
+            if (D > 64)
+                ask();
             wgmma_wait<1>();
             wgmma_settle(s);
             soften(next);
@@ -270,15 +270,15 @@ __global__ void __launch_bounds__(THREADS_OF(BACKWARD), 2) attention_keys(bf16 *
     copy_commit();
     for (int u = 0; u < units; u++) {
         tiles_step();
-        if (u + 1 < units)
-            fetch(u + 1);
-        copy_commit();
         const bf16 *q = stages + u % 2 * 2 * TILE, *dout = q + TILE;
         const Marks<QUERIES> *mark = marks + u % 2;
         float p[QUERIES / 8][4], ds[QUERIES / 8][4];
         uint32_t packed[QUERIES / 16][4], packed_ds[QUERIES / 16][4];
         product_rows<D, QUERIES, OWN>(p, tk, group, q);
         product_rows<D, QUERIES, OWN>(ds, tv, group, dout);
+        if (u + 1 < units)
+            fetch(u + 1);
+        copy_commit();
         wgmma_wait<1>();
         wgmma_settle(p);
         /* Whether every query of the tile sees every key. */
@@ -358,17 +358,17 @@ template <int D, int KEYS> __global__ void __launch_bounds__(THREADS_OF(BACKWARD
     clear(o);
     for (int j0 = first, u = 0; j0 < last; j0 += KEYS, u ^= 1) {
         tiles_step();
+        const bf16 *tk = stages + u * 2 * TILE;
+        float p[KEYS / 8][4], ds[KEYS / 8][4];
+        uint32_t packed[KEYS / 16][4];
+        product_rows<D, KEYS, OWN>(p, tq, group, tk);
+        product_rows<D, KEYS, OWN>(ds, to, group, tk + TILE);
         if (j0 + KEYS < last) {
             bf16 *next = stages + (u ^ 1) * 2 * TILE;
             tile_load<KEYS, D, BACKWARD>(next, k, a.ldk, j0 + KEYS, last - j0 - KEYS, a.d);
             tile_load<KEYS, D, BACKWARD>(next + TILE, v, a.ldv, j0 + KEYS, last - j0 - KEYS, a.d);
         }
         copy_commit();
-        const bf16 *tk = stages + u * 2 * TILE;
-        float p[KEYS / 8][4], ds[KEYS / 8][4];
-        uint32_t packed[KEYS / 16][4];
-        product_rows<D, KEYS, OWN>(p, tq, group, tk);
-        product_rows<D, KEYS, OWN>(ds, to, group, tk + TILE);
         wgmma_wait<1>();
         wgmma_settle(p);
 #pragma unroll

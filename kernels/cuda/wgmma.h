@@ -23,11 +23,11 @@ template <int ROWS> __device__ static inline int tile_at(int row, int column)
 typedef uint64_t Operand;
 
 /* Matrix descriptor (PTX ISA, "Asynchronous warpgroup level matrix shared memory layout"): address and strides in 16 bytes, 128-byte
- * swizzle; groups of eight rows are 1024 bytes apart. */
-__device__ static inline Operand operand_at(const bf16 *p)
+ * swizzle; blocks of 64 columns are `block` bytes apart (of no account where rows are multiplied), groups of eight rows 1024. */
+__device__ static inline Operand operand_at(const bf16 *p, int block)
 {
     uint32_t at = (uint32_t)__cvta_generic_to_shared(p);
-    return (uint64_t)(at >> 4 & 0x3fff) | (uint64_t)1 << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
+    return (uint64_t)(at >> 4 & 0x3fff) | (uint64_t)(block >> 4) << 16 | (uint64_t)(1024 >> 4) << 32 | (uint64_t)1 << 62;
 }
 
 __device__ static inline void wgmma_begin()
@@ -71,6 +71,8 @@ template <int N> __device__ static inline void wgmma_settle(float (&d)[N][4])
 #define NAMES_8 "%0,%1,%2,%3,%4,%5,%6,%7"
 #define NAMES_16 NAMES_8 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define NAMES_32 NAMES_16 ",%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
+#define NAMES_40 NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39"
+#define NAMES_48 NAMES_40 ",%40,%41,%42,%43,%44,%45,%46,%47"
 #define NAMES_64 \
     NAMES_32 ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
 
@@ -91,31 +93,40 @@ template <> __device__ inline void wgmma_rows<128>(float (*d)[4], Operand a, Ope
                  : "l"(a), "l"(b), "r"((int)add));
 }
 
-/* d += A·B for k of 16: A from registers as mma.h's, B 16 rows and N columns of a tile, within one block of columns; N 16, 32 or 64. */
+/* d += A·B for k of 16: A from registers as mma.h's, B 16 rows and N columns of a tile; N 64, 80, 96 or 128. */
 template <int N> __device__ static inline void wgmma_columns(float (*d)[4], const uint32_t (&a)[4], Operand b);
-template <> __device__ inline void wgmma_columns<16>(float (*d)[4], const uint32_t (&a)[4], Operand b)
-{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n16k16.f32.bf16.bf16 {" NAMES_8 "}, {%8,%9,%10,%11}, %12, 1, 1, 1, 1;\n"
-                 : WGMMA_8(d, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-template <> __device__ inline void wgmma_columns<32>(float (*d)[4], const uint32_t (&a)[4], Operand b)
-{
-    asm volatile("wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" NAMES_16 "}, {%16,%17,%18,%19}, %20, 1, 1, 1, 1;\n"
-                 : WGMMA_16(d, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
 template <> __device__ inline void wgmma_columns<64>(float (*d)[4], const uint32_t (&a)[4], Operand b)
 {
     asm volatile("wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" NAMES_32 "}, {%32,%33,%34,%35}, %36, 1, 1, 1, 1;\n"
                  : WGMMA_32(d, 0)
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
-#else
-typedef const bf16 *Operand;
-static inline Operand operand_at(const bf16 *p)
+template <> __device__ inline void wgmma_columns<80>(float (*d)[4], const uint32_t (&a)[4], Operand b)
 {
-    return p;
+    asm volatile("wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 {" NAMES_40 "}, {%40,%41,%42,%43}, %44, 1, 1, 1, 1;\n"
+                 : WGMMA_32(d, 0), WGMMA_8(d, 8)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+template <> __device__ inline void wgmma_columns<96>(float (*d)[4], const uint32_t (&a)[4], Operand b)
+{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" NAMES_48 "}, {%48,%49,%50,%51}, %52, 1, 1, 1, 1;\n"
+                 : WGMMA_32(d, 0), WGMMA_16(d, 8)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+template <> __device__ inline void wgmma_columns<128>(float (*d)[4], const uint32_t (&a)[4], Operand b)
+{
+    asm volatile("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" NAMES_64 "}, {%64,%65,%66,%67}, %68, 1, 1, 1, 1;\n"
+                 : WGMMA_64(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+#else
+struct Operand {
+    const bf16 *at;
+    int block;
+};
+static inline Operand operand_at(const bf16 *p, int block)
+{
+    return {p, block};
 }
 static inline void wgmma_begin()
 {
@@ -138,24 +149,24 @@ template <int N> static inline void wgmma_settle(float (&)[N][4])
 }
 template <int N> static inline void wgmma_rows(float (*d)[4], Operand a, Operand b, bool add)
 {
-    emulation_wgmma(EMULATION_PLACE, d, N, NULL, (const uint16_t *)a, (const uint16_t *)b, false, add);
+    emulation_wgmma(EMULATION_PLACE, d, N, NULL, (const uint16_t *)a.at, (const uint16_t *)b.at, 0, add);
 }
 template <int N> static inline void wgmma_columns(float (*d)[4], const uint32_t (&a)[4], Operand b)
 {
-    emulation_wgmma(EMULATION_PLACE, d, N, a, NULL, (const uint16_t *)b, true, true);
+    emulation_wgmma(EMULATION_PLACE, d, N, a, NULL, (const uint16_t *)b.at, b.block, true);
 }
 #endif
 
 /* Rows from `row` (a multiple of 8) of a tile, columns 16·k …, for wgmma_rows. */
 template <int ROWS> __device__ static inline Operand operand_rows(const bf16 *tile, int row, int k)
 {
-    return operand_at(tile + (k / 4 * ROWS + row) * 64 + k % 4 * 16);
+    return operand_at(tile + (k / 4 * ROWS + row) * 64 + k % 4 * 16, 16);
 }
 
-/* Rows 16·k … of a tile, columns 64·block …, for wgmma_columns. */
-template <int ROWS> __device__ static inline Operand operand_columns(const bf16 *tile, int k, int block)
+/* Rows 16·k … of a tile, from column 0 on, for wgmma_columns. */
+template <int ROWS> __device__ static inline Operand operand_columns(const bf16 *tile, int k)
 {
-    return operand_at(tile + (block * ROWS + k * 16) * 64);
+    return operand_at(tile + k * 16 * 64, ROWS * 128);
 }
 
 #endif

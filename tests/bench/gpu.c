@@ -2,8 +2,9 @@
  * cuBLASLt's product. Then attention over lengths and head sizes, and whole training steps: tokens a second and the share of the
  * product's speed (model FLOPs as config_flops_per_token counts them).
  *
- * Tensors are larger than a GPU's cache and hold random numbers. With the argument `small` sizes are tiny: it proves that the
- * program runs (under tests/emulation too, LMPIPE_CUDA naming the object), its figures mean nothing. */
+ * Tensors are larger than a GPU's cache and hold random numbers. The argument `layer`, `attention`, `decode` or `training` takes that part
+ * alone. With `small` sizes are tiny: it proves that the program runs (under tests/emulation too, LMPIPE_CUDA naming the object), its
+ * figures mean nothing. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 static Device *device;
 static Stream *stream;
 static bool small;
+static const char *part; /* NULL: all */
 static double copy_rate, product_rate[2]; /* bytes/s; FLOP/s of f32, bf16 */
 
 static void finish(void)
@@ -376,10 +378,39 @@ static ModelConfig config_of(int64_t h, int64_t f, int64_t layers, int64_t heads
     return c;
 }
 
+static bool wanted(const char *name)
+{
+    return !part || strcmp(part, name) == 0;
+}
+
+static void attentions(void)
+{
+    static const int lengths[] = {512, 2048, 16384}, sizes[] = {64, 80, 96, 128};
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (size_t j = 0; j < sizeof lengths / sizeof *lengths; j++)
+            if (!small || j == 0)
+                attention(DTYPE_BF16, lengths[j], small ? 16 : sizes[i]);
+    attention(DTYPE_F32, 2048, small ? 16 : 64);
+    attention(DTYPE_F32, 2048, small ? 16 : 128);
+}
+
+static void trainings(void)
+{
+    for (int bf16 = 1; bf16 >= 0; bf16--) {
+        Dtype t = bf16 ? DTYPE_BF16 : DTYPE_F32;
+        training("training 120M, 16 × 1024", config_of(768, 2048, 12, 12, 4, 64), t, 16, 1024);
+        if (!bf16 && !small) /* the f32 of larger models takes minutes and says nothing new */
+            break;
+        training("training 1.1B, 8 × 2048", config_of(2048, 5632, 22, 32, 4, 64), t, 8, 2048);
+        training("training 3.1B, 2 × 2048", config_of(3072, 8192, 28, 24, 8, 128), t, 2, 2048);
+    }
+}
+
 int main(int argc, char **argv)
 {
     Error err;
     small = argc > 1 && strcmp(argv[1], "small") == 0;
+    part = argc > 1 && !small ? argv[1] : NULL;
     device = device_open("cuda", 0, &err);
     if (!device) {
         printf("skipped: %s\n", err.text);
@@ -391,27 +422,20 @@ int main(int argc, char **argv)
         return 1;
     }
     limits();
-    rest();
-    layer(DTYPE_F32);
-    layer(DTYPE_BF16);
-    static const int lengths[] = {512, 2048, 16384}, sizes[] = {64, 80, 96, 128};
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (size_t j = 0; j < sizeof lengths / sizeof *lengths; j++)
-            if (!small || j == 0)
-                attention(DTYPE_BF16, lengths[j], small ? 16 : sizes[i]);
-    attention(DTYPE_F32, 2048, small ? 16 : 64);
-    attention(DTYPE_F32, 2048, small ? 16 : 128);
-    decode(DTYPE_BF16, 1, 32768);
-    decode(DTYPE_BF16, 64, 4096);
-    decode(DTYPE_F32, 64, 4096);
-    for (int bf16 = 1; bf16 >= 0; bf16--) {
-        Dtype t = bf16 ? DTYPE_BF16 : DTYPE_F32;
-        training("training 120M, 16 × 1024", config_of(768, 2048, 12, 12, 4, 64), t, 16, 1024);
-        if (!bf16 && !small) /* the f32 of larger models takes minutes and says nothing new */
-            break;
-        training("training 1.1B, 8 × 2048", config_of(2048, 5632, 22, 32, 4, 64), t, 8, 2048);
-        training("training 3.1B, 2 × 2048", config_of(3072, 8192, 28, 24, 8, 128), t, 2, 2048);
+    if (wanted("layer")) {
+        rest();
+        layer(DTYPE_F32);
+        layer(DTYPE_BF16);
     }
+    if (wanted("attention"))
+        attentions();
+    if (wanted("decode")) {
+        decode(DTYPE_BF16, 1, 32768);
+        decode(DTYPE_BF16, 64, 4096);
+        decode(DTYPE_F32, 64, 4096);
+    }
+    if (wanted("training"))
+        trainings();
     device->stream_free(stream);
     device_close(device);
     return 0;

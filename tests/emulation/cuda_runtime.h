@@ -123,7 +123,7 @@ void emulation_copy_wait(unsigned pending);
 #define copy_wait(pending) emulation_copy_wait(pending)
 
 /* The same of kernels/cuda/wgmma.h. */
-void emulation_wgmma(const char *place, float (*d)[4], int n, const uint32_t *a, const uint16_t *a_rows, const uint16_t *b, bool columns, bool add);
+void emulation_wgmma(const char *place, float (*d)[4], int n, const uint32_t *a, const uint16_t *a_rows, const uint16_t *b, int block, bool add);
 void emulation_wgmma_begin(const char *place);
 void emulation_wgmma_commit();
 void emulation_wgmma_wait(const char *place, unsigned pending);

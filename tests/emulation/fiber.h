@@ -70,7 +70,8 @@ struct Product {
     int n;
     float a[2][16];
     uintptr_t a_rows, b;
-    bool columns, add;
+    int block; /* bytes from 64 of B's columns to the next; 0: B is multiplied by rows */
+    bool add;
     unsigned group;
 };
 struct Sums {

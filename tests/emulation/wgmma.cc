@@ -20,7 +20,7 @@ static uintptr_t row_at(uintptr_t p, int r)
     return p + (uintptr_t)(r / 8 * 1024 + r % 8 * 128);
 }
 
-void emulation_wgmma(const char *place, float (*d)[4], int n, const uint32_t *a, const uint16_t *a_rows, const uint16_t *b, bool columns, bool add)
+void emulation_wgmma(const char *place, float (*d)[4], int n, const uint32_t *a, const uint16_t *a_rows, const uint16_t *b, int block, bool add)
 {
     Fiber *f = current();
     if (f->self.block_size.x % 128 != 0 || f->warp->lanes != 32)
@@ -31,7 +31,7 @@ void emulation_wgmma(const char *place, float (*d)[4], int n, const uint32_t *a,
             fail("a matrix operation reads shared memory that was not made visible to it, at", place, NULL);
     if (!f->begun)
         fail("the first matrix operation of a group follows no wgmma_begin, at", place, NULL);
-    Product p = {d, n, {}, (uintptr_t)a_rows, (uintptr_t)b, columns, add, f->product_group};
+    Product p = {d, n, {}, (uintptr_t)a_rows, (uintptr_t)b, block, add, f->product_group};
     unsigned row = f->self.thread.x / 32 % 4 * 16 + f->lane / 4;
     if (a)
         /* Rows g and g+8 of A are in the registers of the four lanes of this row. */
@@ -74,8 +74,9 @@ static void carry_out(Fiber *f, const Product &p)
 #ifdef RACES
     for (int half = 0; half < 2 && p.a_rows; half++)
         RACES_READ(row_at(p.a_rows, 8 * half) / 128 * 128, 128);
-    for (int r = 0; r < (p.columns ? 16 : p.n); r++)
-        RACES_READ(row_at(p.b, r) / 128 * 128, 128);
+    for (int c = 0; c < (p.block ? p.n : 64); c += 64)
+        for (int r = 0; r < (p.block ? 16 : p.n); r++)
+            RACES_READ(row_at(p.b + (uintptr_t)(c / 64 * p.block), r) / 128 * 128, 128);
 #endif
     unsigned t = f->lane % 4;
     for (int c = 0; c < p.n / 8; c++)
@@ -83,7 +84,7 @@ static void carry_out(Fiber *f, const Product &p)
             int column = c * 8 + 2 * (int)t + i;
             float x = p.add ? sums->value[c * 4 + i] : 0, y = p.add ? sums->value[c * 4 + 2 + i] : 0;
             for (int k = 0; k < 16; k++) {
-                float b = number_at(p.columns ? row_at(p.b, k) + 2 * (uintptr_t)column : row_at(p.b, column) + 2 * (uintptr_t)k);
+                float b = number_at(p.block ? row_at(p.b + (uintptr_t)(column / 64 * p.block), k) + 2 * (uintptr_t)(column % 64) : row_at(p.b, column) + 2 * (uintptr_t)k);
                 x += a[0][k] * b;
                 y += a[1][k] * b;
             }
