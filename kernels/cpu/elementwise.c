@@ -105,6 +105,7 @@ static void copy_rows(const void *arguments, CpuState *state, int thread, int64_
             row_copy(piece_row(a->to, t * a->to.ld, a->to.cols), piece_row(a->from, t * a->from.ld, a->to.cols));
 }
 
+/* A row of bf16 may begin where the f32 does that it is made of. */
 void cpu_copy(Stream *s, Tensor to, Tensor from)
 {
     cpu_check(to.rows == from.rows && to.cols == from.cols, "copy", "shapes");

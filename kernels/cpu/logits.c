@@ -135,6 +135,7 @@ static void gradient_rows(const void *arguments, CpuState *state, int thread, in
     }
 }
 
+/* A row of bf16 may begin where its logits do. */
 void cpu_logits_gradient(Stream *s, Tensor dz, Tensor logits, const int32_t *labels, const float *dlogprob, float *logprob, float *lse)
 {
     cpu_check(dz.rows == logits.rows && dz.cols == logits.cols, "logits_gradient", "shapes");

@@ -114,7 +114,7 @@ static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t
         download(m, out->entropy, entropy, bytes);
 }
 
-/* Where the gradient of the logits z goes that products read: z itself, or a narrow tensor. */
+/* Where the gradient of the logits z goes that products read: z itself, or a narrow tensor, whose rows may begin where z's do. */
 static Tensor chunk_gradient(Slot *s, Tensor z)
 {
     return s->chunk_narrow.data ? tensor_rows(s->chunk_narrow, 0, z.rows) : z;
@@ -136,7 +136,7 @@ static Tensor chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, co
         upload(m, s->chunk_dlse, dlse, bytes);
     m->device->ops->logits_backward(m->stream, z, s->labels + first, s->chunk_lse, s->chunk_dlogprob, dlse ? s->chunk_dlse : NULL);
     Tensor dz = chunk_gradient(s, z);
-    if (dz.data != z.data)
+    if (dz.dtype != z.dtype)
         m->device->ops->copy(m->stream, dz, z);
     return dz;
 }

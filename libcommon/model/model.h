@@ -11,7 +11,7 @@
 #include "model/param.h"
 
 /* What a training slot keeps of the forward pass; the rest is computed again when the backward pass needs it, with the same bits:
- * NORMS drops the outputs of norms and of SwiGLU, LAYER everything but each layer's input. */
+ * NORMS drops the outputs of norms and of SwiGLU, LAYER everything but each layer's input; NONE is NORMS where that costs nothing (slot.c). */
 typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_NORMS, RECOMPUTE_LAYER } Recompute;
 
 typedef struct Model {
@@ -24,7 +24,7 @@ typedef struct Model {
     float *cosine, *sine;  /* device [rope_positions, head_dim/2] */
     int64_t rope_positions;
     Dtype dtype;           /* F32, or BF16: what products read and write (model_compute_in); the weights are f32 always */
-    Recompute recompute;   /* the policy of training slots opened from now on */
+    Recompute recompute;   /* the policy of training slots opened from now on; a slot has its own */
     void **packed;         /* of the first parameter of each product: its weights as packed.c laid them out; NULL: none are */
     char *tokenizer_folder; /* where the tokenizer's files lie, NULL: not known; copied when the model is saved */
     /* tensor_parallel.c's: */
@@ -101,7 +101,8 @@ typedef struct Slot {
     float *last_r, *delta;
     Tensor lora_u, lora_du;      /* where the model has adapters: [rows, largest rank] */
     Tensor lora_x;               /* the input of an adapter under dropout, and in bf16 its product */
-    Tensor chunk, chunk_narrow;  /* of logits [model_head_chunk, vocabulary] f32, and their gradient as products read it; NULL data: none */
+    Tensor chunk, chunk_narrow;  /* of logits [model_head_chunk, vocabulary] f32, and their gradient as products read it; NULL data: none. Where a
+                                  * backward pass has its scratch. */
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse; /* [rows], most of it for what waits until all chunks are through */
     int32_t *chunk_best;         /* [rows] */
     void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */

@@ -25,6 +25,11 @@ static Tensor cut_tensor(Cutter *c, Dtype t, int64_t rows, int64_t cols)
     return tensor_make(c->device, t, cut(c, (size_t)(rows * cols) * dtype_size(t)), rows, cols);
 }
 
+static bool on_host(const Model *m)
+{
+    return !m->device || m->device->is_host;
+}
+
 /* The norms' and SwiGLU's outputs. */
 static void lay_cheap(LayerSlot *l, const Model *m, int64_t rows, Cutter *k)
 {
@@ -72,12 +77,24 @@ static int64_t most_layers(const ModelPart *p)
     return most;
 }
 
+/* What a slot of so many rows drops: the model's policy, and on a CPU norms and SwiGLU too where their outputs are so much longer than the
+ * caches that to read them again takes as long as to compute them. */
+static Recompute recompute_of(const Model *m, int64_t rows)
+{
+    enum { CHEAP_BYTES = 64 << 20 };
+    LayerSlot layer;
+    Cutter k = {0};
+    lay_cheap(&layer, m, rows, &k);
+    return m->recompute == RECOMPUTE_NONE && on_host(m) && k.used * (size_t)most_layers(&m->part) > CHEAP_BYTES ? RECOMPUTE_NORMS : m->recompute;
+}
+
 /* What must last until the backward pass, and the batch. */
 static void lay_kept(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
 {
     int64_t layers = most_layers(&m->part), kept = mode == MODE_TRAIN ? layers : 1, mine = tp_rows(m, rows);
+    s->recompute = recompute_of(m, rows);
     for (int64_t i = 0; i < kept; i++)
-        lay_layer(&s->layers[i], i ? &s->layers[i - 1] : NULL, m, m->recompute, rows, k);
+        lay_layer(&s->layers[i], i ? &s->layers[i - 1] : NULL, m, s->recompute, rows, k);
     for (int64_t i = kept; i < layers; i++)
         s->layers[i] = s->layers[0];
     if (part_has_head(&m->part)) {
@@ -90,25 +107,56 @@ static void lay_kept(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k
         *integers[i] = cut(k, (size_t)rows * sizeof(int32_t));
 }
 
+static int64_t chunk_rows(const Model *m, int64_t mine)
+{
+    int64_t chunk = model_head_chunk(m), most = (mine + HEAD_CHUNK - 1) / HEAD_CHUNK * HEAD_CHUNK;
+    return m->part.tp_size <= 1 && most > 0 && most < chunk ? most : chunk;
+}
+
 static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k)
 {
     const ModelConfig *c = &m->config;
-    int64_t chunk = model_head_chunk(m), most = (mine + HEAD_CHUNK - 1) / HEAD_CHUNK * HEAD_CHUNK;
-    chunk = m->part.tp_size <= 1 && most > 0 && most < chunk ? most : chunk;
+    int64_t chunk = chunk_rows(m, mine);
     if (m->part.tp_size > 1)
         s->said = cut(k, ((size_t)m->part.tp_size + 1) * sizeof *s->said);
     if (mode == MODE_TRAIN)
         s->dhidden = s->dstream = cut_tensor(k, DTYPE_F32, mine, c->hidden_size);
     if (mode == MODE_TRAIN && m->dtype != DTYPE_F32)
         s->dhidden = cut_tensor(k, m->dtype, mine, c->hidden_size);
-    if (!c->num_labels)
-        s->chunk = cut_tensor(k, DTYPE_F32, chunk, m->shape.vocab);
-    if (!c->num_labels && mode == MODE_TRAIN && m->dtype != DTYPE_F32)
-        s->chunk_narrow = cut_tensor(k, m->dtype, chunk, m->shape.vocab);
     float **floats[] = {&s->chunk_logprob, &s->chunk_lse, &s->chunk_dlogprob, &s->chunk_dlse};
     for (size_t i = 0; i < 4; i++)
         *floats[i] = cut(k, (size_t)(mine > chunk ? mine : chunk) * sizeof(float));
     s->chunk_best = cut(k, (size_t)(mine > chunk ? mine : chunk) * sizeof(int32_t));
+}
+
+/* A CPU writes the narrow gradient of a row over its logits. */
+static void lay_logits(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k)
+{
+    int64_t chunk = chunk_rows(m, mine), n = m->shape.vocab;
+    s->chunk = cut_tensor(k, DTYPE_F32, chunk, n);
+    if (mode != MODE_TRAIN || m->dtype == DTYPE_F32)
+        return;
+    if (on_host(m))
+        s->chunk_narrow = tensor_columns(tensor_make(m->device, m->dtype, s->chunk.data, chunk, 2 * n), 0, n);
+    else
+        s->chunk_narrow = cut_tensor(k, m->dtype, chunk, n);
+}
+
+/* What backward passes through layers use up. */
+static void lay_backward(Slot *s, const Model *m, int64_t rows, Cutter *k)
+{
+    const PartShape *p = &m->shape;
+    int64_t h = m->config.hidden_size, mine = tp_rows(m, rows);
+    if (m->part.cp_size > 1)
+        s->dkeys = cut_tensor(k, m->dtype, rows * m->part.cp_size, 2 * p->kv);
+    if (m->dtype != DTYPE_F32)
+        s->dnarrow = cut_tensor(k, m->dtype, mine, h);
+    s->dbranch = cut_tensor(k, m->dtype, mine, h);
+    s->dqkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
+    s->dattended = cut_tensor(k, m->dtype, rows, p->q);
+    s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
+    s->dactivated = cut_tensor(k, m->dtype, rows, p->intermediate);
+    s->delta = cut(k, (size_t)(rows * p->heads) * sizeof(float));
 }
 
 static void lay_adapters(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
@@ -138,25 +186,22 @@ static void lay_scratch(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter
         int64_t keys = rows * m->part.cp_size;
         s->dealt_keys = cut_tensor(k, m->dtype, keys, 2 * p->kv);
         s->keys = cut_tensor(k, m->dtype, keys, 2 * p->kv);
-        if (mode == MODE_TRAIN)
-            s->dkeys = cut_tensor(k, m->dtype, keys, 2 * p->kv);
         s->dealt_order = cut(k, (size_t)keys * sizeof *s->dealt_order);
         s->whole_order = cut(k, (size_t)keys * sizeof *s->whole_order);
-    }
-    if (mode == MODE_TRAIN) {
-        if (m->dtype != DTYPE_F32)
-            s->dnarrow = cut_tensor(k, m->dtype, mine, h);
-        s->dbranch = cut_tensor(k, m->dtype, mine, h);
-        s->dqkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
-        s->dattended = cut_tensor(k, m->dtype, rows, p->q);
-        s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
-        s->dactivated = cut_tensor(k, m->dtype, rows, p->intermediate);
-        s->delta = cut(k, (size_t)(rows * p->heads) * sizeof(float));
     }
     if (m->config.lora)
         lay_adapters(s, m, rows, mode, k);
     if (part_has_head(&m->part))
         lay_head(s, m, mine, mode, k);
+    /* The head is through with its logits when a backward pass begins: both take the same place. */
+    size_t begin = k->used, behind;
+    if (mode == MODE_TRAIN)
+        lay_backward(s, m, rows, k);
+    behind = k->used;
+    k->used = begin;
+    if (part_has_head(&m->part) && !m->config.num_labels)
+        lay_logits(s, m, mine, mode, k);
+    k->used = k->used > behind ? k->used : behind;
 }
 
 static size_t bytes_of(void (*lay)(Slot *, const Model *, int64_t, Mode, Cutter *), const Model *m, int64_t rows, Mode mode)
@@ -187,7 +232,7 @@ static int lay_out(Slot *s, void **memory, void (*lay)(Slot *, const Model *, in
 
 int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err)
 {
-    *s = (Slot){.model = m, .mode = mode, .recompute = m->recompute, .rows = rows};
+    *s = (Slot){.model = m, .mode = mode, .rows = rows};
     s->layers = memory_zalloc((size_t)most_layers(&m->part) + 1, sizeof *s->layers);
     s->prepared = memory_alloc((size_t)rows, sizeof *s->prepared);
     slot_stage(s, 0);

@@ -33,6 +33,8 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     memcpy(s->place, place, sizeof s->place);
     m->config = *r->config;
     m->dtype = r->dtype;
+    s->device.is_host = !r->gpu;
+    m->device = &s->device;
     m->recompute = r->recompute;
     if (cost_part(r, place, &m->part, err) < 0 || part_check(&m->part, r->config, err) < 0)
         return -1;

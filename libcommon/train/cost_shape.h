@@ -7,7 +7,8 @@
 
 typedef struct CostShape {
     int place[GRID_DIMENSIONS];
-    Model model;
+    Device device;             /* of the kind that the run is on */
+    Model model;               /* on it */
     PipelineSchedule schedule; /* its sizes alone */
     int64_t rows;              /* of a pass, on this rank */
     size_t total, widest;      /* floats of all weights that are trained, and of the largest unit */

@@ -385,6 +385,22 @@ static void test_rows(void)
     for (int i = 0; i < T * N; i++)
         want[i] = ((float *)x.data)[i];
     good &= apart(half, x) < 3e-3;
+    /* Rows of bf16 that begin where those of the f32 do from which they are made. */
+    int in_place = 1;
+    for (int d = 0; d < 2; d++) {
+        Tensor over = random_tensor(T, N), narrow = tensor_columns(tensor_make(devices[d], DTYPE_BF16, over.data, T, 2 * N), 0, N);
+        ops->copy(streams[d], over, copy);
+        ops->logits_gradient(streams[d], narrow, over, labels, dl, logprob2, lse2);
+        for (int t = 0; t < T; t++)
+            in_place &= memcmp((uint16_t *)half.data + t * N, (uint16_t *)over.data + t * 2 * N, N * 2) == 0;
+        ops->copy(streams[d], over, x);
+        ops->copy(streams[d], narrow, over);
+        Tensor apart16 = halved(x, false);
+        for (int t = 0; t < T; t++)
+            in_place &= memcmp((uint16_t *)apart16.data + t * N, (uint16_t *)over.data + t * 2 * N, N * 2) == 0;
+        free(over.data), free(apart16.data);
+    }
+    ok(in_place, "a row's gradient in bf16 may lie where its logits do, and so may a copy");
     ops->logits_gradient(streams[0], copy, copy, labels, dl, logprob2, lse2);
     for (int t = 0; t < T; t++)
         good &= fabsf(logprob2[t] - logprob[t]) < 1e-5f && fabsf(lse2[t] - lse[t]) < 1e-5f;
