@@ -292,6 +292,7 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], bool tell,
         c.max_position_embeddings = p->longest;
     bool gpu = strcmp(p->common.device, "cuda") == 0;
     DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype), .gpu = gpu,
+                        .threads = (int)p->common.threads,
                         .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0, .averages = p->train.average_every > 0},
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};

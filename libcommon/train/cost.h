@@ -19,6 +19,7 @@ typedef struct CostRun {
     int shard;           /* optimizer.h; 2: gradients are a slice too, 3: weights too */
     Recompute recompute;
     Dtype dtype;         /* of products */
+    int threads;         /* of a rank that is alone, 0: one for each CPU */
     bool gpu;            /* products of bf16 read a copy of the weights, which CPUs' round as they read */
     bool saves;          /* checkpoints are written */
     bool averages;       /* --average-every */

@@ -3,12 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
+#include "base/thread.h"
 #include "model/tensor_parallel.h"
 #include "train/cost_shape.h"
 
 /* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, alone and as one of MPI's processes;
- * a rank's panels of products, and what its thread has that writes a checkpoint: by measurement. */
-static const double lean_program = 1.5e9, own_program = 5.3e6, mpi_program = 16.5e6, own_rank = 1.7e6, own_writing = 2e6, own_packed = 32 << 20;
+ * what a rank's thread has that writes a checkpoint: by measurement. */
+static const double lean_program = 1.5e9, own_program = 7e6, mpi_program = 17.5e6, own_writing = 2e6;
+/* Room for packed matrices, what one may take to go with other operations, and blocks of those that may not (kernels/cpu/cpu.h and matmul.c);
+ * a thread's panels and scratch in f32 and bf16, by measurement; layers whose operations are collected together where attention is. */
+static const double own_packed = 32 << 20, own_together = 8 << 20, own_block = 1.5e6, own_panels[2] = {0.9e6, 1.5e6}, own_layers = 3.25;
 
 int cost_ranks(const CostRun *r)
 {
@@ -173,12 +177,41 @@ static double own_start(const CostRun *r, const CostShape *s, const CostMemory *
     return bytes * n + (slices + passed > other ? slices + passed : other) + m->buffers + m->program;
 }
 
+/* Bytes of a layer's matrices that are packed to go with other operations, and of the output layer's, forward and back. */
+static double packed_together(const CostShape *s, double size)
+{
+    const Model *m = &s->model;
+    const PartShape *p = &m->shape;
+    double h = (double)m->config.hidden_size, q = (double)p->q, kv = (double)p->kv, f = (double)p->intermediate, all = 0;
+    const double products[] = {h * (q + 2 * kv), h * q, 2 * h * f, h * f}, head = part_has_head(&m->part) ? size * h * (double)p->vocab : 0;
+    for (int i = 0; i < 4; i++)
+        all += size * products[i] <= own_together ? size * products[i] : 0;
+    double layers = m->part.range[0].count < own_layers ? (double)m->part.range[0].count : own_layers;
+    all *= s->sequence_rows <= 256 ? layers : 1;
+    return head <= own_together && 2 * head > all ? 2 * head : all;
+}
+
+/* What a rank's products have beside their matrices: where operations are collected (layer.c) packed ones of several, else blocks of one. */
+static double panels(const CostRun *r, const CostShape *s)
+{
+    const Model *m = &s->model;
+    bool narrow = r->dtype != DTYPE_F32, together = r->extent[GRID_TP] * r->extent[GRID_CP] == 1 && !m->config.lora && !m->config.qk_norm &&
+                                                    (r->shard < 2 || r->extent[GRID_DP] == 1);
+    int threads = cost_ranks(r) > 1 ? 1 : r->threads > 0 ? r->threads : thread_default_count();
+    double size = narrow ? 2 : 4, packed = together ? packed_together(s, size) : 0, block = size * (double)s->largest;
+    block = block < own_block ? block : own_block;
+    packed = packed > block ? packed : block;
+    /* Sums of a bf16 result want all of k at once: tokens, where hidden states have their gradient from the output layer. */
+    double own = own_panels[narrow], deep = narrow && part_has_head(&m->part) ? 128 * (double)m->shape.vocab : 0;
+    return (packed < own_packed ? packed : own_packed) + threads * (own > deep ? own : deep);
+}
+
 /* As a run of this engine lays it out. */
 static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
 {
     const ModelConfig *c = r->config;
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
-    bool narrow = r->dtype != DTYPE_F32, cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
+    bool cut2 = r->shard >= 2 && data > 1, cut3 = r->shard >= 3 && data > 1;
     /* Beside slices the whole of three units' weights, with their working copy, and of three units' gradients (sharding.c). */
     double weights = cut3 ? weight_bytes(r) * (double)s->rooms : 0, gradients = cut2 ? 4 * (double)s->trained_rooms : 0;
     /* What is not trained is every rank's too, but where weights come by units. */
@@ -190,16 +223,14 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
         m->activations += (double)slot_bytes(&s->model, s->rows / r->micro_batch * r->scored, MODE_TRAIN, 1) - (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, 1);
     int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
     positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
-    /* Products pack their second matrix: the CPU's room for it is touched as far as the largest weight reaches. */
-    double packed = (narrow ? 2 : 4) * (double)s->largest;
-    m->buffers = (packed < own_packed ? packed : own_packed) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
+    m->buffers = panels(r, s) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
     /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model where they do not lie together. */
     m->copy = ((r->saves ? 12 : 0) + (data > 1 ? 4 : 0)) * share;
     if (r->averages) {
         m->copy += r->saves ? 4 * share : 0;
         m->weights += 4 * n;
     }
-    m->program = process_memory(r) + (cost_ranks(r) > 1 ? mpi_memory(r, s) - own_program : 0) + own_rank + (r->saves ? own_writing : 0);
+    m->program = process_memory(r) + (cost_ranks(r) > 1 ? mpi_memory(r, s) - own_program : 0) + (r->saves ? own_writing : 0);
 }
 
 int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *m, Error *err)
@@ -231,7 +262,7 @@ int cost_memory_threads(const CostRun *r, double *bytes, Error *err)
             CostMemory m;
             if (cost_memory(r, place, &m, err) < 0)
                 return -1;
-            *bytes += others * (m.all - m.program + own_rank + (r->saves ? own_writing : 0));
+            *bytes += others * (m.all - m.program + (r->saves ? own_writing : 0));
         }
     return 0;
 }

@@ -39,6 +39,7 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     if (cost_part(r, place, &m->part, err) < 0 || part_check(&m->part, r->config, err) < 0)
         return -1;
     m->shape = part_shape(&m->part, r->config);
+    s->sequence_rows = r->sequence_length / r->extent[GRID_CP];
     s->rows = r->micro_batch * r->sequence_length / r->extent[GRID_CP];
     if (param_open(&m->params, r->config, &m->part, NULL, NULL, err) < 0)
         return -1;

@@ -10,7 +10,7 @@ typedef struct CostShape {
     Device device;             /* of the kind that the run is on */
     Model model;               /* on it */
     PipelineSchedule schedule; /* its sizes alone */
-    int64_t rows;              /* of a pass, on this rank */
+    int64_t rows, sequence_rows; /* of a pass, on this rank, and of a sequence */
     size_t total, widest;      /* floats of all weights that are trained, and of the largest unit */
     size_t rooms, trained_rooms; /* of the units that fill the rooms of --shard 3 and 2, and of what is trained of such ones */
     size_t largest;            /* of the largest weight */

@@ -37,7 +37,7 @@ static CostRun cost_of(const PostTrain *p, const ModelConfig *c, const Grid *g, 
     const GridOptions *o = &p->options_of_grid;
     CostRun r = {.config = c, .stages = {(int)o->virtual_stages, o->ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype),
                  .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0, .averages = p->train.average_every > 0, .sequence_length = sequence_length,
-                 .process = (double)memory_resident(), .micro_batch = 1, .gpu = strcmp(p->common.device, "cuda") == 0};
+                 .process = (double)memory_resident(), .micro_batch = 1, .threads = (int)p->common.threads, .gpu = strcmp(p->common.device, "cuda") == 0};
     memcpy(r.extent, g->extent, sizeof r.extent);
     return r;
 }
