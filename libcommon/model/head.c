@@ -42,10 +42,10 @@ static void rows_close(Model *m, Slot *s)
 
 int64_t model_head_chunk(const Model *m)
 {
-    if (m->part.tp_size > 1)
-        return HEAD_CHUNK;
     if (m->device && !m->device->is_host)
         return HEAD_CHUNK_GPU;
+    if (m->part.tp_size > 1)
+        return HEAD_CHUNK;
     int64_t rows = HEAD_LOGITS_CPU / m->config.vocab_size / HEAD_CHUNK * HEAD_CHUNK;
     return rows < HEAD_CHUNK ? HEAD_CHUNK : rows > HEAD_CHUNK_CPU ? HEAD_CHUNK_CPU : rows;
 }
@@ -86,13 +86,6 @@ static void upload(Model *m, void *to, const void *from, size_t bytes)
     m->device->copy(m->stream, to, from, bytes, COPY_TO_DEVICE);
 }
 
-/* The arrays from row `first` on. */
-static HeadRows rows_from(const HeadRows *r, int64_t first)
-{
-    return (HeadRows){r->logprob + first, r->lse ? r->lse + first : NULL, r->best ? r->best + first : NULL, r->mean ? r->mean + first : NULL,
-                      r->entropy ? r->entropy + first : NULL};
-}
-
 /* A chunk's rows, on the host. labels and out: the chunk's. */
 static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out)
 {
@@ -125,7 +118,7 @@ static Tensor chunk_differentiate(Model *m, Slot *s, Tensor z, int64_t first, co
                                 const float *dlse)
 {
     size_t bytes = (size_t)z.rows * sizeof(float);
-    float own[HEAD_CHUNK];
+    float own[HEAD_CHUNK_GPU];
     if (m->part.tp_size > 1) {
         tp_label_gradients(m, labels, z.rows, dlogprob, dlse, own);
         dlse = own;
@@ -157,13 +150,14 @@ static void add_sums(HeadSums *sums, const int32_t *labels, const float *weights
     }
 }
 
-/* Rows of the next chunk, in which every HEAD_CHUNK of rows has some that count, or none has (*counts). */
+/* Rows of the next chunk, in which every HEAD_CHUNK of rows has some that count, or none has (*counts). weights NULL: all that have a label
+ * do. */
 static int64_t rows_that_count(const Model *m, const Slot *s, const int32_t *labels, const float *weights, int64_t first, bool *counts)
 {
     int64_t rows = 0, most = rows_next(m, s, first);
     for (*counts = false; rows < most; *counts = true) {
         int64_t n = most - rows < HEAD_CHUNK ? most - rows : HEAD_CHUNK;
-        if (!any_label(labels + first + rows, weights + first + rows, n))
+        if (!any_label(labels + first + rows, weights ? weights + first + rows : NULL, n))
             return rows ? rows : n;
         rows += n;
     }
@@ -220,9 +214,10 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
         return;
     }
     Rows rows = rows_open(m, s, true);
+    bool counts;
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = rows_next(m, s, first);
-        if (!any_label(labels + first, weights + first, n)) {
+        n = rows_that_count(m, s, labels, weights, first, &counts);
+        if (!counts) {
             m->device->ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
         }
@@ -245,12 +240,13 @@ void head_cross_entropy(Model *m, Slot *s, const int32_t *labels, const float *w
 void head_measure(Model *m, Slot *s, const int32_t *labels, const HeadRows *out)
 {
     Rows rows = rows_open(m, s, false);
+    bool counts;
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = rows_next(m, s, first);
-        HeadRows chunk = rows_from(out, first);
+        n = rows_that_count(m, s, labels, NULL, first, &counts);
+        HeadRows chunk = head_rows_from(out, first);
         float unwanted[HEAD_CHUNK_GPU];
         chunk.lse = out->lse ? chunk.lse : unwanted;
-        if (any_label(labels + first, NULL, n)) {
+        if (counts) {
             chunk_read(m, s, chunk_logits(m, s, rows.hidden, first, n), first, labels + first, &chunk);
             continue;
         }
@@ -269,9 +265,10 @@ void head_logprobs(Model *m, Slot *s, const int32_t *labels, float *logprob, flo
 void head_backward(Model *m, Slot *s, const int32_t *labels, const float *lse, const float *dlogprob, const float *dlse)
 {
     Rows rows = rows_open(m, s, true);
+    bool counts;
     for (int64_t first = 0, n; first < s->used; first += n) {
-        n = rows_next(m, s, first);
-        if (!any_label(labels + first, dlse ? NULL : dlogprob + first, n)) {
+        n = rows_that_count(m, s, labels, dlse ? NULL : dlogprob, first, &counts);
+        if (!counts) {
             m->device->ops->fill(m->stream, tensor_rows(rows.dhidden, first, n), 0);
             continue;
         }

@@ -64,7 +64,7 @@ typedef struct LayerSlot {
 } LayerSlot;
 
 
-/* What a rank's part of the vocabulary says about a chunk of labels (device memory). */
+/* What a rank's part of the vocabulary says about HEAD_CHUNK labels (device memory). */
 typedef struct ChunkSaid {
     float logprob[HEAD_CHUNK], lse[HEAD_CHUNK]; /* of the label, 0 where it is another rank's; log Σ exp */
     float best_logprob[HEAD_CHUNK];             /* of the most probable token */
@@ -79,6 +79,13 @@ typedef struct HeadRows {
     float *mean;          /* of the logits */
     float *entropy;       /* of the distribution, in nats */
 } HeadRows;
+
+/* The arrays from row `first` on. */
+static inline HeadRows head_rows_from(const HeadRows *r, int64_t first)
+{
+    return (HeadRows){r->logprob + first, r->lse ? r->lse + first : NULL, r->best ? r->best + first : NULL, r->mean ? r->mean + first : NULL,
+                      r->entropy ? r->entropy + first : NULL};
+}
 
 /* Random numbers of a training pass. Rows have keys by record and position, and each use draws on its own. */
 typedef struct SlotRandom {
@@ -106,7 +113,7 @@ typedef struct Slot {
     float *chunk_logprob, *chunk_lse, *chunk_dlogprob, *chunk_dlse; /* [rows], most of it for what waits until all chunks are through */
     int32_t *chunk_best;         /* [rows] */
     void *wide, *partial;        /* all ranks' rows [R, H] of either dtype, gathered, and before they are added up; NULL: one rank */
-    ChunkSaid *said;             /* this rank's word, then all ranks' in order */
+    ChunkSaid *said;             /* this rank's word, then all ranks' in order, of each HEAD_CHUNK of a chunk's rows */
     /* Under context parallelism: keys and values side by side [R·c, 2kv] of c ranks, one rank's rows behind another's and in the
      * order of the sequences, the latter's gradient, and where each row of one stands in the other (batch_orders). */
     Tensor dealt_keys, keys, dkeys;

@@ -100,20 +100,24 @@ static int rank_of(const Model *m, int32_t label)
     return r;
 }
 
-void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out)
+/* Of at most HEAD_CHUNK rows, what all ranks say goes to `all`, on the device. */
+static void words_gather(Model *m, Slot *s, Tensor z, const int32_t *labels, const HeadRows *out, ChunkSaid *all)
 {
     const Ops *ops = m->device->ops;
-    int ranks = m->part.tp_size;
-    ChunkSaid *here = s->said, *said = memory_alloc((size_t)ranks, sizeof *said);
-    ops->logits_forward(m->stream, z, s->labels + first, here->logprob, here->lse, out->best ? here->best : NULL, out->mean ? here->mean : NULL,
+    ChunkSaid *here = s->said;
+    ops->logits_forward(m->stream, z, labels, here->logprob, here->lse, out->best ? here->best : NULL, out->mean ? here->mean : NULL,
                         out->entropy ? here->entropy : NULL);
     if (out->best)
         ops->logits_forward(m->stream, z, here->best, here->best_logprob, here->lse, NULL, NULL, NULL);
     if (!m->failed)
-        done(m, comm_all_gather(m->part.tp, m->stream, here, here + 1, sizeof *here, &m->failure));
-    m->device->copy(m->stream, said, here + 1, (size_t)ranks * sizeof *said, COPY_TO_HOST);
-    m->device->stream_wait(m->stream, NULL);
-    for (int64_t i = 0; i < z.rows; i++) {
+        done(m, comm_all_gather(m->part.tp, m->stream, here, all, sizeof *here, &m->failure));
+}
+
+/* What the ranks have said of rows of the vocabulary's parts, put together. */
+static void words_join(Model *m, const ChunkSaid *said, int64_t rows, const int32_t *labels, const HeadRows *out)
+{
+    int ranks = m->part.tp_size;
+    for (int64_t i = 0; i < rows; i++) {
         double most = -INFINITY, sum = 0, top = -INFINITY;
         for (int r = 0; r < ranks; r++)
             most = fmax(most, (double)said[r].lse[i]);
@@ -143,6 +147,24 @@ void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *label
                 out->best[i] = (int32_t)m->first_token[r] + said[r].best[i];
             }
         }
+    }
+}
+
+void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out)
+{
+    int ranks = m->part.tp_size;
+    int64_t pieces = (z.rows + HEAD_CHUNK - 1) / HEAD_CHUNK;
+    ChunkSaid *said = memory_alloc((size_t)(ranks * pieces), sizeof *said);
+    for (int64_t p = 0, at = 0, n; p < pieces; p++, at += n) {
+        n = z.rows - at < HEAD_CHUNK ? z.rows - at : HEAD_CHUNK;
+        words_gather(m, s, tensor_rows(z, at, n), s->labels + first + at, out, s->said + 1 + p * ranks);
+    }
+    m->device->copy(m->stream, said, s->said + 1, (size_t)(ranks * pieces) * sizeof *said, COPY_TO_HOST);
+    m->device->stream_wait(m->stream, NULL);
+    for (int64_t p = 0, at = 0, n; p < pieces; p++, at += n) {
+        n = z.rows - at < HEAD_CHUNK ? z.rows - at : HEAD_CHUNK;
+        HeadRows rows = head_rows_from(out, at);
+        words_join(m, said + p * ranks, n, labels + at, &rows);
     }
     free(said);
 }

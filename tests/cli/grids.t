@@ -95,6 +95,11 @@ if [ -e "$cuda" ] && [ -e "$nccl" ]; then
         ok "--device cuda $g under the emulation" env LMPIPE_CUDA="$cuda" LMPIPE_NCCL="$nccl" $D --device cuda $g -o "$T/cuda$tap_count"
         near "has the CPU's losses" "$T/cpu/log.jsonl" "$T/cuda$((tap_count - 1))/log.jsonl"
     done
+    # More rows than what ranks say of the vocabulary holds at a time.
+    D="$D --seq-len 320 --batch-tokens 320"
+    $D --device cpu -o "$T/long"
+    ok "--device cuda --tp 2 of 320 rows" env LMPIPE_CUDA="$cuda" LMPIPE_NCCL="$nccl" $D --device cuda --tp 2 -o "$T/cuda-long"
+    near "has the CPU's losses" "$T/long/log.jsonl" "$T/cuda-long/log.jsonl"
 else
     skip "grids of --device cuda under the emulation" "it is not built (make check builds it)"
 fi
