@@ -96,33 +96,36 @@ __global__ void __launch_bounds__(WARPS * 32)
         rstd[t] = r;
 }
 
-/* dh, narrow, and where `part` is wanted [gridDim.x, n] the block's rows' share of dw = Σ_t dy∘h·r: the block takes every gridDim.x-th
- * group of ROWS rows, so that the weight's gradient costs no second reading. */
-template <int N, int ROW_WARPS, int HELD>
+/* dh, narrow, and with SUMS the block's rows' share of dw = Σ_t dy∘h·r in part [gridDim.x, n]: the block takes every gridDim.x-th group of
+ * ROWS rows, so that the weight's gradient costs no second reading. Rows that registers have room for are read whole, the residual stream's
+ * gradient too, before anything is written: it may lie where dh goes, and no load would pass a store. */
+template <int N, int ROW_WARPS, int HELD, bool SUMS>
 __global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, Either narrow, float *part, Either dy, const float *h, int64_t ldh, const float *rstd,
                                                                     const float *w, Either residual, int64_t rows, int64_t n)
 {
-    enum { ROWS = WARPS / ROW_WARPS, STEP = ROW_WARPS * 32 * N };
+    enum { ROWS = WARPS / ROW_WARPS, STEP = ROW_WARPS * 32 * N, WHOLE = HELD > 0 && HELD <= 4 };
     SHARED(float, dots, [2][WARPS]);
     int64_t begin = (int64_t)(threadIdx.y % ROW_WARPS * 32 + threadIdx.x) * N;
-    float sums[HELD ? HELD : 1][N];
+    float sums[SUMS ? HELD : 1][N];
 #pragma unroll
-    for (int l = 0; l < (HELD ? HELD : 1); l++)
+    for (int l = 0; l < (SUMS ? HELD : 1); l++)
 #pragma unroll
         for (int j = 0; j < N; j++)
             sums[l][j] = 0.0f;
     int turn = 0;
     for (int64_t t = (int64_t)blockIdx.x * ROWS + threadIdx.y / ROW_WARPS; t < rows; t += (int64_t)gridDim.x * ROWS, turn ^= 1) {
-        float weighted[HELD ? HELD : 1][N], held[HELD ? HELD : 1][N], dot = 0, r = rstd[t];
+        float weighted[HELD ? HELD : 1][N], held[HELD ? HELD : 1][N], rest[WHOLE ? HELD : 1][N], dot = 0, r = rstd[t];
         FOR_PACKS(l, i)
         {
             float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
             load(a, dy, t, i);
             load(b, h + t * ldh + i);
             load(c, w + i);
+            if (WHOLE && residual.data)
+                load(rest[l], residual, t, i);
 #pragma unroll
             for (int j = 0; j < N; j++) {
-                if (HELD)
+                if (SUMS)
                     sums[l][j] += a[j] * b[j] * r;
                 a[j] *= c[j];
                 dot += a[j] * b[j];
@@ -131,7 +134,7 @@ __global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, E
         float scale = row_sum<ROW_WARPS>(dot, dots[turn]) * r * r * r / (float)n;
         FOR_PACKS(l, i)
         {
-            float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], c[N];
+            float(&a)[N] = weighted[HELD ? l : 0], (&b)[N] = held[HELD ? l : 0], (&c)[N] = rest[WHOLE ? l : 0];
             if (!HELD) {
                 load(a, dy, t, i);
                 load(b, h + t * ldh + i);
@@ -140,7 +143,7 @@ __global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, E
                 for (int j = 0; j < N; j++)
                     a[j] *= c[j];
             }
-            if (residual.data)
+            if (!WHOLE && residual.data)
                 load(c, residual, t, i);
 #pragma unroll
             for (int j = 0; j < N; j++)
@@ -150,10 +153,9 @@ __global__ void __launch_bounds__(WARPS * 32) rmsnorm_rows_backward(Either dh, E
                 store(narrow, t, i, c);
         }
     }
-    if (!part)
-        return;
-    FOR_PACKS(l, i)
-    store(part + blockIdx.x * n + i, sums[HELD ? l : 0]);
+    if (SUMS)
+        FOR_PACKS(l, i)
+        store(part + blockIdx.x * n + i, sums[SUMS ? l : 0]);
 }
 
 /* dw += Σ_t dy∘h·r, of rows that no block holds whole. */
@@ -185,6 +187,9 @@ struct WeightTerm {
         } else if ((n) <= WARPS * 32 * VECTOR * 2) {                       \
             enum { N = VECTOR, ROW_WARPS = WARPS, HELD = 2 };              \
             __VA_ARGS__;                                                   \
+        } else if ((n) <= WARPS * 32 * VECTOR * 4) {                       \
+            enum { N = VECTOR, ROW_WARPS = WARPS, HELD = 4 };              \
+            __VA_ARGS__;                                                   \
         } else if ((n) <= WARPS * 32 * VECTOR * 8) {                       \
             enum { N = VECTOR, ROW_WARPS = WARPS, HELD = 8 };              \
             __VA_ARGS__;                                                   \
@@ -209,8 +214,8 @@ void cuda_rmsnorm_forward(Stream *s, Tensor y, Tensor h, float *rstd, Tensor x, 
     cuda_launched(s, "rmsnorm_forward");
 }
 
-/* Blocks that share the rows where the weight's gradient is wanted: enough to fill any GPU, and the same on all, for the same bits. */
-enum { BLOCKS_MOST = 1024 };
+/* Blocks that share the rows where the weight's gradient is wanted: those that an H100 runs at once, the same on every GPU for the same bits. */
+#define BLOCKS_MOST(HELD) ((HELD) <= 2 ? 528 : 264)
 
 void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tensor dy, Tensor h, const float *rstd, Tensor w, Tensor dresidual)
 {
@@ -221,17 +226,16 @@ void cuda_rmsnorm_backward(Stream *s, Tensor dh, Tensor narrow, Tensor dw, Tenso
         return;
     Tensor all[] = {dh, narrow, dy, h, w, dresidual};
     BY_ROW(vector_width(DTYPE_F32, h.cols, all, 6) > 1, h.cols, N, ROW_WARPS, HELD, {
-        auto kernel = rmsnorm_rows_backward<N, ROW_WARPS, HELD>;
+        enum { TOGETHER = HELD > 0 && HELD <= 4 && (int)ROW_WARPS == WARPS };
         dim3 blocks = blocks_of(h.rows, WARPS / ROW_WARPS);
-        bool whole = HELD > 0 && (int)ROW_WARPS == WARPS;
-        if (dw.data && whole && blocks.x > BLOCKS_MOST)
-            blocks.x = BLOCKS_MOST;
-        float *part = dw.data && whole ? (float *)cuda_stream(s)->parts : NULL;
-        cuda_check(!part || blocks.x * h.cols * (int64_t)sizeof(float) <= PARTS_BYTES, "rmsnorm_backward", "widths");
-        if (dw.data && !whole) { /* first, since dh may be dy's memory */
+        float *part = TOGETHER && dw.data ? (float *)cuda_stream(s)->parts : NULL;
+        if (part && blocks.x > BLOCKS_MOST(HELD))
+            blocks.x = BLOCKS_MOST(HELD);
+        if (dw.data && !part) { /* first, since dh may be dy's memory */
             WeightTerm term = {either(dy), f32(h), h.ld, rstd};
             column_sums<1>(s, "rmsnorm_backward", f32(dw), term, h.rows, h.cols);
         }
+        auto kernel = part ? rmsnorm_rows_backward<N, ROW_WARPS, HELD, TOGETHER> : rmsnorm_rows_backward<N, ROW_WARPS, HELD, false>;
         LAUNCH(kernel, blocks, dim3(32, WARPS), 0, cuda_stream(s)->stream, either(dh), either(narrow), part, either(dy), f32(h), h.ld, rstd, f32(w),
                either(dresidual), h.rows, h.cols);
         cuda_launched(s, "rmsnorm_backward");

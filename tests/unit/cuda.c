@@ -140,7 +140,7 @@ static void test_embedding(const char *on)
 
 static void test_rmsnorm(const char *on)
 {
-    static const int shapes[][2] = {{1, 16}, {7, 33}, {70, 128}, {13, 1000}, {300, 48}, {3, 4096}, {2, 9000}, {1000, 2048}};
+    static const int shapes[][2] = {{1, 16}, {7, 33}, {70, 128}, {13, 1000}, {300, 48}, {3, 4096}, {3, 8000}, {2, 9000}, {530, 516}, {1000, 2048}};
     for (int bf16 = 0; bf16 < 2; bf16++) {
         Dtype t = types[bf16];
         double forward = 0, backward = 0, rounded = 0, weight = 0;
