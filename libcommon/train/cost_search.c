@@ -117,8 +117,10 @@ int cost_search(const CostRun *like, int64_t ranks, const CostCluster *c, int t_
                 found.count += try_grid(like, r, c, &found.items[found.count]);
             }
         }
-    if (found.count == 0)
+    if (found.count == 0) {
+        free(found.items); /* tried, and none of them can be */
         return error_set(err, "no grid of %lld ranks divides this model and its %lld sequences a step", (long long)ranks, (long long)like->samples);
+    }
     qsort(found.items, found.count, sizeof *found.items, compare);
     *out = found.items;
     *count = found.count;
