@@ -107,7 +107,7 @@ int dry_run(const DryRun *d, Error *err)
     return d->stats && (traffic(d, &sent, err) < 0 || cost_stats(d->stats, &run, (double)s->steps, (double)s->tokens, flops, &sent, err) < 0) ? -1 : 0;
 }
 
-int dry_run_choose(const DryRun *d, GridOptions *g, const OptionSet *set, bool gpu, Error *err)
+int dry_run_choose(const DryRun *d, GridOptions *g, const OptionSet *set, Error *err)
 {
     const Stages *s = d->stages;
     CostRun like = largest(d);
@@ -115,7 +115,7 @@ int dry_run_choose(const DryRun *d, GridOptions *g, const OptionSet *set, bool g
     for (size_t i = 0; i < s->count; i++)
         run[i] = (CostStretch){(double)s->items[i].steps, s->items[i].sequence_length, s->items[i].samples};
     like.micro_batch = d->micro_batch;
-    int status = grid_options_choose(g, set, &like, run, s->count, gpu, err);
+    int status = grid_options_choose(g, set, &like, run, s->count, err);
     free(run);
     return status;
 }

@@ -21,6 +21,6 @@ typedef struct DryRun {
 /* -1: there can be no such run. */
 int dry_run(const DryRun *d, Error *err);
 /* --grid auto. */
-int dry_run_choose(const DryRun *d, GridOptions *g, const OptionSet *set, bool gpu, Error *err);
+int dry_run_choose(const DryRun *d, GridOptions *g, const OptionSet *set, Error *err);
 
 #endif

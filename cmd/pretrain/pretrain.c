@@ -290,14 +290,13 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], bool tell,
         return -1;
     if (c.max_position_embeddings < p->longest)
         c.max_position_embeddings = p->longest;
-    bool gpu = strcmp(p->common.device, "cuda") == 0;
-    DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard, .dtype = dtype_of_option(p->common.dtype), .gpu = gpu,
-                        .threads = (int)p->common.threads,
+    DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard,
+                        .dtype = dtype_of_option(p->common.dtype), .gpu = strcmp(p->common.device, "cuda") == 0, .threads = (int)p->common.threads,
                         .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0, .averages = p->train.average_every > 0},
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
-    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, &p->set, gpu, err);
+    int status = tell ? dry_run(&d, err) : dry_run_choose(&d, &p->grid, &p->set, err);
     stages_close(&s);
     sources_close(&held_out);
     return status;
@@ -445,8 +444,8 @@ static int rank_main(void *context, Grid *grid)
         DataNumber *data = memory_alloc(t.sources.count, sizeof *data);
         for (size_t i = 0; i < t.sources.count; i++)
             data[i] = (DataNumber){t.sources.items[i].shard.prefix, t.sources.items[i].shard.number};
-        TrainTask task = {.context = &t, .grid = grid, .data = data, .data_count = t.sources.count, .through = &t.passes, .accumulate = accumulate, .evaluate = t.held_out.count ? evaluate : NULL,
-                          .free_options = free_of(p), .sequence_length = p->longest};
+        TrainTask task = {.context = &t, .grid = grid, .data = data, .data_count = t.sources.count, .through = &t.passes, .accumulate = accumulate,
+                          .evaluate = t.held_out.count ? evaluate : NULL, .free_options = free_of(p), .sequence_length = p->longest};
         status = train_run(&p->set, &p->common, &p->train, &t.model, &task);
         free(data);
         profile_end(t.device, stdout);

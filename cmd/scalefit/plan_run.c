@@ -36,7 +36,8 @@ int plan_run(Settings *s, Error *err)
         CostRun r = {.config = &config, .extent = {(int)number(o, "tp", 1), (int)number(o, "cp", 1), (int)number(o, "pp", 1), dp > 0 ? (int)dp : 1},
                      .stages = {(int)number(o, "virtual-stages", 1), (int64_t)number(o, "ends-fewer", 0)}, .sequence_length = (int64_t)length,
                      .samples = (int64_t)(batch / length), .shard = (int)number(o, "shard", 1),
-                     .dtype = strcmp(text(o, "dtype", "f32"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, .threads = (int)number(o, "threads", 0), .gpu = strcmp(text(o, "device", "auto"), "cuda") == 0, .saves = number(o, "save-every", 1000) > 0,
+                     .dtype = strcmp(text(o, "dtype", "f32"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, .threads = (int)number(o, "threads", 0),
+                     .gpu = strcmp(text(o, "device", "auto"), "cuda") == 0, .saves = number(o, "save-every", 1000) > 0,
                      .averages = number(o, "average-every", 0) > 0};
         const char *again = text(o, "recompute", "none");
         r.recompute = strcmp(again, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(again, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;

@@ -375,13 +375,13 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
         threads = 1;
     else if (threads == 0 && g->local_size > 1)
         threads = thread_default_count() / g->local_size > 1 ? thread_default_count() / g->local_size : 1;
-    /* A kernel loaded at its first launch waits until the GPU is idle; a receive that waits on the GPU for a sender, which loads a kernel
-     * itself, would never end. */
-    if (g->size > 1)
+    if (g->size > 1) {
+        /* A kernel loaded at its first launch waits until the GPU is idle; a receive that waits on the GPU for a sender, which loads a kernel
+         * itself, would never end. */
         setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-    /* Streams beyond these share a queue of the GPU, where one waits for what stands before it of another; NCCL makes two a group. */
-    if (g->size > 1)
+        /* Streams beyond these share a queue of the GPU, where one waits for what stands before it of another; NCCL makes two a group. */
         setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+    }
     Device *d = device_open_index(name, g->gpu, threads, err);
     if (!d)
         return NULL;

@@ -86,6 +86,13 @@ static void upload(Model *m, void *to, const void *from, size_t bytes)
     m->device->copy(m->stream, to, from, bytes, COPY_TO_DEVICE);
 }
 
+/* The arrays from row `first` on. */
+static HeadRows rows_from(const HeadRows *r, int64_t first)
+{
+    return (HeadRows){r->logprob + first, r->lse ? r->lse + first : NULL, r->best ? r->best + first : NULL, r->mean ? r->mean + first : NULL,
+                      r->entropy ? r->entropy + first : NULL};
+}
+
 /* A chunk's rows, on the host. labels and out: the chunk's. */
 static void chunk_read(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *labels, const HeadRows *out)
 {
@@ -243,7 +250,7 @@ void head_measure(Model *m, Slot *s, const int32_t *labels, const HeadRows *out)
     bool counts;
     for (int64_t first = 0, n; first < s->used; first += n) {
         n = rows_that_count(m, s, labels, NULL, first, &counts);
-        HeadRows chunk = head_rows_from(out, first);
+        HeadRows chunk = rows_from(out, first);
         float unwanted[HEAD_CHUNK_GPU];
         chunk.lse = out->lse ? chunk.lse : unwanted;
         if (counts) {

@@ -80,13 +80,6 @@ typedef struct HeadRows {
     float *entropy;       /* of the distribution, in nats */
 } HeadRows;
 
-/* The arrays from row `first` on. */
-static inline HeadRows head_rows_from(const HeadRows *r, int64_t first)
-{
-    return (HeadRows){r->logprob + first, r->lse ? r->lse + first : NULL, r->best ? r->best + first : NULL, r->mean ? r->mean + first : NULL,
-                      r->entropy ? r->entropy + first : NULL};
-}
-
 /* Random numbers of a training pass. Rows have keys by record and position, and each use draws on its own. */
 typedef struct SlotRandom {
     uint64_t draw;                      /* of the step; 0: none are drawn */

@@ -113,39 +113,37 @@ static void words_gather(Model *m, Slot *s, Tensor z, const int32_t *labels, con
         done(m, comm_all_gather(m->part.tp, m->stream, here, all, sizeof *here, &m->failure));
 }
 
-/* What the ranks have said of rows of the vocabulary's parts, put together. */
-static void words_join(Model *m, const ChunkSaid *said, int64_t rows, const int32_t *labels, const HeadRows *out)
+/* Row `at` of what the ranks have said, put together as row i of *out. */
+static void words_join(Model *m, const ChunkSaid *said, int64_t at, int32_t label, const HeadRows *out, int64_t i)
 {
     int ranks = m->part.tp_size;
-    for (int64_t i = 0; i < rows; i++) {
-        double most = -INFINITY, sum = 0, top = -INFINITY;
-        for (int r = 0; r < ranks; r++)
-            most = fmax(most, (double)said[r].lse[i]);
-        for (int r = 0; r < ranks; r++)
-            sum += exp((double)said[r].lse[i] - most);
-        double all = most + log(sum);
-        out->lse[i] = (float)all;
-        m->astray |= !isfinite(said[m->part.tp_rank].lse[i]);
-        const ChunkSaid *owner = &said[labels[i] < 0 ? 0 : rank_of(m, labels[i])];
-        out->logprob[i] = labels[i] < 0 ? 0 : (float)((double)owner->logprob[i] + (double)owner->lse[i] - all);
-        double total = 0, entropy = 0;
-        for (int r = 0; r < ranks; r++) {
-            double share = (double)said[r].lse[i] - all; /* log of the probability that lies with this rank */
-            total += (double)said[r].mean[i] * (double)(m->first_token[r + 1] - m->first_token[r]);
-            entropy += exp(share) * ((double)said[r].entropy[i] - share);
-        }
-        if (out->mean)
-            out->mean[i] = (float)(total / (double)m->config.vocab_size);
-        if (out->entropy)
-            out->entropy[i] = (float)entropy;
-        if (out->best)
-            out->best[i] = 0;
-        for (int r = 0; r < ranks && out->best; r++) {
-            double logit = (double)said[r].best_logprob[i] + (double)said[r].lse[i];
-            if (logit > top) {
-                top = logit;
-                out->best[i] = (int32_t)m->first_token[r] + said[r].best[i];
-            }
+    double most = -INFINITY, sum = 0, top = -INFINITY;
+    for (int r = 0; r < ranks; r++)
+        most = fmax(most, (double)said[r].lse[at]);
+    for (int r = 0; r < ranks; r++)
+        sum += exp((double)said[r].lse[at] - most);
+    double all = most + log(sum);
+    out->lse[i] = (float)all;
+    m->astray |= !isfinite(said[m->part.tp_rank].lse[at]);
+    const ChunkSaid *owner = &said[label < 0 ? 0 : rank_of(m, label)];
+    out->logprob[i] = label < 0 ? 0 : (float)((double)owner->logprob[at] + (double)owner->lse[at] - all);
+    double total = 0, entropy = 0;
+    for (int r = 0; r < ranks; r++) {
+        double share = (double)said[r].lse[at] - all; /* log of the probability that lies with this rank */
+        total += (double)said[r].mean[at] * (double)(m->first_token[r + 1] - m->first_token[r]);
+        entropy += exp(share) * ((double)said[r].entropy[at] - share);
+    }
+    if (out->mean)
+        out->mean[i] = (float)(total / (double)m->config.vocab_size);
+    if (out->entropy)
+        out->entropy[i] = (float)entropy;
+    if (out->best)
+        out->best[i] = 0;
+    for (int r = 0; r < ranks && out->best; r++) {
+        double logit = (double)said[r].best_logprob[at] + (double)said[r].lse[at];
+        if (logit > top) {
+            top = logit;
+            out->best[i] = (int32_t)m->first_token[r] + said[r].best[at];
         }
     }
 }
@@ -155,17 +153,14 @@ void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *label
     int ranks = m->part.tp_size;
     int64_t pieces = (z.rows + HEAD_CHUNK - 1) / HEAD_CHUNK;
     ChunkSaid *said = memory_alloc((size_t)(ranks * pieces), sizeof *said);
-    for (int64_t p = 0, at = 0, n; p < pieces; p++, at += n) {
-        n = z.rows - at < HEAD_CHUNK ? z.rows - at : HEAD_CHUNK;
+    for (int64_t p = 0, at = 0; p < pieces; p++, at += HEAD_CHUNK) {
+        int64_t n = z.rows - at < HEAD_CHUNK ? z.rows - at : HEAD_CHUNK;
         words_gather(m, s, tensor_rows(z, at, n), s->labels + first + at, out, s->said + 1 + p * ranks);
     }
     m->device->copy(m->stream, said, s->said + 1, (size_t)(ranks * pieces) * sizeof *said, COPY_TO_HOST);
     m->device->stream_wait(m->stream, NULL);
-    for (int64_t p = 0, at = 0, n; p < pieces; p++, at += n) {
-        n = z.rows - at < HEAD_CHUNK ? z.rows - at : HEAD_CHUNK;
-        HeadRows rows = head_rows_from(out, at);
-        words_join(m, said + p * ranks, n, labels + at, &rows);
-    }
+    for (int64_t i = 0; i < z.rows; i++)
+        words_join(m, said + i / HEAD_CHUNK * ranks, i % HEAD_CHUNK, labels[i], out, i);
     free(said);
 }
 

@@ -44,13 +44,13 @@ static bool as_given(const GridOptions *g, const OptionSet *set, const CostRun *
     return same;
 }
 
-int grid_options_choose(GridOptions *g, const OptionSet *set, const CostRun *like, const CostStretch *run, size_t count, bool gpu, Error *err)
+int grid_options_choose(GridOptions *g, const OptionSet *set, const CostRun *like, const CostStretch *run, size_t count, Error *err)
 {
     int ranks = grid_options_ranks(g);
     /* A launcher may bind its processes to fewer CPUs than its ranks together have. */
     bool launched = grid_launched() > 1;
     int here = launched ? grid_launched_here() : ranks, cores = launched ? (int)sysconf(_SC_NPROCESSORS_ONLN) : thread_default_count();
-    CostCluster c = gpu ? cost_cluster_h100() : cost_cluster_cpu(here, cores, (double)memory_available() / here);
+    CostCluster c = like->gpu ? cost_cluster_h100() : cost_cluster_cpu(here, cores, (double)memory_available() / here);
     CostRun any = *like;
     CostChoice *found = NULL;
     const CostChoice *best = NULL;
@@ -60,7 +60,7 @@ int grid_options_choose(GridOptions *g, const OptionSet *set, const CostRun *lik
         any.stages.chunks = 0;
     if (any.micro_batch == 0)
         any.micro_batch = -1;
-    if (cost_search(&any, ranks, &c, gpu ? 0 : ranks, &found, &n, err) < 0)
+    if (cost_search(&any, ranks, &c, like->gpu ? 0 : ranks, &found, &n, err) < 0)
         return -1;
     for (size_t i = 0; i < n; i++) {
         double seconds = as_given(g, set, &found[i].run) ? seconds_of(run, count, like->micro_batch, &found[i].run, &c) : INFINITY;

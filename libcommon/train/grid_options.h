@@ -44,7 +44,7 @@ typedef struct CostStretch {
 /* --grid auto: sets the grid that should be fastest for a run of such stretches that is otherwise as `like` says, which is that of the largest
  * passes, for memory (micro_batch: the option's, 0 where it was not given). What was given of the grid stays. Says which, but for processes of
  * a launcher, of which all choose and one should tell. */
-int grid_options_choose(GridOptions *g, const OptionSet *set, const CostRun *like, const CostStretch *run, size_t count, bool gpu, Error *err);
+int grid_options_choose(GridOptions *g, const OptionSet *set, const CostRun *like, const CostStretch *run, size_t count, Error *err);
 void grid_options_tell(const GridOptions *g);
 
 #endif

@@ -299,8 +299,8 @@ static int rank_main(void *context, Grid *grid)
     } else {
         /* With adapters alone no gradient of the other weights is computed: a third less. */
         const DataNumber records = {p.set->operand_count ? p.set->operands[0] : "-", examples_number(&p.examples)};
-        TrainTask task = {.context = &p, .data = &records, .data_count = 1, .grid = grid, .accumulate = accumulate, .evaluate = p.val ? p.tool->evaluate : NULL, .free_options = free_options,
-                          .extra_names = p.tool->extra_names, .sequence_length = p.length, .passes = p.lora.rank ? 2 : 3, .through = &p.passes};
+        TrainTask task = {.context = &p, .data = &records, .data_count = 1, .grid = grid, .accumulate = accumulate,
+                          .evaluate = p.val ? p.tool->evaluate : NULL, .free_options = free_options, .extra_names = p.tool->extra_names, .sequence_length = p.length, .passes = p.lora.rank ? 2 : 3, .through = &p.passes};
         status = train_run(p.set, &p.common, &p.train, &p.model, &task);
     }
     if (p.tool->finish)

@@ -199,7 +199,7 @@ static int choose(Ahead *a, Error *err)
     like.samples = (int64_t)a->plan.bins;
     like.micro_batch = 0;
     const CostStretch all = {1, like.sequence_length, like.samples};
-    return grid_options_choose(&p->options_of_grid, p->set, &like, &all, 1, like.gpu, err);
+    return grid_options_choose(&p->options_of_grid, p->set, &like, &all, 1, err);
 }
 
 int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool tell, Error *err)
