@@ -269,6 +269,18 @@ bool param_within(const Parameter *p, size_t *begin, size_t *end)
     return *begin < *end;
 }
 
+int param_run(const ParameterTable *t, int i, ParameterKind kind, size_t *begin, size_t *end)
+{
+    const Parameter *p = &t->items[i];
+    int next = i + 1, past = t->units[p->unit].last + 1;
+    while (next < past && kind(&t->items[next]) == kind(p))
+        next++;
+    const Parameter *last = &t->items[next - 1];
+    *begin = p->offset > *begin ? p->offset : *begin;
+    *end = last->offset + last->count < *end ? last->offset + last->count : *end;
+    return next;
+}
+
 int param_find(const ParameterTable *t, const char *name)
 {
     for (size_t i = 0; i < t->count; i++)

@@ -82,6 +82,9 @@ float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);
 
 /* What of the floats *begin … *end of the arena of weights is the parameter's; false: nothing. */
 bool param_within(const Parameter *p, size_t *begin, size_t *end);
+/* The entries of a unit from i on that are of one kind, which lie together: the entry behind them; *begin … *end becomes what of it is theirs. */
+typedef int (*ParameterKind)(const Parameter *p);
+int param_run(const ParameterTable *t, int i, ParameterKind kind, size_t *begin, size_t *end);
 /* -1: there is none of that name. */
 int param_find(const ParameterTable *t, const char *name);
 

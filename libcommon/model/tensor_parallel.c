@@ -194,14 +194,10 @@ void tp_logits(Model *m, Tensor z, float *out)
         free(all);
 }
 
-/* Neighbours in the unit from entry i on that as many ranks hold: the one behind them. */
-static int neighbours(const ParameterTable *t, int i)
+/* Ranks that hold a part each of a parameter's gradient, 0: there is nothing to add up. */
+static int sharers(const Parameter *p)
 {
-    const Parameter *p = &t->items[i];
-    int next = i + 1, end = t->units[p->unit].last + 1;
-    while (next < end && t->items[next].replicas == p->replicas && t->items[next].trainable == p->trainable)
-        next++;
-    return next;
+    return p->trainable && p->replicas > 1 ? p->replicas : 0;
 }
 
 int tp_reduce(Model *m, int unit, Error *err)
@@ -210,19 +206,13 @@ int tp_reduce(Model *m, int unit, Error *err)
     if (alone(m) || !t->gradients)
         return 0;
     for (int i = t->units[unit].first, next; i <= t->units[unit].last; i = next) {
-        const Parameter *p = &t->items[i];
-        next = neighbours(t, i);
-        const Parameter *last = &t->items[next - 1];
-        if (!p->trainable || p->replicas == 1)
-            continue;
-        size_t begin = p->offset, end = last->offset + last->count;
-        if (t->sharding) {
-            size_t from, to;
-            sharding_slice(t, p->unit, &from, &to);
-            begin = from > begin ? from : begin;
-            end = to < end ? to : end;
-        }
-        if (begin < end && comm_sum(p->replicas == m->part.tp_size ? m->part.tp : &m->replicas, m->stream, DTYPE_F32, param_kept_gradient(t, p->unit, begin), end - begin, err) < 0)
+        size_t begin = 0, end = t->total;
+        int ranks = sharers(&t->items[i]);
+        if (t->sharding)
+            sharding_slice(t, unit, &begin, &end);
+        next = param_run(t, i, sharers, &begin, &end);
+        if (ranks > 0 && begin < end &&
+            comm_sum(ranks == m->part.tp_size ? m->part.tp : &m->replicas, m->stream, DTYPE_F32, param_kept_gradient(t, unit, begin), end - begin, err) < 0)
             return -1;
     }
     return 0;

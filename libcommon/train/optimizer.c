@@ -211,8 +211,6 @@ int optimizer_reduce(Optimizer *o, Error *err)
 }
 
 /* What is done with a parameter, 0: nothing. */
-typedef int (*Kind)(const Parameter *p);
-
 static int measured(const Parameter *p)
 {
     return p->trainable && p->owner;
@@ -225,20 +223,6 @@ static int stepped(const Parameter *p)
     return !p->trainable ? 0 : p->decayed ? STEP_AND_DECAY : STEP_ALONE;
 }
 
-/* The unit's entries from i on that are of one kind lie together and are one call: the entry behind them, and their floats within
- * begin … end. */
-static int run_of(const ParameterTable *t, int i, Kind kind, size_t *begin, size_t *end)
-{
-    const Parameter *p = &t->items[i];
-    int next = i + 1, past = t->units[p->unit].last + 1;
-    while (next < past && kind(&t->items[next]) == kind(p))
-        next++;
-    const Parameter *last = &t->items[next - 1];
-    *begin = p->offset > *begin ? p->offset : *begin;
-    *end = last->offset + last->count < *end ? last->offset + last->count : *end;
-    return next;
-}
-
 /* Every rank squares its slices, whether it has the others' gradients or not, so that the sums have the same bits in all forms. */
 int optimizer_norm(Optimizer *o, double *norm, Error *err)
 {
@@ -249,7 +233,7 @@ int optimizer_norm(Optimizer *o, double *norm, Error *err)
         optimizer_slice(o, u, &begin, &end);
         for (int i = t->units[u].first, next; i <= t->units[u].last; i = next) {
             size_t from = begin, to = end;
-            next = run_of(t, i, measured, &from, &to);
+            next = param_run(t, i, measured, &from, &to);
             if (measured(&t->items[i]) && from < to)
                 t->device->ops->sum_squares(t->stream, o->sum, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, u, from), 1, (int64_t)(to - from)));
         }
@@ -274,7 +258,7 @@ static void step_unit(Optimizer *o, int unit, double rate, double scale)
     for (int i = t->units[unit].first, next; i <= t->units[unit].last; i = next) {
         size_t from = begin, to = end;
         int kind = stepped(&t->items[i]);
-        next = run_of(t, i, stepped, &from, &to);
+        next = param_run(t, i, stepped, &from, &to);
         if (!kind || from >= to)
             continue;
         size_t at = states + (from - begin);
