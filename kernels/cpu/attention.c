@@ -1,7 +1,7 @@
 /* Attention by tiles with an online softmax (FlashAttention: Dao et al. 2022, 2023): the T×T matrix never stands in memory.
  *
  * A tile of queries is up to ROWS rows and a tile of keys is KEYS. Blocks of keys that no query of a tile may see are skipped, which
- * is what makes documents cheap. The products are the matrix product's micro-kernels, which see words (matmul.c): an f32, or where
+ * is what makes documents cheap. The products are the matrix product's micro-kernels, which see words (matmul.h): an f32, or where
  * the CPU multiplies bf16 a pair of bf16; then probabilities and their gradients are rounded to bf16 before they are multiplied, as
  * FlashAttention does. Elsewhere bf16 is widened. Tiles that need no change are read where they lie; others are copied to scratch,
  * and then the query heads that share a key head are stacked as rows of one tile. */

@@ -1,4 +1,4 @@
-/* Included by matmul.c, matmul_avx2.c and matmul_avx512.c with TARGET (attributes), LANES and MR defined: the micro-kernel of the
+/* Included by matmul_scalar.c, matmul_avx2.c and matmul_avx512.c with TARGET (attributes), LANES and MR defined: the micro-kernel of the
  * f32 product. MR rows by up to three vectors of accumulators stay in registers; a step of k loads the vectors of B and
  * broadcasts MR numbers of A. matmul_avx512bf16.c brings its own `tile`. Gives `matmul_run`. */
 #ifndef OWN_TILE

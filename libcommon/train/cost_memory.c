@@ -10,8 +10,8 @@
 /* Runtime, libraries and communicators of a GPU's process; program and libraries of this one on CPUs, alone and as one of MPI's processes;
  * what a rank's thread has that writes a checkpoint: by measurement. */
 static const double lean_program = 1.5e9, own_program = 7e6, mpi_program = 17.5e6, own_writing = 2e6;
-/* Room for packed matrices, what one may take to go with other operations, and blocks of those that may not (kernels/cpu/cpu.h and matmul.c);
- * a thread's panels and scratch in f32 and bf16, by measurement; layers whose operations are collected together where attention is. */
+/* Room for packed matrices, what one may take to go with other operations, and blocks of those that may not (kernels/cpu/cpu.h, matmul_packed.c
+ * and matmul_plan.c); a thread's panels and scratch in f32 and bf16, by measurement; layers whose operations are collected together where attention is. */
 static const double own_packed = 32 << 20, own_together = 8 << 20, own_block = 1.5e6, own_panels[2] = {0.9e6, 1.5e6}, own_layers = 3.25;
 
 int cost_ranks(const CostRun *r)
