@@ -205,6 +205,13 @@ int64_t stage_pass(const Stage *s, int64_t most, const int extent[GRID_DIMENSION
     return cost_micro_batch(s->sequence_length, s->samples, most, extent);
 }
 
+int64_t stage_passes(const Stage *s, int64_t most, const int extent[GRID_DIMENSIONS])
+{
+    CostRun r = {.samples = s->samples, .micro_batch = stage_pass(s, most, extent)};
+    memcpy(r.extent, extent, sizeof r.extent);
+    return cost_passes(&r);
+}
+
 void dealer_open(Dealer *d, const Stage *s, const Sources *sources)
 {
     *d = (Dealer){.stage = s, .sources = sources, .source = memory_alloc(sources->count, sizeof *d->source)};

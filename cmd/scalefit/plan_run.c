@@ -38,7 +38,7 @@ int plan_run(Settings *s, Error *err)
                      .samples = (int64_t)(batch / length), .shard = (int)number(o, "shard", 1),
                      .dtype = strcmp(text(o, "dtype", "f32"), "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32, .threads = (int)number(o, "threads", 0),
                      .gpu = strcmp(text(o, "device", "auto"), "cuda") == 0, .saves = number(o, "save-every", 1000) > 0,
-                     .averages = number(o, "average-every", 0) > 0};
+                     .averages = number(o, "average-every", 0) > 0, .lends = true};
         const char *again = text(o, "recompute", "none");
         r.recompute = strcmp(again, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(again, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;
         r.micro_batch = cost_micro_batch(r.sequence_length, r.samples, (int64_t)number(o, "micro-batch", 0), r.extent);

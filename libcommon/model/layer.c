@@ -346,11 +346,13 @@ void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din)
         param_finished(t, m->params.output == m->params.embedding ? -1 : m->params.output);
     }
     for (int64_t i = s->stage.first + s->stage.count - 1; i >= s->stage.first; i--) {
+        param_begin(t, m->params.layers[i].q);
         layer_backward(m, s, i, dh);
         param_finished(t, m->params.layers[i].q);
         param_finished(t, adapter_of(m, i));
     }
     if (s->stage.embedding) {
+        param_begin(t, m->params.embedding);
         tp_embedding_backward(m, s, dh);
         param_finished(t, m->params.embedding);
     } else {

@@ -93,6 +93,7 @@ typedef struct Slot {
     Recompute recompute;
     int64_t rows;                /* room */
     void *memory, *scratch;      /* what is kept; what is used up within a pass, NULL: another slot's */
+    size_t lent, lent_end;       /* of what is kept some stands in place of these floats' gradients (param_lend) */
     LayerRange stage;            /* the layers that pass now */
     LayerSlot *layers;           /* of the stage; one for all in MODE_SCORE */
     Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated; /* the first four and dbranch: R/t rows */

@@ -243,6 +243,34 @@ int param_need_gradients(ParameterTable *t, Error *err)
     return t->gradients ? 0 : error_set(err, "no memory for %zu bytes of gradients", bytes);
 }
 
+void param_lend(ParameterTable *t, size_t begin, size_t end)
+{
+    t->lent = begin;
+    t->lent_end = end;
+}
+
+bool param_is_lent(const ParameterTable *t, int unit)
+{
+    const ParameterUnit *u = &t->units[unit];
+    return u->offset < t->lent_end && u->offset + u->count > t->lent;
+}
+
+void param_clear(ParameterTable *t, int unit)
+{
+    size_t begin, end;
+    param_unit_trained(t, unit, &begin, &end);
+    if (begin < end)
+        t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, unit, begin), 1, (int64_t)(end - begin)), 0);
+    t->units[unit].cleared = true;
+}
+
+void param_begin(ParameterTable *t, int entry)
+{
+    int unit = entry >= 0 ? t->items[entry].unit : -1;
+    if (unit >= 0 && param_is_lent(t, unit) && !t->units[unit].cleared)
+        param_clear(t, unit);
+}
+
 void param_freeze(ParameterTable *t, size_t count)
 {
     for (size_t i = 0; i < count; i++)

@@ -36,6 +36,7 @@ typedef struct Parameter {
 typedef struct ParameterUnit {
     size_t offset, count; /* floats, as the entries' */
     int first, last;      /* entries */
+    bool cleared;         /* in this step its gradient has been set to zero */
 } ParameterUnit;
 
 typedef struct ParameterTable {
@@ -50,6 +51,8 @@ typedef struct ParameterTable {
     float *weights, *gradients;   /* device memory; gradients NULL until asked for; of slices, where ranks share them (sharding.h) */
     uint16_t *working;            /* bf16 copy of the weights that products read, NULL: they read the weights, and may round them */
     bool stale;                   /* the working copy is older than the weights */
+    bool lends;                   /* activations may stand in place of gradients (param_lend): no step has more than one pass */
+    size_t lent, lent_end;        /* and do there; equal: nowhere */
     struct Sharding *sharding;    /* NULL: everything is here all the time */
     bool last;                    /* the pass that runs is the last of a step through its stage (passes.c) */
     void (*finished)(void *context, int unit); /* called then when a unit's gradient is complete; NULL: nobody waits for it */
@@ -74,6 +77,14 @@ typedef struct ModelParameters {
 int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, Device *d, Stream *s, Error *err);
 void param_close(ModelParameters *p);
 int param_need_gradients(ParameterTable *t, Error *err);
+/* Units lie in the order of the forward pass, and a backward pass comes to them from behind. Where it is the only one of a step, the places of
+ * gradients before a layer's unit are nobody's until its pass has ended: activations of the layer may stand there. Floats `begin` … `end` (of
+ * the arena of weights) are lent so, and their units' gradients become zero when the pass comes to them (param_begin), not when the step begins. */
+void param_lend(ParameterTable *t, size_t begin, size_t end);
+bool param_is_lent(const ParameterTable *t, int unit);
+/* Gradients of the unit become zero; of the entry's (-1: of none), where that has not been in this step. */
+void param_clear(ParameterTable *t, int unit);
+void param_begin(ParameterTable *t, int entry);
 /* The first `count` entries are not trained from now on; before gradients are asked for. */
 void param_freeze(ParameterTable *t, size_t count);
 /* Floats in an arena of what is trained, and where an entry's begin in one. */

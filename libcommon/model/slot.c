@@ -88,13 +88,47 @@ static Recompute recompute_of(const Model *m, int64_t rows)
     return m->recompute == RECOMPUTE_NONE && on_host(m) && k.used * (size_t)most_layers(&m->part) > CHEAP_BYTES ? RECOMPUTE_NORMS : m->recompute;
 }
 
+/* Where the gradients begin before which nothing is used until a backward pass has come through all layers: with the embedding's, or where that
+ * is the output layer too with those of the first layer. Used: bytes from there on. Of what is trained in part, or goes through in stages, nothing. */
+typedef struct Loan {
+    size_t begin; /* floats of the arena of weights */
+    Cutter cutter;
+} Loan;
+
+static bool loan_open(Loan *l, const Model *m, Mode mode)
+{
+    const ParameterTable *t = &m->params.table;
+    if (!t->lends || mode != MODE_TRAIN || t->frozen > 0 || t->sharding || m->part.ranges != 1 || !part_has_embedding(&m->part) || !part_has_head(&m->part))
+        return false;
+    int first = m->params.output == m->params.embedding ? m->params.layers[m->part.range[0].first].q : m->params.embedding;
+    *l = (Loan){.begin = t->units[t->items[first].unit].offset};
+    l->cutter = (Cutter){.device = m->device, .memory = t->gradients ? (char *)(t->gradients + l->begin) : NULL};
+    return true;
+}
+
+/* Is there room for so many bytes before the layer's own gradients? */
+static bool loan_has(const Loan *l, const Model *m, int64_t layer, size_t bytes)
+{
+    const ParameterTable *t = &m->params.table;
+    size_t end = t->units[t->items[m->params.layers[m->part.range[0].first + layer].q].unit].offset;
+    return l->cutter.used + bytes <= (end - l->begin) * sizeof(float);
+}
+
 /* What must last until the backward pass, and the batch. */
 static void lay_kept(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k)
 {
     int64_t layers = most_layers(&m->part), kept = mode == MODE_TRAIN ? layers : 1, mine = tp_rows(m, rows);
+    Loan loan;
+    bool lent = loan_open(&loan, m, mode);
     s->recompute = recompute_of(m, rows);
-    for (int64_t i = 0; i < kept; i++)
-        lay_layer(&s->layers[i], i ? &s->layers[i - 1] : NULL, m, s->recompute, rows, k);
+    for (int64_t i = 0; i < kept; i++) {
+        LayerSlot *before = i ? &s->layers[i - 1] : NULL, counted = {0};
+        Cutter count = {0};
+        lay_layer(&counted, before, m, s->recompute, rows, &count);
+        lay_layer(&s->layers[i], before, m, s->recompute, rows, lent && loan_has(&loan, m, i, count.used) ? &loan.cutter : k);
+    }
+    s->lent = lent ? loan.begin : 0;
+    s->lent_end = s->lent + (lent ? loan.cutter.used / sizeof(float) : 0);
     for (int64_t i = kept; i < layers; i++)
         s->layers[i] = s->layers[0];
     if (part_has_head(&m->part)) {
@@ -236,10 +270,14 @@ int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err)
     s->layers = memory_zalloc((size_t)most_layers(&m->part) + 1, sizeof *s->layers);
     s->prepared = memory_alloc((size_t)rows, sizeof *s->prepared);
     slot_stage(s, 0);
-    if (lay_out(s, &s->memory, lay_kept, err) == 0 && lay_out(s, &s->scratch, lay_scratch, err) == 0)
-        return 0;
-    slot_free(s);
-    return -1;
+    ParameterTable *t = &m->params.table;
+    if ((t->lends && mode == MODE_TRAIN && param_need_gradients(t, err) < 0) || lay_out(s, &s->memory, lay_kept, err) < 0 || lay_out(s, &s->scratch, lay_scratch, err) < 0) {
+        slot_free(s);
+        return -1;
+    }
+    if (s->lent < s->lent_end)
+        param_lend(t, s->lent, s->lent_end);
+    return 0;
 }
 
 int slot_beside(Slot *s, const Slot *first, Error *err)
@@ -263,6 +301,8 @@ void slot_stage(Slot *s, int chunk)
 void slot_free(Slot *s)
 {
     if (s->model) {
+        if (s->lent < s->lent_end)
+            param_lend(&s->model->params.table, 0, 0);
         s->model->device->release(s->model->device, s->memory);
         s->model->device->release(s->model->device, s->scratch);
     }

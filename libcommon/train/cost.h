@@ -23,6 +23,7 @@ typedef struct CostRun {
     bool gpu;            /* products of bf16 read a copy of the weights, which CPUs' round as they read */
     bool saves;          /* checkpoints are written */
     bool averages;       /* --average-every */
+    bool lends;          /* where steps have one pass activations may stand in place of gradients (cost_lends) */
     int64_t scored;      /* sequences of a pass that goes forward alone, where that has more (0: it has not) */
     bool scores_first;   /* the model, or where it has one the other, passes everything forward before the first step */
     const ModelConfig *other; /* that is there until then; NULL: none */
@@ -33,6 +34,8 @@ typedef struct CostRun {
 int cost_ranks(const CostRun *r);
 /* Micro-batches that the ranks of a pipeline pass in a step: those of the busiest. */
 int64_t cost_passes(const CostRun *r);
+/* Do they, so that no gradient is there before a backward pass comes to it? Not with several stages, nor where gradients are slices. */
+bool cost_lends(const int extent[GRID_DIMENSIONS], int shard, int64_t passes);
 /* Sequences a pass may have: no more than `most`, or where that is 0 as many as fit 4096 tokens, in a pipeline few enough for four
  * micro-batches a stage; and no more than a rank has. */
 int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most, const int extent[GRID_DIMENSIONS]);

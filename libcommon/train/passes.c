@@ -1,5 +1,6 @@
 #include "train/passes.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,8 +171,11 @@ static int run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, co
 
 int passes_run(Passes *p, int64_t micro_batches, int64_t rows, bool backward, const PassWork *w, Error *err)
 {
+    const ParameterTable *t = &p->model->params.table;
     if (micro_batches == 0)
         return 0;
+    if (backward && micro_batches > 1 && t->lent < t->lent_end)
+        return error_set(err, "a step of %" PRId64 " passes, where activations stand in place of gradients", micro_batches);
     p->first = 0;
     p->past = micro_batches;
     if (p->trace && backward)

@@ -166,6 +166,16 @@ int64_t plan_passes(const Plan *p)
     return p->batches / ranks + (p->even ? more > 0 : p->grid->place[GRID_DP] < more);
 }
 
+int64_t plan_most_passes(Plan *p, bool grouped)
+{
+    int64_t ranks = p->grid->extent[GRID_DP], most = 0;
+    for (int64_t i = 0; i < p->steps; i++) {
+        plan_step(p, i, grouped);
+        most = p->batches > most ? p->batches : most;
+    }
+    return (most + ranks - 1) / ranks;
+}
+
 int64_t plan_rows(const Plan *p)
 {
     return p->whole.rows / p->grid->extent[GRID_CP];

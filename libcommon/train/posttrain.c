@@ -10,6 +10,7 @@
 #include "base/stop.h"
 #include "model/adapter.h"
 #include "model/folder.h"
+#include "train/cost.h"
 #include "train/same.h"
 
 static const char *const free_options[] = {"rows", NULL};
@@ -100,6 +101,11 @@ void posttrain_plan(PostTrain *p, Plan *plan, const Examples *e, const Grid *g)
     plan->row = training ? p->row : 0;
 }
 
+bool posttrain_grouped(const PostTrain *p)
+{
+    return p->tool->kind != EXAMPLES_CHAT;
+}
+
 /* The adapters that are trained: as the options say, or those of an adapter to go on with. */
 static int adapters_plan(PostTrain *p, const char *base, const char *adapter_path, Error *err)
 {
@@ -185,6 +191,7 @@ static int posttrain_open(PostTrain *p, Error *err)
     if (p->val)
         posttrain_plan(p, &p->held_out_plan, &p->held_out, p->grid);
     p->train.steps = p->plan.steps;
+    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard, plan_most_passes(&p->plan, posttrain_grouped(p)));
     if (passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
         ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->passes.slots[0], p->neftune, err) < 0))
         return -1;

@@ -52,14 +52,17 @@ static double pass(Model *m, Slot *s, const Batch *b)
 {
     HeadSums sums = {0};
     memset(m->params.table.gradients, 0, m->params.table.total * sizeof(float));
+    for (int i = 0; i < m->params.table.unit_count; i++)
+        m->params.table.units[i].cleared = false;
     model_forward(m, s);
     head_cross_entropy(m, s, b->labels, b->weights, 1 / b->weight, 0, &sums);
     model_backward(m, s);
     return sums.nll / sums.weight;
 }
 
-/* What a policy of recomputation drops comes back with the same bits; bf16 comes near f32. `first` are the f32 gradients. */
-static void test_policies(const char *family, bool drawn, Model *m, const Batch *b, double loss, const float *first, const int32_t *tokens, float *logits)
+/* What a policy of recomputation drops comes back with the same bits; bf16 comes near f32. `first` are the f32 gradients.
+ * Activations stand on their own, then in place of gradients where there is room; `lent` counts the latter. */
+static void test_policies(const char *family, bool drawn, Model *m, const Batch *b, double loss, const float *first, const int32_t *tokens, float *logits, int *lent)
 {
     static const struct {
         Dtype dtype;
@@ -70,24 +73,28 @@ static void test_policies(const char *family, bool drawn, Model *m, const Batch 
     float *half = memory_zalloc(total, sizeof *half);
     int same = 1;
     double error = 0, off = 0;
-    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+    for (size_t i = 0; i < 2 * (sizeof ways / sizeof *ways); i++) {
+        const size_t way = i / 2;
         Slot s;
         Error err;
-        m->recompute = ways[i].recompute;
-        if (model_compute_in(m, ways[i].dtype, &err) < 0 || slot_new(&s, m, 40, MODE_TRAIN, &err) < 0 || slot_load(&s, b, &err) < 0)
+        m->recompute = ways[way].recompute;
+        m->params.table.lends = i % 2;
+        if (model_compute_in(m, ways[way].dtype, &err) < 0 || slot_new(&s, m, 40, MODE_TRAIN, &err) < 0 || slot_load(&s, b, &err) < 0)
             return;
         double got = pass(m, &s, b);
         const float *g = m->params.table.gradients;
-        if (ways[i].dtype == DTYPE_BF16 && ways[i].recompute == RECOMPUTE_NONE) {
+        if (ways[way].dtype == DTYPE_BF16 && ways[way].recompute == RECOMPUTE_NONE && !m->params.table.lends) {
             memcpy(half, g, total * sizeof *half);
             error = distance(g, first, total);
             off = fabs(got / loss - 1);
             head_logits_all(m, &s, logits);
         }
-        same &= memcmp(g, ways[i].dtype == DTYPE_F32 ? first : half, total * sizeof *half) == 0;
+        same &= memcmp(g, ways[way].dtype == DTYPE_F32 ? first : half, total * sizeof *half) == 0;
+        *lent += s.lent < s.lent_end;
         slot_free(&s);
     }
-    ok(same, "%s: recomputing norms or layers changes no bit, in f32 and in bf16", family);
+    m->params.table.lends = false;
+    ok(same, "%s: recomputing norms or layers changes no bit, in f32 and in bf16, wherever activations stand", family);
     /* Weights as they are drawn for families_check.py are larger than trained ones, so that every path counts, and so are roundings. */
     ok(off < (drawn ? 5e-2 : 2e-3) && error < (drawn ? 0.5 : 5e-2), "%s: bf16 changes the loss by %.2g and the gradient by %.2g of itself", family, off,
        error);
@@ -96,7 +103,7 @@ static void test_policies(const char *family, bool drawn, Model *m, const Batch 
     free(half);
 }
 
-static void test_family(const char *folder, const char *out, Device *d)
+static void test_family(const char *folder, const char *out, Device *d, int *lent)
 {
     const char *family = strrchr(folder, '/') ? strrchr(folder, '/') + 1 : folder;
     Error err = {{0}};
@@ -162,7 +169,7 @@ static void test_family(const char *folder, const char *out, Device *d)
     ok(e < 1e-5, "%s: fused and two-pass heads agree (%.2g)", family, e);
     loss = pass(&m, &s, &b);
     memcpy(first, m.params.table.gradients, m.params.table.total * sizeof *first);
-    test_policies(family, out != NULL, &m, &b, loss, first, tokens, logits);
+    test_policies(family, out != NULL, &m, &b, loss, first, tokens, logits, lent);
     batch_free(&b);
     slot_free(&s);
     model_close(&m);
@@ -222,13 +229,15 @@ int main(int argc, char **argv)
     Device *d = device_open("cpu", 2, NULL);
     static const char *const families[] = {"llama2", "llama3", "mistral", "qwen2", "qwen3", "smollm2", "tinyllama", "qwen2-windows"};
     const char *out = argc > 2 && strcmp(argv[1], "-o") == 0 ? argv[2] : NULL;
+    int lent = 0;
     for (int i = out ? 3 : 1; i < argc; i++)
-        test_family(argv[i], out, d);
+        test_family(argv[i], out, d, &lent);
     for (size_t i = 0; argc == 1 && i < sizeof families / sizeof *families; i++) {
         char *folder = memory_format("tests/data/models/%s", families[i]);
-        test_family(folder, NULL, d);
+        test_family(folder, NULL, d, &lent);
         free(folder);
     }
+    ok(argc > 1 || lent > 0, "activations stood in place of gradients in %d passes", lent);
     if (argc == 1)
         test_chunks("tests/data/models/llama3", d);
     device_close(d);
