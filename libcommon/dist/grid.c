@@ -336,6 +336,16 @@ int grid_run(const int extent[GRID_DIMENSIONS], int (*work)(void *context, Grid 
     return grid_run_within(extent, 0, work, context, err);
 }
 
+/* What CUDA reads when a rank among several opens its GPU. Set before there are threads: they read the environment, which may move. */
+static void environment_set(void)
+{
+    /* A kernel loaded at its first launch waits until the GPU is idle; a receive that waits on the GPU for a sender, which loads a kernel
+     * itself, would never end. */
+    setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+    /* Streams beyond these share a queue of the GPU, where one waits for what stands before it of another; NCCL makes two a group. */
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
 int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*work)(void *context, Grid *grid), void *context, Error *err)
 {
     Grid g;
@@ -344,6 +354,7 @@ int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*wor
     if (launch_read(&l, err) < 0)
         return -1;
     if (l.how != LAUNCH_ALONE) {
+        environment_set();
         if (seconds > 0)
             g.start = start_open(&l, l.seconds > 0 && getenv("LMPIPE_MEET_TIMEOUT") ? l.seconds : seconds < START_SECONDS ? START_SECONDS : seconds);
         int status = process_run(&g, &l, extent, work, context, err);
@@ -352,7 +363,10 @@ int grid_run_within(const int extent[GRID_DIMENSIONS], double seconds, int (*wor
     }
     if (extents(&g, extent, 0, err) < 0)
         return -1;
-    return g.size > 1 ? threads_run(&g, work, context, err) : rank_run(&g, work, context);
+    if (g.size == 1)
+        return rank_run(&g, work, context);
+    environment_set();
+    return threads_run(&g, work, context, err);
 }
 
 static int nccl_use(Grid *g, Device *d, Error *err)
@@ -375,13 +389,6 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
         threads = 1;
     else if (threads == 0 && g->local_size > 1)
         threads = thread_default_count() / g->local_size > 1 ? thread_default_count() / g->local_size : 1;
-    if (g->size > 1) {
-        /* A kernel loaded at its first launch waits until the GPU is idle; a receive that waits on the GPU for a sender, which loads a kernel
-         * itself, would never end. */
-        setenv("CUDA_MODULE_LOADING", "EAGER", 0);
-        /* Streams beyond these share a queue of the GPU, where one waits for what stands before it of another; NCCL makes two a group. */
-        setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
-    }
     Device *d = device_open_index(name, g->gpu, threads, err);
     if (!d)
         return NULL;
