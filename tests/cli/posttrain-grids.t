@@ -23,7 +23,13 @@ difference() {
         }
         END { print (file == 2 && n == count && n > 15 ? most + 0 : 1) }' "$1" "$2"
 }
-near() { d=$(difference "$2/log.jsonl" "$3/log.jsonl" 2>/dev/null); awk -v d="${d:-1}" 'BEGIN { exit !(d <= 1e-4) }'; result $? "$1 (largest relative difference $d)"; }
+# A weight of bf16 takes its other neighbour where ranks sum in another order: some kernels' runs are then 1e-3 apart.
+near() {
+    d=$(difference "$2/log.jsonl" "$3/log.jsonl" 2>/dev/null)
+    case $command in *"--dtype bf16"*) most=5e-3 ;; *) most=1e-4 ;; esac
+    awk -v d="${d:-1}" -v most=$most 'BEGIN { exit !(d <= most) }'
+    result $? "$1 (largest relative difference $d)"
+}
 one() { # one NAME COMMAND...: by one process, which the grids below are compared with
     name=$1
     shift
