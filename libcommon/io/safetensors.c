@@ -67,6 +67,18 @@ static int compare_begin(const void *a, const void *b)
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
+/* The reference reads it as strings to strings, and nothing else. */
+static int metadata_read(Safetensors *s, const JsonValue *v, Error *err)
+{
+    if (!json_is(v, JSON_OBJECT))
+        return error_set(err, "%s: __metadata__ is no object", s->path);
+    for (size_t i = 0; i < v->count; i++)
+        if (v->items[i].type != JSON_STRING)
+            return error_set(err, "%s: '%s' in __metadata__ is no string", s->path, v->keys[i].data);
+    s->metadata = v;
+    return 0;
+}
+
 static int header_read(Safetensors *s, uint64_t header_size, Error *err)
 {
     struct SafetensorsMapping *m = s->mapping;
@@ -88,7 +100,8 @@ static int header_read(Safetensors *s, uint64_t header_size, Error *err)
     s->entries = memory_zalloc(root->count, sizeof *s->entries);
     for (size_t i = 0; i < root->count; i++) {
         if (strcmp(root->keys[i].data, "__metadata__") == 0) {
-            s->metadata = &root->items[i];
+            if (metadata_read(s, &root->items[i], err) < 0)
+                return -1;
             continue;
         }
         SafetensorsEntry *e = &s->entries[s->count++];

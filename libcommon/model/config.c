@@ -186,11 +186,20 @@ static void read_window(Source *s, ModelConfig *c)
     }
 }
 
+/* -1: none, which some files say too. */
+static int64_t get_token(Source *s, const char *key, int64_t absent)
+{
+    int64_t id = get_integer(s, key, absent, -1);
+    if (!s->failed && (id < -1 || id > INT32_MAX))
+        s->failed = error_set(s->err, "%s: %s is %" PRId64 ", which is no id", s->name, key, id);
+    return id;
+}
+
 static void read_tokens(Source *s, ModelConfig *c)
 {
     bool llama = strcmp(c->model_type, "llama") == 0 || strcmp(c->model_type, "mistral") == 0;
-    c->bos_token_id = get_integer(s, "bos_token_id", llama ? 1 : -1, -1);
-    c->pad_token_id = get_integer(s, "pad_token_id", -1, -1);
+    c->bos_token_id = get_token(s, "bos_token_id", llama ? 1 : -1);
+    c->pad_token_id = get_token(s, "pad_token_id", -1);
     const JsonValue *eos = json_get(s->root, "eos_token_id");
     if (!eos && llama)
         c->eos_token_id[c->eos_count++] = 2;
@@ -263,6 +272,7 @@ int config_parse(ModelConfig *c, const JsonValue *root, const char *name, Error 
     c->head_dim = get_integer(&s, "head_dim", t == 3 ? 128 : usual, usual);
     c->rms_norm_eps = number_of(&s, root, "rms_norm_eps", 1e-6);
     c->initializer_range = number_of(&s, root, "initializer_range", 0.02);
+    c->attention_dropout = number_of(&s, root, "attention_dropout", 0);
     c->tie_word_embeddings = get_flag(&s, "tie_word_embeddings", false);
     bool attention_bias = get_flag(&s, "attention_bias", false);
     c->qkv_bias = t == 2 || (attention_bias && t != 1);

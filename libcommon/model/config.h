@@ -25,6 +25,7 @@ typedef struct ModelConfig {
     int64_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim;
     int64_t max_position_embeddings;
     double rms_norm_eps, rope_theta, initializer_range;
+    double attention_dropout; /* transformers has it in training alone; ours refuses to train with it (train_prepare) */
     RopeScaling rope_scaling;
     bool tie_word_embeddings;
     bool qkv_bias, output_bias, mlp_bias, qk_norm;

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -40,19 +41,30 @@ static void shards_close(Shards *s)
     *s = (Shards){0};
 }
 
-static int shards_add(Shards *s, const char *folder, const char *name, Error *err)
+/* The file of this name, opened where it is not yet; valid until the next call. NULL: err says why not. */
+static const Safetensors *shards_add(Shards *s, const char *folder, const char *name, Error *err)
 {
     char *path = memory_format("%s/%s", folder, name);
-    for (size_t i = 0; i < s->count; i++)
-        if (strcmp(s->files[i].path, path) == 0) {
-            free(path);
-            return 0;
-        }
-    s->files = memory_realloc(s->files, s->count + 1, sizeof *s->files);
-    int status = safetensors_open(&s->files[s->count], path, err);
+    size_t i = 0;
+    while (i < s->count && strcmp(s->files[i].path, path) != 0)
+        i++;
+    if (i == s->count) {
+        s->files = memory_realloc(s->files, s->count + 1, sizeof *s->files);
+        s->count += safetensors_open(&s->files[i], path, err) == 0;
+    }
     free(path);
-    s->count += status == 0;
-    return status;
+    return i < s->count ? &s->files[i] : NULL;
+}
+
+/* An entry of the index: the file that it names must have the tensor. */
+static int shards_add_entry(Shards *s, const char *folder, const char *index, const char *tensor, const JsonValue *file, Error *err)
+{
+    if (!json_is(file, JSON_STRING) || file->string.length == 0 || strchr(file->string.data, '/') || file->string.data[0] == '.')
+        return error_set(err, "%s: '%s' is not in a plain file of this folder", index, tensor);
+    const Safetensors *f = shards_add(s, folder, file->string.data, err);
+    if (!f)
+        return -1;
+    return safetensors_find(f, tensor) ? 0 : error_set(err, "%s: '%s' should be in %s, but is not", index, tensor, f->path);
 }
 
 /* No tensor in two files: which one counts would depend on who reads. */
@@ -71,21 +83,15 @@ static int shards_open(Shards *s, const char *folder, Error *err)
     char *index = memory_format("%s/model.safetensors.index.json", folder), *single = memory_format("%s/model.safetensors", folder);
     int status = 0;
     if (access(single, F_OK) == 0 || access(index, F_OK) != 0) {
-        status = shards_add(s, folder, "model.safetensors", err);
+        status = shards_add(s, folder, "model.safetensors", err) ? 0 : -1;
     } else {
         JsonTree tree = {0};
         status = json_parse_file(&tree, index, err);
         const JsonValue *map = status == 0 ? json_get(tree.root, "weight_map") : NULL;
         if (status == 0 && !json_is(map, JSON_OBJECT))
             status = error_set(err, "%s: no weight_map", index);
-        for (size_t i = 0; status == 0 && i < map->count; i++) {
-            const JsonValue *file = &map->items[i];
-            if (!json_is(file, JSON_STRING) || file->string.length == 0 || strchr(file->string.data, '/') ||
-                file->string.data[0] == '.')
-                status = error_set(err, "%s: '%s' is not in a plain file of this folder", index, map->keys[i].data);
-            else
-                status = shards_add(s, folder, file->string.data, err);
-        }
+        for (size_t i = 0; status == 0 && i < map->count; i++)
+            status = shards_add_entry(s, folder, index, map->keys[i].data, &map->items[i], err);
         json_free(&tree);
     }
     free(index);
@@ -116,13 +122,25 @@ static const SafetensorsEntry *shards_find_parameter(const Shards *s, const Mode
     return e || !c->tie_word_embeddings || strcmp(name, "model.embed_tokens.weight") != 0 ? e : shards_find(s, "lm_head.weight", file);
 }
 
+enum { SHAPE_TEXT = 24 * SAFETENSORS_MAX_DIMS };
+
+static const char *shape_text(char text[SHAPE_TEXT], const int64_t *shape, int dimensions)
+{
+    int n = snprintf(text, SHAPE_TEXT, "[");
+    for (int i = 0; i < dimensions; i++)
+        n += snprintf(text + n, (size_t)(SHAPE_TEXT - n), "%s%" PRId64, i ? ", " : "", shape[i]);
+    snprintf(text + n, (size_t)(SHAPE_TEXT - n), "]");
+    return text;
+}
+
 static int shape_check(const Parameter *p, const SafetensorsEntry *e, const char *path, Error *err)
 {
     bool equal = e->ndim == p->ndim && e->shape[0] == p->shape[0] && (p->ndim == 1 || e->shape[1] == p->shape[1]);
     if (equal)
         return 0;
-    return error_set(err, "%s: '%s' has %d dimensions, the first %" PRId64 "; the configuration implies [%" PRId64 ", %" PRId64 "]", path,
-                     p->name, e->ndim, e->ndim ? e->shape[0] : 1, p->shape[0], p->ndim == 2 ? p->shape[1] : 1);
+    char has[SHAPE_TEXT], wants[SHAPE_TEXT];
+    return error_set(err, "%s: '%s' has the shape %s, the configuration implies %s", path, p->name, shape_text(has, e->shape, e->ndim),
+                     shape_text(wants, p->shape, p->ndim));
 }
 
 /* The box of p from a whole tensor in the file. */

@@ -208,5 +208,8 @@ int checkpoint_keep(Checkpoints *c, const float *weights, Dtype type, const char
         status = strcmp(name, "final") == 0 ? run_commit_final(c->run, temporary, err) : run_commit_model(c->run, temporary, name, err);
         free(temporary);
     }
-    return comm_agree(world, status, err);
+    status = comm_agree(world, status, err);
+    if (status < 0)
+        discard(c, name);
+    return status;
 }

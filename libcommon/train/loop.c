@@ -54,6 +54,8 @@ Recompute train_recompute(const TrainOptions *o)
 
 int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *err)
 {
+    if (m->config.attention_dropout != 0)
+        return error_set(err, "config.json: attention_dropout is %g, which is not supported in training; 0 trains without", m->config.attention_dropout);
     m->recompute = train_recompute(o);
     return model_compute_in(m, dtype_of_option(common->dtype), err);
 }

@@ -28,6 +28,8 @@ tr '\n' ' ' <"$T/run/final/config.json" | sed 's/"\(vocab\|hidden\|intermediate\
 fails 1 "config.json: absurd sizes" "config.json: sizes whose product passes 64 bits" $ask
 config eos_token_id '"x"' "an id or a list"
 config eos_token_id '[1.5]' "an id or a list"
+config bos_token_id 99999999999 "bos_token_id is 99999999999, which is no id"
+config pad_token_id -2 "no id"
 config eos_token_id '[1,2,3,4,5,6,7,8,9]' "more than 8"
 config rope_scaling '"llama3"' "must be an object"
 config rope_scaling '{"rope_type":"llama3","factor":8,"low_freq_factor":4,"high_freq_factor":1}' "rise"
@@ -40,6 +42,11 @@ config hidden_act 7 "not supported"
 config layer_types '"x"' "a list"
 config partial_rotary_factor '"x"' "not supported"
 config surprise 1 "surprise.*not known"
+tr '\n' ' ' <"$T/run/final/config.json" | sed 's/^{/{"attention_dropout": 0.25,/' >"$T/m/config.json"
+ok "config.json: attention_dropout changes no answer" $ask
+fails 1 "config.json: attention_dropout is 0.25.*in training" "but is refused in training" \
+    pretrain --init "$T/m" --data "$T/s" --seq-len 16 --batch-tokens 32 --lr 1e-3 --steps 2 -q -o "$T/dropped"
+ok "and nothing is written" test ! -e "$T/dropped"
 
 # ---- weights ----
 le() { printf "\\$(printf %o $(($1 % 256)))\\$(printf %o $(($1 / 256)))\\0\\0\\0\\0\\0\\0"; }
@@ -61,6 +68,9 @@ weights "an overlap" '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":
 weights "a gap" '{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}' "hole" 8
 weights "bytes of nobody" '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' "file holds" 8
 weights "a name twice" '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' "twice" 4
+weights "metadata that are no object" '{"__metadata__":7}' "no object"
+weights "metadata that are no strings" '{"__metadata__":{"format":{"a":1}}}' "'format' in __metadata__"
+weights "a shape of another model" '{"model.embed_tokens.weight":{"dtype":"F32","shape":[1,1],"data_offsets":[0,4]}}' "has the shape \\[1, 1\\], the configuration implies \\[300, " 4
 weights "a tensor of another model" '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' "no place" 4
 size=$(wc -c <"$T/run/final/model.safetensors")
 for value in '\300\177' '\200\177' '\200\377'; do
@@ -73,7 +83,14 @@ perl -0777 -pe 's/"model.embed_tokens.weight"/"lm_head.weight"           /' "$wh
 is "a tied model under the output layer's name is the same model" "$($ask)" "$(generate --model "$T/run" -q --max-tokens 1 "$T/prompt.jsonl")"
 mv "$T/m/model.safetensors" "$T/m/a.safetensors" && cp "$whole" "$T/m/b.safetensors"
 echo '{"weight_map":{"lm_head.weight":"a.safetensors","model.norm.weight":"b.safetensors"}}' >"$T/m/model.safetensors.index.json"
+fails 1 "index.json: 'lm_head.weight' should be in .*b.safetensors, but is not" "an index that names the wrong file" \
+    sh -c "sed -i s/a.safetensors/b.safetensors/ '$T/m/model.safetensors.index.json'; $ask"
+sed -i 's/b.safetensors/a.safetensors/' "$T/m/model.safetensors.index.json"
+sed -i 's/"model.norm.weight":"a/"model.norm.weight":"b/' "$T/m/model.safetensors.index.json"
 fails 1 "b.safetensors: the tensor '.*' stands in .*a.safetensors too" "a tensor in two files" $ask
+rm "$T/m"/*.safetensors* && mkfifo "$T/m/model.safetensors" "$T/pipe.bin" "$T/pipe.idx"
+fails 1 "model.safetensors: not a regular file" "a pipe that nobody writes to is not waited for" timeout -k 1 20 $ask
+fails 1 "pipe.idx: not a regular file" "nor one in a shard's place" timeout -k 1 20 mixshard -q x=1:"$T/pipe" --tokens 16 --seq-len 8 -o "$T/mixed"
 
 # ---- shards ----
 shard() { # shard NAME OFFSET BYTES PATTERN: the index with some bytes replaced

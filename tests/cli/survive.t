@@ -147,6 +147,7 @@ if mount -t tmpfs -o size=4m none "$T/small" 2>/dev/null; then
     rm -rf "$T/small/run"
     dd if=/dev/zero of="$T/small/filler" bs=1k count=4030 2>/dev/null
     fails 1 "final.*No space left on device" "a disk that stays full refuses the final model" $P --steps 60 --save-every 20 --keep 3 -o "$T/small/run"
+    is "and leaves nothing half written" "$(ls -A "$T/small/run" | grep tmp)" ""
     rm "$T/small/filler"
     ok "which the same command makes when there is room" $P --steps 60 --save-every 20 --keep 3 -o "$T/small/run"
     ok "with the same bits" cmp "$T/small/run/final/model.safetensors" "$T/good/final/model.safetensors"
