@@ -42,7 +42,7 @@ if [ -e "$cuda" ] && [ -e "$nccl" ]; then
     done
     for fault in "KILL 2" "KILL 0" "STOP 1"; do
         victim=${fault#* }
-        meet_start 3 $train --device cuda --steps 100000 --comm-timeout 3 -o "$T/$fault"
+        meet_start 3 $train --device cuda --steps 100000 --comm-timeout 10 -o "$T/$fault"
         trained "$T/$fault"
         victim_process=$(meet_process "$victim")
         kill "-${fault% *}" "$victim_process"
