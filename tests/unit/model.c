@@ -99,7 +99,7 @@ static void test_policies(const char *family, bool drawn, Model *m, const Batch 
     ok(off < (drawn ? 5e-2 : 2e-3) && error < (drawn ? 0.5 : 5e-2), "%s: bf16 changes the loss by %.2g and the gradient by %.2g of itself", family, off,
        error);
     /* A pass rounds attention's probabilities to bf16 where the CPU multiplies bf16, decoding does not. */
-    test_cache(family, m, tokens, logits, 5e-2);
+    test_cache(family, m, tokens, logits, drawn ? 0.2 : 5e-2);
     free(half);
 }
 
