@@ -42,11 +42,23 @@ INLINE void tile(const MatmulTile *t, int64_t first, int64_t row, int64_t step, 
 }
 #endif
 
+/* Asks for a tile of C, so that it has come when its sums are made: stores that wait for their lines hold up the next tile. */
+INLINE void fetch(const MatmulTile *t, int64_t first, const int nv)
+{
+    const int64_t size = t->narrow ? sizeof(uint16_t) : sizeof(float), line = t->ldc * size;
+    const char *c = (const char *)t->c + first * line;
+    for (int i = 0; i < MR; i++, c += line)
+        for (int j = 0; j < nv; j++)
+            __builtin_prefetch(c + j * LANES * size, 1);
+}
+
 INLINE void rows(const MatmulTile *t, int64_t m, int64_t row, int64_t step, const int nv)
 {
     int64_t i = 0;
-    for (; i + MR <= m; i += MR)
+    for (; i + MR <= m; i += MR) {
+        fetch(t, i, nv);
         tile(t, i, row, step, MR, nv);
+    }
     for (; i + 2 <= m; i += 2)
         tile(t, i, row, step, 2, nv);
     if (i < m)
