@@ -295,7 +295,14 @@ static void layer_recompute(Model *m, Slot *s, int64_t layer)
     }
 }
 
-/* dh: gradient of the residual stream behind the layer on the way in, before it on the way out. Products read slot.dnarrow where there
+/* Where the gradient of x goes: to a buffer of its own, or if there is none to x, which a weight's gradient has been the last to read. */
+static Tensor in_place(Tensor dx, Tensor x)
+{
+    return dx.data ? tensor_rows(dx, 0, x.rows) : x;
+}
+
+/* Gradients of gates and, without adapters, of norms' and SwiGLU's outputs take the place of what they are gradients of, where caches have
+ * just had it. dh: gradient of the residual stream behind the layer on the way in, before it on the way out. Products read slot.dnarrow where there
  * is one: each norm leaves the same there. */
 static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
 {
@@ -305,14 +312,16 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     LayerSlot *l = layer_slot(s, layer);
     ParameterTable *t = &m->params.table;
     int64_t n = s->used, mine = s->mine, q = m->shape.q, kv = m->shape.kv;
-    Tensor dy = used(s->dbranch, mine), dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
+    Tensor y1 = used(l->y1, mine), y2 = used(l->y2, mine), gate_up = used(l->gate_up, n), activated = used(l->activated, n);
+    Tensor dy1 = in_place(s->dbranch, y1), dy2 = in_place(s->dbranch, y2), dactivated = in_place(s->dactivated, activated);
+    Tensor dqkv = used(s->dqkv, n), qkv = used(l->qkv, n), dattended = used(s->dattended, n);
     Tensor narrow = used(s->dnarrow, mine), dread = narrow.data ? narrow : dh;
     slot_rows_begin(s);
     layer_recompute(m, s, layer);
-    scattered_backward(m, s, used(s->dactivated, n), dread, used(l->activated, n), p->down, p->down_bias);
-    ops->swiglu_backward(m->stream, used(s->dgate_up, n), used(s->dactivated, n), used(l->gate_up, n));
-    gathered_backward(m, s, dy, used(s->dgate_up, n), used(l->y2, mine), p->gate, p->up, p->gate_bias, p->up_bias);
-    ops->rmsnorm_backward(m->stream, dh, narrow, param_gradient(t, p->post_norm, p->post_norm), dy, used(l->h2, mine), l->r2,
+    scattered_backward(m, s, dactivated, dread, activated, p->down, p->down_bias);
+    ops->swiglu_backward(m->stream, gate_up, dactivated, gate_up);
+    gathered_backward(m, s, dy2, gate_up, y2, p->gate, p->up, p->gate_bias, p->up_bias);
+    ops->rmsnorm_backward(m->stream, dh, narrow, param_gradient(t, p->post_norm, p->post_norm), dy2, used(l->h2, mine), l->r2,
                           param_acquire(t, p->post_norm, p->post_norm), dh);
     scattered_backward(m, s, dattended, dread, used(l->attended, n), p->o, p->o_bias);
     Attention a = attention_of(s, layer);
@@ -323,8 +332,8 @@ static void layer_backward(Model *m, Slot *s, int64_t layer, Tensor dh)
     rotate(m, s, dqkv, true);
     if (c->qk_norm)
         qk_norm_backward(m, l, p, dqkv, dattended);
-    gathered_backward(m, s, dy, dqkv, used(l->y1, mine), p->q, p->v, p->q_bias, p->v_bias);
-    ops->rmsnorm_backward(m->stream, dh, narrow, param_gradient(t, p->input_norm, p->input_norm), dy, used(l->h1, mine), l->r1,
+    gathered_backward(m, s, dy1, dqkv, y1, p->q, p->v, p->q_bias, p->v_bias);
+    ops->rmsnorm_backward(m->stream, dh, narrow, param_gradient(t, p->input_norm, p->input_norm), dy1, used(l->h1, mine), l->r1,
                           param_acquire(t, p->input_norm, p->input_norm), dh);
     slot_rows_end(s);
 }

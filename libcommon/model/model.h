@@ -96,7 +96,8 @@ typedef struct Slot {
     size_t lent, lent_end;       /* of what is kept some stands in place of these floats' gradients (param_lend) */
     LayerRange stage;            /* the layers that pass now */
     LayerSlot *layers;           /* of the stage; one for all in MODE_SCORE */
-    Tensor branch, hidden, last_h, dhidden, dbranch, dqkv, dattended, dgate_up, dactivated; /* the first four and dbranch: R/t rows */
+    Tensor branch, hidden, last_h, dhidden, dqkv, dattended; /* the first four: R/t rows */
+    Tensor dbranch, dactivated;  /* [R/t, H], [R, f] where the model has adapters, else gradients of y1, y2 and activated take their place */
     Tensor dstream;              /* gradient of the residual stream, f32; dhidden's memory where that is f32 too */
     Tensor dnarrow;              /* dstream as products read it; NULL data: as it is */
     float *last_r, *delta;
@@ -160,7 +161,7 @@ void lora_merge(Model *m);
  * [mine, H] is what the head reads. They may not be the same memory. */
 void stage_forward(Model *m, Slot *s, Tensor in, Tensor out);
 /* dout: the gradient of what stage_forward gave, which is used up; without data it comes from slot.dhidden. din: that of what it got.
- * The parameters' gradients are added to. */
+ * The parameters' gradients are added to, and what the slot has kept of the stage's forward pass is used up: each has one backward pass. */
 void stage_backward(Model *m, Slot *s, Tensor dout, Tensor din);
 /* A model that is one stage. */
 void model_forward(Model *m, Slot *s);

@@ -185,11 +185,12 @@ static void lay_backward(Slot *s, const Model *m, int64_t rows, Cutter *k)
         s->dkeys = cut_tensor(k, m->dtype, rows * m->part.cp_size, 2 * p->kv);
     if (m->dtype != DTYPE_F32)
         s->dnarrow = cut_tensor(k, m->dtype, mine, h);
-    s->dbranch = cut_tensor(k, m->dtype, mine, h);
     s->dqkv = cut_tensor(k, m->dtype, rows, p->q + 2 * p->kv);
     s->dattended = cut_tensor(k, m->dtype, rows, p->q);
-    s->dgate_up = cut_tensor(k, m->dtype, rows, 2 * p->intermediate);
-    s->dactivated = cut_tensor(k, m->dtype, rows, p->intermediate);
+    if (m->config.lora) { /* whose gradients read inputs once more */
+        s->dbranch = cut_tensor(k, m->dtype, mine, h);
+        s->dactivated = cut_tensor(k, m->dtype, rows, p->intermediate);
+    }
     s->delta = cut(k, (size_t)(rows * p->heads) * sizeof(float));
 }
 

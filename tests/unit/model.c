@@ -160,6 +160,7 @@ static void test_family(const char *folder, const char *out, Device *d, int *len
     float *first = memory_alloc(m.params.table.total, 4);
     memcpy(first, m.params.table.gradients, m.params.table.total * 4);
     memset(m.params.table.gradients, 0, m.params.table.total * 4);
+    model_forward(&m, &s);
     head_logprobs(&m, &s, b.labels, logprob, lse, NULL);
     for (int i = 0; i < 40; i++)
         dlogprob[i] = (float)(-b.weights[i] / b.weight);

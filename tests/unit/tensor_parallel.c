@@ -166,6 +166,7 @@ static int run_pass(Case *c, Model *m, Pass *p, Error *err)
             dlse[i] = (float)(2e-2 * w * (double)p->lse[i]);
         }
         memset(m->params.table.gradients, 0, total * sizeof(float));
+        model_forward(m, &s);
         head_backward(m, &s, b->labels, p->lse, dlogprob, dlse);
         model_backward(m, &s);
         status = reduce_units(m, err);
