@@ -21,6 +21,15 @@ static int source_open(Source *s, const char *text, const char *option, Error *e
     return 0;
 }
 
+/* A document's last token has no label, so single ones teach nothing. */
+static bool has_labels(const Shard *s)
+{
+    for (int64_t d = 0; d < s->documents; d++)
+        if (s->length[d] > 1)
+            return true;
+    return false;
+}
+
 int sources_open(Sources *s, const OptionList *list, const char *option, int64_t sequence_length, int64_t vocabulary, Error *err)
 {
     *s = (Sources){.items = memory_zalloc(list->count, sizeof *s->items)};
@@ -31,6 +40,8 @@ int sources_open(Sources *s, const OptionList *list, const char *option, int64_t
         s->count++;
         if (samples_count(&one->shard, sequence_length) < 1)
             return error_set(err, "%s: %" PRId64 " tokens are less than one sample of %" PRId64, list->values[i], one->shard.tokens, sequence_length);
+        if (!has_labels(&one->shard))
+            return error_set(err, "%s: no document has two tokens, so none has a next one to learn", list->values[i]);
         if (shard_check_ids(&one->shard, vocabulary, err) < 0)
             return -1;
     }

@@ -114,6 +114,11 @@ fails 1 "/x" "shard: tokens that are cut" mixshard -q x=1:"$T/x" --tokens 16 --s
 cp "$T/s.bin" "$T/x.bin" && head -c 60 "$T/s.idx" >"$T/x.idx"
 fails 1 "/x" "shard: an index that is cut" mixshard -q x=1:"$T/x" --tokens 16 --seq-len 8 -o "$T/mixed"
 
+. tests/cli/shard.sh
+yes 5 | head -n 100 | shard_write "$T/single"
+fails 1 "single: no document has two tokens" "shard: documents of one token, which have nothing to learn" $train --data "$T/single" --steps 2 -q -o "$T/singles"
+ok "and no run appears" test ! -e "$T/singles"
+
 # ---- vocabularies ----
 tokenizer() { # tokenizer NAME SED-SCRIPT
     rm -rf "$T/w" && mkdir "$T/w" && cp "$T/v/tokenizer_config.json" "$T/w/"
