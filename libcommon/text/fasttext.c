@@ -54,7 +54,7 @@ void fasttext_free(FastText *f)
     free(f->slots);
     free(f->input);
     free(f->output);
-    free(f->pruned);
+    free(f->kept);
     free(f->tree);
     free(f);
 }
@@ -76,11 +76,19 @@ static void id_add(FastTextScratch *s, int32_t id)
     s->ids[s->count++] = id;
 }
 
+FastTextKept *fasttext_kept(const FastText *f, int32_t gram)
+{
+    size_t at = (uint32_t)gram * 2654435761u & f->kept_mask;
+    while (f->kept[at].gram >= 0 && f->kept[at].gram != gram)
+        at = (at + 1) & f->kept_mask;
+    return &f->kept[at];
+}
+
 /* An n-gram's row by its hash; a pruned model has few. */
 static void gram_add(const FastText *f, FastTextScratch *s, int32_t gram)
 {
-    if (f->pruned)
-        gram = f->pruned[gram];
+    if (f->kept)
+        gram = fasttext_kept(f, gram)->row;
     if (gram >= 0)
         id_add(s, f->words + gram);
 }

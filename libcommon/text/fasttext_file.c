@@ -136,14 +136,17 @@ static int read_pruned(FastText *f, Cursor *c, int64_t count, const char *path, 
 {
     if (count > f->bucket || count * 8 > c->end - c->p)
         return error_set(err, "%s: the list of kept n-grams is cut off or absurd", path);
-    f->pruned = memory_alloc((size_t)f->bucket + 1, sizeof *f->pruned);
-    for (int64_t i = 0; i <= f->bucket; i++)
-        f->pruned[i] = -1;
+    /* As large as what the file holds, whatever number of n-grams its header claims. */
+    f->kept_mask = 15;
+    while (f->kept_mask < (size_t)count * 2)
+        f->kept_mask = f->kept_mask * 2 + 1;
+    f->kept = memory_alloc(f->kept_mask + 1, sizeof *f->kept);
+    memset(f->kept, -1, (f->kept_mask + 1) * sizeof *f->kept);
     for (int64_t i = 0; i < count; i++) {
         int32_t old = take_i32(c), new = take_i32(c);
         if (old < 0 || old >= f->bucket || new < 0 || new >= count)
             return error_set(err, "%s: kept n-gram %" PRId64 " is damaged", path, i);
-        f->pruned[old] = new;
+        *fasttext_kept(f, old) = (FastTextKept){old, new};
     }
     return 0;
 }

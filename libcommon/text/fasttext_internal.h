@@ -15,6 +15,10 @@ typedef struct FastTextEntry {
     int8_t type; /* 0 word, 1 label */
 } FastTextEntry;
 
+typedef struct FastTextKept {
+    int32_t gram, row; /* -1: free; its row behind the words */
+} FastTextKept;
+
 struct FastText {
     int32_t dim, ws, epoch, min_count, neg, word_ngrams, loss, model, bucket, minn, maxn, update_rate;
     double t;
@@ -24,7 +28,8 @@ struct FastText {
     int32_t *slots; /* hash of a word -> entry + 1 */
     size_t mask;
     float *input, *output; /* [words + bucket, dim], [labels, dim] */
-    int32_t *pruned;       /* NULL, or of each of bucket n-grams its row behind the words, -1: none */
+    FastTextKept *kept;    /* NULL, or a hash table of the n-grams that a pruned model has: [kept_mask + 1] */
+    size_t kept_mask;
     int32_t (*tree)[2];    /* of LOSS_HS: the children of each of labels - 1 inner nodes, which are numbered behind the labels */
 };
 
@@ -35,6 +40,8 @@ static inline bool fasttext_is_break(char c)
 
 /* FNV-1a whose bytes are sign-extended, as fastText's. */
 uint32_t fasttext_hash(const char *s, size_t n);
+/* Where a pruned model has an n-gram, or a free place with row -1. */
+FastTextKept *fasttext_kept(const FastText *f, int32_t gram);
 /* Makes the table of entries' hashes anew. */
 void fasttext_index(FastText *f);
 /* Rows of a line, ending with </s>, into s->ids; a label goes to *label (may be NULL). Makes room for hidden and output. */

@@ -9,7 +9,8 @@ static int base64_digit(int c)
     return c >= 'A' && c <= 'Z' ? c - 'A' : c >= 'a' && c <= 'z' ? c - 'a' + 26 : c >= '0' && c <= '9' ? c - '0' + 52 : c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-static int tiktoken_line(Tokenizer *t, Span line, Buffer *bytes)
+/* A rank far beyond the lines so far would make a table of ids that the file does not fill. */
+static int tiktoken_line(Tokenizer *t, Span line, int64_t number, Buffer *bytes)
 {
     unsigned bits = 0;
     int held = 0;
@@ -33,6 +34,8 @@ static int tiktoken_line(Tokenizer *t, Span line, Buffer *bytes)
             return -1;
         rank = rank * 10 + line.data[i] - '0';
     }
+    if (rank > number + (1 << 20))
+        return -1;
     vocabulary_add(&t->vocabulary, (int32_t)rank, bytes->data, bytes->length);
     return 0;
 }
@@ -47,7 +50,7 @@ int tokenizer_read_tiktoken(Tokenizer *t, const char *path, Error *err)
     Buffer bytes = {0};
     int got;
     while ((got = reader_line(r, &line, err)) > 0)
-        if (line.length > 0 && tiktoken_line(t, line, &bytes) < 0) {
+        if (line.length > 0 && tiktoken_line(t, line, reader_line_number(r), &bytes) < 0) {
             got = error_set(err, "%s:%" PRId64 ": not a line of a .tiktoken file", path, reader_line_number(r));
             break;
         }
