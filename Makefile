@@ -285,7 +285,7 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/liblmpipe.a
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -rdynamic -o $@ $< $(B)/liblmpipe.a $(LIBS)
 
 -include $(CUDA_O:.o=.d) $(wildcard $(B)/emulated/*.d $(B)/emulated/cuda/*.d $(B)/races/*.d $(B)/races/cuda/*.d)
--include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/unit/*.d)
+-include $(LIBRARY_O:.o=.d) $(wildcard $(B)/cmd/*/*.d $(B)/tests/*/*.d)
 
 .PHONY: all smoke check sanitized units tsan check-faults check-slurm features check-asan check-tsan check-peers check-gpu bench bench-tasks bench-train bench-checkpoint bench-types bench-generate bench-score bench-gpu gpu-kit fuzz quickstart install uninstall dist clean help
 .PRECIOUS: $(B)/%.o
