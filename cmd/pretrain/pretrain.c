@@ -257,15 +257,13 @@ static int64_t most_rows(const Pretrain *p, const Stages *s, const int extent[GR
     return most;
 }
 
-/* The most passes that a rank makes in a step. */
-static int64_t most_passes(const Pretrain *p, const Stages *s, const int extent[GRID_DIMENSIONS])
+/* Does no rank make more than one pass in any step? */
+static bool one_pass(const Pretrain *p, const Stages *s, const int extent[GRID_DIMENSIONS])
 {
-    int64_t most = 0;
-    for (size_t i = 0; i < s->count; i++) {
-        int64_t passes = stage_passes(&s->items[i], p->micro_batch, extent);
-        most = passes > most ? passes : most;
-    }
-    return most;
+    for (size_t i = 0; i < s->count; i++)
+        if (stage_passes(&s->items[i], p->micro_batch, extent) > 1)
+            return false;
+    return true;
 }
 
 static StagePlan plan_of(const Pretrain *p)
@@ -304,7 +302,7 @@ static int look_ahead(Pretrain *p, const int extent[GRID_DIMENSIONS], bool tell,
     DryRun d = {.run = {.config = &c, .stages = {(int)p->grid.virtual_stages, p->grid.ends_fewer}, .shard = (int)p->train.shard,
                         .dtype = dtype_of_option(p->common.dtype), .gpu = strcmp(p->common.device, "cuda") == 0, .threads = (int)p->common.threads,
                         .recompute = train_recompute(&p->train), .saves = p->train.save_every > 0, .averages = p->train.average_every > 0,
-                        .lends = !tell || most_passes(p, &s, extent) == 1},
+                        .lends = !tell || one_pass(p, &s, extent)},
                 .stages = &s, .micro_batch = p->micro_batch, .peak_flops = p->train.peak_flops, .stats = p->common.stats, .held_out = &held_out,
                 .eval_every = p->train.eval_every, .eval_tokens = p->eval_tokens};
     memcpy(d.run.extent, extent, sizeof d.run.extent);
@@ -418,7 +416,7 @@ static int trainer_open(Trainer *t, Error *err)
             return error_set(err, "--cp %d: sequences of %" PRId64 " tokens cannot be cut into %d chunks", t->grid->extent[GRID_CP],
                              t->stages.items[i].sequence_length, 2 * t->grid->extent[GRID_CP]);
     t->feed = (Feed){.grid = t->grid, .even = p->train.shard > 1, .sources = &t->sources, .shuffle = p->shuffle, .seed = (uint64_t)p->common.seed};
-    t->model.params.table.lends = cost_lends(t->grid->extent, (int)p->train.shard, most_passes(p, &t->stages, t->grid->extent));
+    t->model.params.table.lends = cost_lends(t->grid->extent, (int)p->train.shard) && one_pass(p, &t->stages, t->grid->extent);
     return passes_open(&t->passes, &t->model, t->grid, most_rows(p, &t->stages, t->grid->extent), MODE_TRAIN, err);
 }
 

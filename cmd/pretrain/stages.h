@@ -37,7 +37,7 @@ int64_t stages_longest(const Stages *s);      /* sequence */
 /* Samples a pass may have on a grid: no more than `most`, or where that is 0 as many as fit 4096 tokens of a rank and leave a pipeline
  * four passes a stage if there are so many samples; and no more than there are. */
 int64_t stage_pass(const Stage *s, int64_t most, const int extent[GRID_DIMENSIONS]);
-/* Passes that a rank then makes in a step, or one more than others. */
+/* Passes that the busiest rank then makes in a step. */
 int64_t stage_passes(const Stage *s, int64_t most, const int extent[GRID_DIMENSIONS]);
 
 /* Deals out a stage's samples in order. */

@@ -255,10 +255,8 @@ bool param_is_lent(const ParameterTable *t, int unit)
     return u->offset < t->lent_end && u->offset + u->count > t->lent;
 }
 
-void param_clear(ParameterTable *t, int unit)
+void param_clear(ParameterTable *t, int unit, size_t begin, size_t end)
 {
-    size_t begin, end;
-    param_unit_trained(t, unit, &begin, &end);
     if (begin < end)
         t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, unit, begin), 1, (int64_t)(end - begin)), 0);
     t->units[unit].cleared = true;
@@ -267,8 +265,11 @@ void param_clear(ParameterTable *t, int unit)
 void param_begin(ParameterTable *t, int entry)
 {
     int unit = entry >= 0 ? t->items[entry].unit : -1;
-    if (unit >= 0 && param_is_lent(t, unit) && !t->units[unit].cleared)
-        param_clear(t, unit);
+    if (unit < 0 || !param_is_lent(t, unit) || t->units[unit].cleared)
+        return;
+    size_t begin, end;
+    param_unit_trained(t, unit, &begin, &end);
+    param_clear(t, unit, begin, end);
 }
 
 void param_freeze(ParameterTable *t, size_t count)

@@ -82,8 +82,9 @@ int param_need_gradients(ParameterTable *t, Error *err);
  * the arena of weights) are lent so, and their units' gradients become zero when the pass comes to them (param_begin), not when the step begins. */
 void param_lend(ParameterTable *t, size_t begin, size_t end);
 bool param_is_lent(const ParameterTable *t, int unit);
-/* Gradients of the unit become zero; of the entry's (-1: of none), where that has not been in this step. */
-void param_clear(ParameterTable *t, int unit);
+/* Gradients of floats `begin` … `end` of the unit, which are all that the rank keeps of it, become zero; those of a lent unit that has the entry
+ * (-1: none), where they have not in this step. */
+void param_clear(ParameterTable *t, int unit, size_t begin, size_t end);
 void param_begin(ParameterTable *t, int entry);
 /* The first `count` entries are not trained from now on; before gradients are asked for. */
 void param_freeze(ParameterTable *t, size_t count);

@@ -88,13 +88,14 @@ static Recompute recompute_of(const Model *m, int64_t rows)
     return m->recompute == RECOMPUTE_NONE && on_host(m) && k.used * (size_t)most_layers(&m->part) > CHEAP_BYTES ? RECOMPUTE_NORMS : m->recompute;
 }
 
-/* Where the gradients begin before which nothing is used until a backward pass has come through all layers: with the embedding's, or where that
- * is the output layer too with those of the first layer. Used: bytes from there on. Of what is trained in part, or goes through in stages, nothing. */
+/* What activations take of the gradients' arena (param_lend), from the embedding's on, or where that is the output layer too, whose backward pass is
+ * the first, from those of the first layer on. */
 typedef struct Loan {
     size_t begin; /* floats of the arena of weights */
     Cutter cutter;
 } Loan;
 
+/* false: there is none, of a model that is trained in part or goes through in stages. */
 static bool loan_open(Loan *l, const Model *m, Mode mode)
 {
     const ParameterTable *t = &m->params.table;

@@ -34,8 +34,8 @@ typedef struct CostRun {
 int cost_ranks(const CostRun *r);
 /* Micro-batches that the ranks of a pipeline pass in a step: those of the busiest. */
 int64_t cost_passes(const CostRun *r);
-/* Do they, so that no gradient is there before a backward pass comes to it? Not with several stages, nor where gradients are slices. */
-bool cost_lends(const int extent[GRID_DIMENSIONS], int shard, int64_t passes);
+/* May they on this grid? Not with several stages, nor where gradients are slices. */
+bool cost_lends(const int extent[GRID_DIMENSIONS], int shard);
 /* Sequences a pass may have: no more than `most`, or where that is 0 as many as fit 4096 tokens, in a pipeline few enough for four
  * micro-batches a stage; and no more than a rank has. */
 int64_t cost_micro_batch(int64_t sequence_length, int64_t samples, int64_t most, const int extent[GRID_DIMENSIONS]);

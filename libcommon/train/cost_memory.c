@@ -28,9 +28,9 @@ int64_t cost_passes(const CostRun *r)
     return (all + d - 1) / d;
 }
 
-bool cost_lends(const int extent[GRID_DIMENSIONS], int shard, int64_t passes)
+bool cost_lends(const int extent[GRID_DIMENSIONS], int shard)
 {
-    return passes == 1 && extent[GRID_PP] == 1 && (shard < 2 || extent[GRID_CP] * extent[GRID_DP] == 1);
+    return extent[GRID_PP] == 1 && (shard < 2 || extent[GRID_CP] * extent[GRID_DP] == 1);
 }
 
 static int64_t between(int64_t least, int64_t n, int64_t most)

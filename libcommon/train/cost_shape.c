@@ -43,7 +43,7 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     s->rows = r->micro_batch * r->sequence_length / r->extent[GRID_CP];
     if (param_open(&m->params, r->config, &m->part, NULL, NULL, err) < 0)
         return -1;
-    m->params.table.lends = r->lends && cost_lends(r->extent, r->shard, cost_passes(r));
+    m->params.table.lends = r->lends && cost_passes(r) == 1 && cost_lends(r->extent, r->shard);
     const ParameterTable *t = &m->params.table;
     s->total = param_trained_total(t);
     s->frozen = t->frozen;

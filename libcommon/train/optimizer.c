@@ -166,12 +166,13 @@ void optimizer_clear(Optimizer *o)
     t->device->copy(t->stream, o->sum, zeros, sizeof zeros, COPY_TO_DEVICE);
     for (int i = 0; i < t->unit_count; i++) {
         size_t begin, end;
+        if (o->shard > 1) /* of the rest nothing is kept */
+            optimizer_slice(o, i, &begin, &end);
+        else
+            param_unit_trained(t, i, &begin, &end);
         t->units[i].cleared = false;
-        optimizer_slice(o, i, &begin, &end);
-        if (o->shard < 2 && !param_is_lent(t, i))
-            param_clear(t, i);
-        else if (o->shard > 1 && begin < end) /* of the rest nothing is kept */
-            t->device->ops->fill(t->stream, tensor_make(t->device, DTYPE_F32, param_kept_gradient(t, i, begin), 1, (int64_t)(end - begin)), 0);
+        if (!param_is_lent(t, i))
+            param_clear(t, i, begin, end);
     }
 }
 

@@ -166,14 +166,14 @@ int64_t plan_passes(const Plan *p)
     return p->batches / ranks + (p->even ? more > 0 : p->grid->place[GRID_DP] < more);
 }
 
-int64_t plan_most_passes(Plan *p, bool grouped)
+bool plan_one_pass(Plan *p, bool grouped)
 {
-    int64_t ranks = p->grid->extent[GRID_DP], most = 0;
     for (int64_t i = 0; i < p->steps; i++) {
         plan_step(p, i, grouped);
-        most = p->batches > most ? p->batches : most;
+        if (p->batches > p->grid->extent[GRID_DP])
+            return false;
     }
-    return (most + ranks - 1) / ranks;
+    return true;
 }
 
 int64_t plan_rows(const Plan *p)

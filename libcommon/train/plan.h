@@ -44,8 +44,8 @@ double plan_weight(const Plan *p);
 int64_t plan_passes(const Plan *p);
 int64_t plan_rows(const Plan *p);
 int64_t plan_most_rows(const Plan *p);
-/* The most passes of a rank in any step; lays out all of them. */
-int64_t plan_most_passes(Plan *p, bool grouped);
+/* Does no rank make more than one pass in any step? Lays out steps until one does. */
+bool plan_one_pass(Plan *p, bool grouped);
 /* What this rank has of its pass number `pass`, until the next is asked for: documents carry source = index of the example, labels
  * are the next tokens where those are learned, and have the weight 1. */
 const Batch *plan_batch(Plan *p, int64_t pass);

@@ -191,7 +191,7 @@ static int posttrain_open(PostTrain *p, Error *err)
     if (p->val)
         posttrain_plan(p, &p->held_out_plan, &p->held_out, p->grid);
     p->train.steps = p->plan.steps;
-    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard, plan_most_passes(&p->plan, posttrain_grouped(p)));
+    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard) && plan_one_pass(&p->plan, posttrain_grouped(p));
     if (passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
         ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->passes.slots[0], p->neftune, err) < 0))
         return -1;
