@@ -130,7 +130,7 @@ static double *reference_sums(PostTrain *p, Passes *through, const Examples *e, 
 {
     Pairs x = {.examples = e, .sums = memory_zalloc(e->count, sizeof *x.sums)};
     double *out = memory_alloc(e->count, sizeof *out);
-    plan_all(plan, true);
+    plan_all(plan);
     int status = plan_sums(p, through, plan, &x, err);
     for (size_t i = 0; i < e->count; i++)
         out[i] = x.sums[i].counted;
@@ -293,7 +293,7 @@ static int token_gradients(PostTrain *p, Model *m, Slot *s, const Batch *b, int6
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     (void)m;
-    plan_step(&p->plan, step, true);
+    plan_step(&p->plan, step);
     size_t n = p->examples.count;
     Pairs x = {.examples = &p->examples, .sums = memory_zalloc(n, sizeof *x.sums), .counted = memory_zalloc(n, sizeof *x.counted),
                .all = memory_zalloc(n, sizeof *x.all), .lse = memory_alloc((size_t)(plan_passes(&p->plan) * plan_rows(&p->plan)) + 1, sizeof *x.lse)};
@@ -317,7 +317,7 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     (void)m;
     Pairs x = {.examples = &p->held_out, .sums = memory_zalloc(p->held_out.count, sizeof *x.sums)};
     double e[TRAIN_EXTRAS] = {0};
-    plan_all(&p->held_out_plan, true);
+    plan_all(&p->held_out_plan);
     int status = plan_sums(p, &p->passes, &p->held_out_plan, &x, err);
     if (status == 0) {
         *loss = pairs_loss(&p->held_out_plan, &x, ((const Reference *)p->own)->held_out, e);

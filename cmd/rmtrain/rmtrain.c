@@ -165,7 +165,7 @@ static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Erro
     int64_t records = 0;
     PairCounts counts = {0};
     Scores x = {memory_zalloc(e->count, sizeof *x.score), memory_zalloc(e->count, sizeof *x.gradient)};
-    plan_step(&p->plan, step, true);
+    plan_step(&p->plan, step);
     int status = pass_scores(p, &p->plan, &x, err);
     for (size_t i = 0; i < p->plan.step_count; i++)
         records += e->items[p->plan.step_examples[i]].rank == 0;
@@ -193,7 +193,7 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     const Examples *e = &p->held_out;
     Scores x = {.score = memory_zalloc(e->count, sizeof *x.score)};
     PairCounts counts = {0};
-    plan_all(&p->held_out_plan, true);
+    plan_all(&p->held_out_plan);
     int status = pass_scores(p, &p->held_out_plan, &x, err);
     double sum = 0;
     for (size_t r = 0; r < e->groups && status == 0; r++)

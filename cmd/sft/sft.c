@@ -38,7 +38,7 @@ static int learn(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, 
 static int accumulate(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err)
 {
     (void)m;
-    plan_step(&p->plan, step, false);
+    plan_step(&p->plan, step);
     Training t = {.weight = plan_weight(&p->plan), .sums.measure = true};
     int status = posttrain_pass(p, &p->passes, &p->plan, POSTTRAIN_BOTH, learn, &t, err);
     out->loss = t.sums.nll / t.weight;
@@ -78,7 +78,7 @@ static int evaluate(void *context, Model *m, Metrics *log, double *loss, double 
     (void)m;
     size_t n = p->held_out.count, right = 0;
     Held *held = memory_zalloc(n, sizeof *held);
-    plan_all(&p->held_out_plan, false);
+    plan_all(&p->held_out_plan);
     int status = posttrain_pass(p, &p->passes, &p->held_out_plan, POSTTRAIN_FORWARD, look, held, err);
     if (status == 0)
         status = posttrain_sum(p, &held->nll, n * sizeof *held / sizeof held->nll, err);

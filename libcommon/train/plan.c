@@ -65,7 +65,7 @@ static int64_t shuffle_row(Plan *p, size_t group, size_t first, size_t count)
 
 /* Packs units (examples, or whole groups) into sequences, and sequences into batches. A group longer than a sequence falls
  * back to examples of its own: only a batch must hold it whole, so its members are kept in neighbouring bins. */
-static void pack(Plan *p, bool grouped)
+static void pack(Plan *p)
 {
     size_t n = p->step_count, units = 0;
     p->bin = memory_realloc(p->bin, n + 1, sizeof *p->bin);
@@ -88,7 +88,7 @@ static void pack(Plan *p, bool grouped)
             i += count - 1;
             continue;
         }
-        bool joins = grouped && i > 0 && e->source == p->examples->items[p->step_examples[i - 1]].source &&
+        bool joins = p->grouped && i > 0 && e->source == p->examples->items[p->step_examples[i - 1]].source &&
                      p->behind[i - 1] == 0 &&
                      lengths[units - 1] + e->count <= p->sequence_length;
         if (!joins)
@@ -110,22 +110,22 @@ static void pack(Plan *p, bool grouped)
     deal(p);
 }
 
-void plan_step(Plan *p, int64_t step, bool grouped)
+void plan_step(Plan *p, int64_t step)
 {
     int64_t records = (int64_t)p->examples->groups, first = step % p->steps_per_epoch * p->records_per_step;
     uint64_t epoch = p->epoch = (uint64_t)(step / p->steps_per_epoch);
     p->step_count = 0;
     for (int64_t i = first; i < first + p->records_per_step && i < records; i++)
         record_add(p, (size_t)random_permute(p->seed, RANDOM_SHUFFLE + (epoch << 8), (uint64_t)i, (uint64_t)records));
-    pack(p, grouped);
+    pack(p);
 }
 
-void plan_all(Plan *p, bool grouped)
+void plan_all(Plan *p)
 {
     p->step_count = 0;
     for (size_t i = 0; i < p->examples->groups; i++)
         record_add(p, i);
-    pack(p, grouped);
+    pack(p);
 }
 
 /* Tokens that an example of the step adds to the batch: its prompt stands once in a row, before the first. */
@@ -166,10 +166,10 @@ int64_t plan_passes(const Plan *p)
     return p->batches / ranks + (p->even ? more > 0 : p->grid->place[GRID_DP] < more);
 }
 
-bool plan_one_pass(Plan *p, bool grouped)
+bool plan_one_pass(Plan *p)
 {
     for (int64_t i = 0; i < p->steps; i++) {
-        plan_step(p, i, grouped);
+        plan_step(p, i);
         if (p->batches > p->grid->extent[GRID_DP])
             return false;
     }

@@ -14,6 +14,7 @@ typedef struct Plan {
     uint64_t seed;
     const Grid *grid;
     bool even;                     /* all ranks make as many passes, some an empty one */
+    bool grouped;                  /* a record's examples go into one bin */
     int64_t row;                   /* the answers of a group stand in one row behind their prompt, where that is no longer (Llama 3's reward model); 0: apart */
     /* The current step: its examples, and where each goes. */
     size_t *step_examples, step_count, step_capacity;
@@ -32,11 +33,11 @@ typedef struct Plan {
  * four for each of its stages, where there is enough. `even`: all make as many passes. */
 void plan_open(Plan *p, const Examples *e, double epochs, int64_t records_per_step, int64_t sequence_length, int64_t rows, uint64_t seed, const Grid *g, bool even);
 void plan_close(Plan *p);
-/* Lays out step `step` (best-fit decreasing, a group in one bin where `grouped`). Answers in a row are shuffled; each sees those before it,
+/* Lays out step `step` (best-fit decreasing). Answers in a row are shuffled; each sees those before it,
  * and has a document that begins with the row and ends with the answer. */
-void plan_step(Plan *p, int64_t step, bool grouped);
+void plan_step(Plan *p, int64_t step);
 /* Lays out all examples in their order instead: for evaluation. */
-void plan_all(Plan *p, bool grouped);
+void plan_all(Plan *p);
 /* Of what is laid out: all ranks' tokens, and of them those that are learned, the weights of all batches. */
 int64_t plan_tokens(const Plan *p);
 double plan_weight(const Plan *p);
@@ -45,7 +46,7 @@ int64_t plan_passes(const Plan *p);
 int64_t plan_rows(const Plan *p);
 int64_t plan_most_rows(const Plan *p);
 /* Does no rank make more than one pass in any step? Lays out steps until one does. */
-bool plan_one_pass(Plan *p, bool grouped);
+bool plan_one_pass(Plan *p);
 /* What this rank has of its pass number `pass`, until the next is asked for: documents carry source = index of the example, labels
  * are the next tokens where those are learned, and have the weight 1. */
 const Batch *plan_batch(Plan *p, int64_t pass);

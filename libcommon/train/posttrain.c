@@ -99,11 +99,7 @@ void posttrain_plan(PostTrain *p, Plan *plan, const Examples *e, const Grid *g)
         length = (length + chunks - 1) / chunks * chunks;
     plan_open(plan, e, training ? p->epochs : 1, p->batch_size, length, p->rows, training ? (uint64_t)p->common.seed : 0, g, p->train.shard > 1);
     plan->row = training ? p->row : 0;
-}
-
-bool posttrain_grouped(const PostTrain *p)
-{
-    return p->tool->kind != EXAMPLES_CHAT;
+    plan->grouped = p->tool->kind != EXAMPLES_CHAT;
 }
 
 /* The adapters that are trained: as the options say, or those of an adapter to go on with. */
@@ -191,7 +187,7 @@ static int posttrain_open(PostTrain *p, Error *err)
     if (p->val)
         posttrain_plan(p, &p->held_out_plan, &p->held_out, p->grid);
     p->train.steps = p->plan.steps;
-    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard) && plan_one_pass(&p->plan, posttrain_grouped(p));
+    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard) && plan_one_pass(&p->plan);
     if (passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
         ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->passes.slots[0], p->neftune, err) < 0))
         return -1;

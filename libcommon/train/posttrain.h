@@ -116,8 +116,6 @@ int posttrain_run(PostTrain *p, OptionSet *set, const PostTrainTool *tool);
 
 /* Opens a plan of the process's records for a grid, which stays the caller's. */
 void posttrain_plan(PostTrain *p, Plan *plan, const Examples *e, const Grid *g);
-/* Are a record's examples a group? Not those of chats. */
-bool posttrain_grouped(const PostTrain *p);
 /* The base model's folder and what adapter it has, both the caller's to free; the adapters that are trained. */
 int posttrain_base(PostTrain *p, char **base, char **adapter, Error *err);
 /* Before any rank starts: tells what the run takes on its grid, where `tell`, else chooses the grid of so many ranks. */

@@ -117,7 +117,7 @@ static int first_pass(Ahead *a, const int place[GRID_DIMENSIONS], Error *err)
     CostRun r = a->run;
     r.shard = 0;
     r.config = r.other ? r.other : r.config;
-    plan_all(&a->plan, posttrain_grouped(a->p));
+    plan_all(&a->plan);
     make_room_forward(&a->run, &a->plan);
     int status = pass(&r, place, &a->plan, COST_FORWARD, true, NULL, &a->all, err);
     return status == 0 && a->p->val ? pass(&r, place, &a->held_out, COST_FORWARD, true, NULL, &a->all, err) : status;
@@ -130,13 +130,13 @@ static int walk(Ahead *a, Error *err)
     const TrainOptions *o = &a->p->train;
     CostHeld held = COST_HELD_NOTHING;
     if (a->p->val) {
-        plan_all(&a->held_out, posttrain_grouped(a->p));
+        plan_all(&a->held_out);
         make_room_forward(&a->run, &a->held_out);
     }
     if (a->first && first_pass(a, place, err) < 0)
         return -1;
     for (int64_t i = 1; i <= a->plan.steps; i++) {
-        plan_step(&a->plan, i - 1, posttrain_grouped(a->p));
+        plan_step(&a->plan, i - 1);
         a->tokens += plan_tokens(&a->plan);
         make_room(&a->run, &a->plan);
         bool looks = a->p->val && (i == a->plan.steps || (o->eval_every > 0 && i % o->eval_every == 0));
@@ -158,7 +158,7 @@ static int first_step(Ahead *a, Error *err)
     int place[GRID_DIMENSIONS] = {0};
     if (cost_memory_most(&a->run, &m, &place[GRID_PP], err) < 0)
         return -1;
-    plan_step(&a->plan, 0, posttrain_grouped(a->p));
+    plan_step(&a->plan, 0);
     return step(a, place, &a->plan, NULL, &a->step, err);
 }
 
@@ -219,7 +219,7 @@ int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool t
             posttrain_plan(p, &a.held_out, &p->held_out, &g);
         a.run = cost_of(p, &c, &g, a.plan.sequence_length);
         /* The first step is as large as any. A rank may be left without a batch. */
-        plan_step(&a.plan, 0, posttrain_grouped(p));
+        plan_step(&a.plan, 0);
         make_room(&a.run, &a.plan);
         status = tell ? tell_run(&a, err) : choose(&a, err);
         plan_close(&a.plan);
