@@ -5,12 +5,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/memory.h"
 #include "io/safetensors.h"
 #include "io/stream.h"
 #include "model/adapter.h"
 #include "model/folder_parts.h"
+
+/* A pipe in the place of a folder's file would be waited for without end. */
+static int texts_are_files(const char *folder, Error *err)
+{
+    int status = 0;
+    for (int i = 0; folder_texts[i] && status == 0; i++) {
+        char *path = memory_format("%s/%s", folder, folder_texts[i]);
+        struct stat st;
+        if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+            status = error_set(err, "%s: not a regular file", path);
+        free(path);
+    }
+    return status;
+}
 
 char *folder_resolve(const char *path, Error *err)
 {
@@ -19,9 +34,11 @@ char *folder_resolve(const char *path, Error *err)
         char *config = memory_format("%s/config.json", folder);
         bool found = access(config, F_OK) == 0 || adapter_is(folder);
         free(config);
-        if (found)
+        if (found && texts_are_files(folder, err) == 0)
             return folder;
         free(folder);
+        if (found)
+            return NULL;
     }
     error_set(err, "%s: neither a folder of a model (config.json) or an adapter (adapter_config.json) nor a run with one", path);
     return NULL;

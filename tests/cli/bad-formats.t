@@ -90,6 +90,8 @@ sed -i 's/"model.norm.weight":"a/"model.norm.weight":"b/' "$T/m/model.safetensor
 fails 1 "b.safetensors: the tensor '.*' stands in .*a.safetensors too" "a tensor in two files" $ask
 rm "$T/m"/*.safetensors* && mkfifo "$T/m/model.safetensors" "$T/pipe.bin" "$T/pipe.idx"
 fails 1 "model.safetensors: not a regular file" "a pipe that nobody writes to is not waited for" timeout -k 1 20 $ask
+rm "$T/m/config.json" && mkfifo "$T/m/config.json"
+fails 1 "m/config.json: not a regular file" "nor one in the configuration's" timeout -k 1 20 $ask
 fails 1 "pipe.idx: not a regular file" "nor one in a shard's place" timeout -k 1 20 mixshard -q x=1:"$T/pipe" --tokens 16 --seq-len 8 -o "$T/mixed"
 
 # ---- shards ----
