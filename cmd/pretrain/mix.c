@@ -57,9 +57,14 @@ static int line_read(Mix *m, Span line, Error *err)
 int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, Error *err)
 {
     *m = (Mix){.file = file, .record = memory_format("%s/mix.jsonl", run), .sources = sources};
-    if (file && access(file, R_OK) != 0)
-        return error_set(err, "%s:", file);
-    if (access(m->record, F_OK) != 0)
+    bool begun = access(m->record, F_OK) == 0;
+    if (file && access(file, R_OK) != 0) {
+        error_set(err, "%s:", file);
+        if (!begun)
+            return -1;
+        message_warning("%s; the mix stays as it is", err->text);
+    }
+    if (!begun)
         return 0;
     Reader *r = reader_open(m->record, err);
     if (!r)

@@ -15,7 +15,8 @@ int mix_rule_open(MixRule *r, const char *targets, double step, double limit, co
     *r = (MixRule){.target = memory_alloc(sources->count, sizeof *r->target), .step = step, .limit = limit};
     for (size_t i = 0; i < sources->count; i++)
         r->target[i] = NAN;
-    for (const char *at = targets; *at;) {
+    const char *at = targets;
+    do {
         const char *this = at;
         Span name;
         double loss;
@@ -24,8 +25,10 @@ int mix_rule_open(MixRule *r, const char *targets, double step, double limit, co
         int64_t i = sources_find(sources, name);
         if (i < 0 || sources_find(held_out, name) < 0)
             return error_set(err, "--mix-rule %s: '%.*s' is the name of no --%s", targets, (int)name.length, name.data, i < 0 ? "data" : "val");
+        if (!isnan(r->target[i]))
+            return error_set(err, "--mix-rule %s: '%.*s' stands twice", targets, (int)name.length, name.data);
         r->target[i] = loss;
-    }
+    } while (*at);
     return 0;
 }
 

@@ -69,6 +69,11 @@ for ranks in 1 2; do
 done
 is "all ranks follow" "$(losses "$T/follow2" | awk -v other="$(losses "$T/follow1")" '{ n = split(other, o, " "); for (i = 1; i <= 60; i++) { d = $i / o[i] - 1; d = d < 0 ? -d : d; if (d > most) most = d } print (n == 60 && NF == 60 && most < 1e-5 ? "equal" : "apart " most) }')" "equal"
 fails 2 "both rule the mix" "a mix file beside phases" $M --phase 0:a=1 -o "$T/x"
+rm "$T/mix.json"
+fails 1 "mix.json: No such file" "a mix file that is not there" $M -o "$T/x"
+mkdir "$T/gone" && cp "$T/follow1/mix.jsonl" "$T/gone"
+like "one that has gone since the run began ends no run" "$($M --lr 3e-4 --min-lr 3e-4 --steps 60 -o "$T/gone" 2>&1)" "mix.json: No such file.*; the mix stays as it is"
+same "which goes on with its record" "$T/gone/final/model.safetensors" "$T/follow1/final/model.safetensors"
 
 # A rule that raises what lags: its steps are those of the evaluations, its shares stay within their bounds.
 U="$P --lr 3e-4 --min-lr 3e-4 --steps 24 --save-every 4 --keep 0 --eval-every 3 --eval-tokens 512 --data a=1:$T/a --data b=3:$T/b --val a:$T/a --val b:$T/b"
@@ -98,6 +103,8 @@ fails 1 "started with --eval-every 3, not 4" "a rule's evaluations are part of t
 fails 1 "mix-rule c=1: 'c' is the name of no --data" "a target of no source" $U --mix-rule c=1 -o "$T/x"
 fails 1 "'b' is the name of no --val" "a target that nothing measures" $P --steps 9 --data b:"$T/b" --val a:"$T/a" --eval-every 3 --mix-rule b=1 -o "$T/x"
 fails 1 "'a=x' is no NAME=LOSS" "a target that is no number" $U --mix-rule a=x -o "$T/x"
+fails 1 "'a' stands twice" "a target given twice" $U --mix-rule a=1,a=2 -o "$T/x"
+fails 1 "'' is no NAME=LOSS" "a rule without a target" $U --mix-rule "" -o "$T/x"
 fails 2 "eval-every are needed" "a rule without evaluations" $P --steps 9 --data "$T/a" --mix-rule a=1 -o "$T/x"
 fails 2 "mix-rule and --phase both rule the mix" "a rule beside phases" $U --mix-rule a=1 --phase 0:a=1 -o "$T/x"
 
