@@ -24,16 +24,26 @@ static void dot(Canvas *c, int x, int y)
         c->dots[y / 4 * c->width + x / 2] |= bit[y % 4][x % 2];
 }
 
+static void range(const double *x, size_t n, double *low, double *high)
+{
+    *low = INFINITY;
+    *high = -INFINITY;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(x[i])) {
+            *low = fmin(*low, x[i]);
+            *high = fmax(*high, x[i]);
+        }
+}
+
 /* Columns of dots hold the mean of the losses that fall into them, joined from column to column. */
-static void draw(Canvas *c, const History *h, double low, double high)
+static void draw(Canvas *c, const History *h, double last, double low, double high)
 {
     int columns = 2 * c->width, rows = 4 * c->height, before = -1;
-    double last = h->column[HISTORY_TOKENS][h->count - 1];
     double *sum = memory_zalloc((size_t)columns, sizeof *sum);
     int *n = memory_zalloc((size_t)columns, sizeof *n);
     for (size_t i = 0; i < h->count; i++) {
         double at = h->column[HISTORY_TOKENS][i] / last * (columns - 1), loss = h->column[HISTORY_LOSS][i];
-        if (!isfinite(at) || !isfinite(loss))
+        if (!(at >= 0 && at < columns) || !isfinite(loss))
             continue;
         sum[(int)at] += loss;
         n[(int)at]++;
@@ -49,17 +59,6 @@ static void draw(Canvas *c, const History *h, double low, double high)
     }
     free(sum);
     free(n);
-}
-
-static void range(const double *x, size_t n, double *low, double *high)
-{
-    *low = INFINITY;
-    *high = -INFINITY;
-    for (size_t i = 0; i < n; i++)
-        if (isfinite(x[i])) {
-            *low = fmin(*low, x[i]);
-            *high = fmax(*high, x[i]);
-        }
 }
 
 static void braille(unsigned char dots)
@@ -85,20 +84,21 @@ static void picture(const History *h)
     struct winsize size;
     bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 30 && size.ws_row > 8;
     Canvas c = {.width = (known ? size.ws_col : 80) - 10, .height = known ? size.ws_row - 4 : 16};
-    double low, high;
+    double low, high, first, last; /* tokens need not rise from line to line: one log may hold two runs */
     range(h->column[HISTORY_LOSS], h->count, &low, &high);
+    range(h->column[HISTORY_TOKENS], h->count, &first, &last);
     numbers(h);
     if (!(high > low))
         return;
     c.dots = memory_zalloc((size_t)(c.width * c.height), 1);
-    draw(&c, h, low, high);
+    draw(&c, h, last, low, high);
     for (int y = 0; y < c.height; y++) {
         printf("%8.4f ", high - (high - low) * y / (c.height - 1));
         for (int x = 0; x < c.width; x++)
             braille(c.dots[y * c.width + x]);
         printf("\n");
     }
-    printf("%9s0%*.4g tokens\n", "", c.width - 8, h->column[HISTORY_TOKENS][h->count - 1]);
+    printf("%9s0%*.4g tokens\n", "", c.width - 8, last);
     free(c.dots);
 }
 
@@ -108,11 +108,14 @@ int curves_watch(const char *log)
     for (;;) {
         History h;
         Error err;
-        if (history_read(&h, log, &err) < 0)
+        bool there = history_read(&h, log, &err) == 0;
+        if (!there && !(terminal && h.absent))
             return message_failed(&err);
         if (terminal)
             printf("\033[H\033[2J");
-        if (h.count > 0)
+        if (!there)
+            printf("%s: not there yet\n", log);
+        else if (h.count > 0)
             picture(&h);
         else
             printf("%s: no step yet\n", log);

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "base/memory.h"
 #include "io/json.h"
 #include "io/stream.h"
@@ -29,6 +30,7 @@ int history_read(History *h, const char *log, Error *err)
     struct stat st;
     bool run = stat(log, &st) == 0 && S_ISDIR(st.st_mode);
     char *path = run ? memory_format("%s/log.jsonl", log) : memory_string(log);
+    h->absent = access(path, F_OK) != 0;
     Reader *r = reader_open(path, err);
     free(path);
     if (!r)

@@ -21,7 +21,8 @@ typedef enum HistoryColumn {
 typedef struct History {
     double *column[HISTORY_COLUMNS];
     size_t count;
-    bool final; /* the last line closes the run */
+    bool final;  /* the last line closes the run */
+    bool absent; /* there is no such file; an error too */
 } History;
 
 /* log: a file, or a run whose log.jsonl is read. Lines that are no step, such as one being written, are passed over. */

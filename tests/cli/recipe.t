@@ -147,6 +147,17 @@ if command -v gnuplot >/dev/null; then
 else
     skip "--plot" "no gnuplot"
 fi
+printf '{"step":1,"tokens":1e12,"loss":1}\n{"step":2,"tokens":-1e12,"loss":2}\n{"step":3,"tokens":10,"loss":3}\n' >"$T/falls"
+is "tokens that fall from line to line" "$(pretrain --watch "$T/falls" | tail -n 1 | tr -s ' ')" " 0 1e+12 tokens"
+if script -qfec true /dev/null </dev/null >/dev/null 2>&1; then
+    timeout 100 script -qfec "exec pretrain --watch $T/late" "$T/seen" </dev/null >/dev/null 2>&1 &
+    for i in $(seq 400); do grep -qs 'late: not there yet' "$T/seen" && break; sleep 0.05; done
+    $P --steps 2 --save-every 0 --data "$T/a" -o "$T/late"
+    wait $!
+    like "a terminal waits for a run that has not begun, until it ends" "$(tr -d '\033\r' <"$T/seen" | grep -c 'late: not there yet') $(grep -c '(ended)' "$T/seen")" "^[1-9][0-9]* 1$"
+else
+    skip "a terminal that waits for a run" "no script(1)"
+fi
 fails 1 "none: No such file" "a log that is not there" pretrain --watch "$T/none"
 fails 2 "wants runs or logs" "--plot without any" pretrain --plot "$T/x.svg"
 done_testing
