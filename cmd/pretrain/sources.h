@@ -1,4 +1,4 @@
-/* Token shards by name and weight, as --data and --val name them: PREFIX, NAME:PREFIX or NAME=WEIGHT:PREFIX. */
+/* Token shards by name and weight, as --data and --val name them: PREFIX, NAME:PREFIX or NAME=WEIGHT:PREFIX. No two have one name. */
 #ifndef PRETRAIN_SOURCES_H
 #define PRETRAIN_SOURCES_H
 

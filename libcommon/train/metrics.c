@@ -84,7 +84,9 @@ void metrics_begin(Metrics *m, int64_t step)
 
 void metrics_number(Metrics *m, const char *key, double value)
 {
-    buffer_format(&m->line, ",\"%s\":", key);
+    buffer_byte(&m->line, ',');
+    json_write_string(&m->line, (Span){key, strlen(key)}); /* it may hold the name of a shard */
+    buffer_byte(&m->line, ':');
     json_write_number(&m->line, value);
     if (m->board)
         tensorboard_add(m->board, key, value);

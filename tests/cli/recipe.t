@@ -138,6 +138,17 @@ rm -rf "$T/tbrun/step-00000006" "$T/tbrun/done" "$T/tbrun/final" "$T/tb"
 $P --steps 6 --save-every 2 --data "$T/a" --tensorboard "$T/tb" -o "$T/tbrun"
 is "a resumed run has each step once" "$(events "$E")" "$want"
 
+# Names of shards in logs and mixes.
+for i in 1 2; do mkdir "$T/$i" && cp "$T/a.bin" "$T/$i/x\"y.bin" && cp "$T/a.idx" "$T/$i/x\"y.idx"; done
+echo '{"x\"y":1}' >"$T/mix.json"
+N="$P --steps 4 --save-every 2 --data $T/1/x\"y --data $T/2/x\"y --val $T/1/x\"y --val $T/2/x\"y --eval-every 4 --mix-file $T/mix.json -o $T/names"
+$N && rm -r "$T/names/done" "$T/names/final" "$T/names/step-00000004"
+ok "a run over shards of one name in two folders goes on" $N
+keys() { tail -n 1 "$1" | perl -MJSON::PP -ne '$j = decode_json($_); print join " ", grep /y$/, sort keys %{$j->{mix} // $j}' | sed "s|$T/||g"; }
+is "its record tells them apart" "$(keys "$T/names/mix.jsonl")" '2/x"y x"y'
+is "and so does its log" "$(keys "$T/names/log.jsonl")" 'val_loss_2/x"y val_loss_x"y'
+fails 1 "the name a is there twice" "a name given twice" $P --steps 1 --data a:"$T/a" --data a:"$T/b" -o "$T/x"
+
 # Looking at a log.
 like "--watch draws once where there is no terminal" "$(pretrain --watch "$T/tbrun" | head -n 1)" "^step 6 +tokens 768 +loss [0-9.]+ .*\(ended\)"
 is "with as many rows as fit" "$(pretrain --watch "$T/ramp/log.jsonl" | wc -l)" 18
