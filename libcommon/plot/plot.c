@@ -1,10 +1,12 @@
 #include "plot/plot.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/memory.h"
 
@@ -230,9 +232,17 @@ int plot_write_rows(const char *path, const PlotPanel *panels, size_t count, siz
     for (size_t c = 0; c < columns; c++)
         width += column_width(panels, count, columns, c);
     char *temporary = memory_format("%s.tmp-%ld", path, (long)getpid());
+    /* gnuplot draws to its standard output where it cannot open a file. */
+    int d = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (d < 0) {
+        free(temporary);
+        return error_set(err, "%s:", path);
+    }
+    close(d);
     void (*old)(int) = signal(SIGPIPE, SIG_IGN);
-    FILE *f = popen("gnuplot 2>/dev/null", "w");
+    FILE *f = popen("gnuplot >/dev/null 2>&1", "w");
     int status = 0;
+    struct stat st;
     if (!f) {
         status = error_set(err, "gnuplot:");
     } else {
@@ -253,7 +263,7 @@ int plot_write_rows(const char *path, const PlotPanel *panels, size_t count, siz
         }
         fputs("unset multiplot\nset output\n", f);
         fflush(f);
-        if (pclose(f) != 0 || access(temporary, F_OK) != 0)
+        if (pclose(f) != 0 || stat(temporary, &st) != 0 || st.st_size == 0)
             status = error_set(err, "%s: gnuplot did not draw it (is gnuplot installed?)", path);
         else if (rename(temporary, path) != 0)
             status = error_set(err, "%s:", path);

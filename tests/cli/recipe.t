@@ -155,6 +155,8 @@ is "with as many rows as fit" "$(pretrain --watch "$T/ramp/log.jsonl" | wc -l)" 
 if command -v gnuplot >/dev/null; then
     ok "--plot draws runs" pretrain --plot "$T/curves.svg" "$T/ramp" "$T/tbrun/log.jsonl"
     like "as SVG" "$(head -c 300 "$T/curves.svg")" "<svg"
+    fails 1 "nowhere/x.svg: No such file" "a picture in a folder that is not there" pretrain --plot "$T/nowhere/x.svg" "$T/ramp"
+    is "which does not come out elsewhere" "$(pretrain --plot "$T/nowhere/x.svg" "$T/ramp" 2>/dev/null | wc -c)" 0
 else
     skip "--plot" "no gnuplot"
 fi
