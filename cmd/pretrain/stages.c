@@ -64,6 +64,8 @@ static int phase_weights(const char *text, const char *list, const Sources *sour
         int64_t i = sources_find(sources, name);
         if (i < 0)
             return error_set(err, "--phase %s: '%.*s' is the name of no --data", text, (int)name.length, name.data);
+        if (weights[i] > 0)
+            return error_set(err, "--phase %s: '%.*s' stands twice", text, (int)name.length, name.data);
         weights[i] = weight;
     }
     double sum = 0;
