@@ -13,7 +13,7 @@
 #include "base/cpu.h"
 #include "kernels/cpu/attention_tile.h"
 
-enum { TOGETHER_ROWS = 256 /* of a sequence at most, for it to go through other operations too */ };
+enum { TOGETHER_ROWS = 256 /* of a sequence at most, for it to go through other operations too */, AHEAD = 8 /* rows */ };
 
 /* A operand of a product in words: element (i, l) lies at data[i·row + l·step], one of which is 1. As B: row l at data + l·step. */
 typedef struct Words {
@@ -503,8 +503,17 @@ static void backward_rows(const void *arguments, CpuState *state, int thread, in
 {
     const Arguments *x = arguments;
     int64_t rows = x->a.sequence_rows;
-    for (int64_t t = begin; t < end; t++)
+    for (int64_t t = begin; t < end; t++) {
+        /* Heads go through a sequence a line of each row at a time. */
+        if (x->k.rows == x->q.rows && rows <= TOGETHER_ROWS) {
+            cpu_fetch_row(x->q, t);
+            cpu_fetch_row(x->k, t);
+            cpu_fetch_row(x->v, t);
+        }
+        if (t + AHEAD < end)
+            cpu_fetch_row(x->out, t + AHEAD);
         backward_row(x, state->scratch[thread], t);
+    }
     backward_units(x, state->scratch[thread], begin / rows * x->a.kv_heads, end / rows * x->a.kv_heads);
 }
 

@@ -98,6 +98,8 @@ CLONES static void parts_add(float *dw, const float *parts, int64_t count, int64
             dw[i] += parts[p * n + i];
 }
 
+enum { AHEAD = 8 /* rows */ };
+
 typedef struct Backward {
     Tensor dh, narrow, dy, h, dresidual;
     const float *rstd, *w;
@@ -115,6 +117,8 @@ static void backward_rows(const void *arguments, CpuState *state, int thread, in
     float *room = state->scratch[thread], *sum = NULL;
     for (int64_t t = begin; t < end; t++) {
         float *to = cpu_target(a->dh, t, 0, room);
+        if (t + AHEAD < end)
+            cpu_fetch_row(a->h, t + AHEAD);
         if (a->dw)
             sum = a->parts + t / a->part_rows * n;
         if (sum && t % a->part_rows == 0)
