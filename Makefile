@@ -127,8 +127,8 @@ bench-tasks: all ## evaluation as ratios against lm-evaluation-harness (PYTHON=,
 bench-fits: all ## scaling-law fits as ratios against SciPy (PYTHON=, SCALING=)
 	$(Q)B=$(B) PYTHON=$(PYTHON) SCALING=$(SCALING) sh tests/bench/fits
 
-bench-train: all $(B)/tests/bench/shard ## training steps as ratios against PyTorch (PYTHON=, MODELS=, TYPES=, WAYS=)
-	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' TYPES='$(TYPES)' WAYS=$(WAYS) sh tests/bench/train
+bench-train: all $(B)/tests/bench/shard $(B)/tests/bench/floor ## training steps as ratios against PyTorch (PYTHON=, MODELS=, TYPES=, WAYS=, FLOOR=1)
+	$(Q)B=$(B) PYTHON=$(PYTHON) MODELS='$(MODELS)' TYPES='$(TYPES)' WAYS=$(WAYS) FLOOR=$(FLOOR) sh tests/bench/train
 
 bench-checkpoint: all $(B)/tests/bench/shard ## what checkpoints in the background cost a training (MODELS=, TYPES=, DIR=)
 	$(Q)B=$(B) MODELS='$(MODELS)' TYPES='$(TYPES)' DIR=$(DIR) sh tests/bench/checkpoint
