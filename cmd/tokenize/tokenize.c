@@ -19,6 +19,7 @@ typedef struct Tokenize {
     Tokenizer *tokenizer;
     Encoder **encoders;   /* one a thread */
     ParseSpecial special;
+    int64_t max_tokens;   /* of a document, eos among them; 0: all */
     int32_t eos_id;
     Writer *out;
     ShardWriter *shard;
@@ -37,6 +38,7 @@ static const Option options[] = {
     {"output", 'o', OPTION_STRING, &self.common.output, "PREFIX", "write the shard PREFIX.bin, PREFIX.idx (or, with the above, a file)", 0, 0, 0},
     {"no-eos", 0, OPTION_FLAG, &self.no_eos, 0, "put no end-of-text token behind documents of a shard", 0, 0, 0},
     {"eos", 0, OPTION_STRING, &self.eos, "TOKEN", "that token (default: the tokenizer's eos_token)", 0, 0, 0},
+    {"max-tokens", 0, OPTION_INTEGER, &self.max_tokens, "N", "keep a document's first N tokens, the last one end-of-text", 0, 1, INT64_MAX},
     {"parse-special", 0, OPTION_OPTIONAL, &self.parse, "LIST", "take added tokens in the text as tokens: all, none or a list", "all", 0, 0},
     {"skip-special", 0, OPTION_FLAG, &self.skip_special, 0, "--decode leaves special tokens out", 0, 0, 0},
     OPTION_COMMON_TEXT(&self.common),
@@ -57,6 +59,9 @@ static int encode_work(void *context, Document *d, int thread, Error *err)
     Tokenize *t = context;
     Work *w = d->result;
     int status = encoder_encode(t->encoders[thread], d->text, &t->special, &w->ids, err);
+    size_t most = t->max_tokens ? (size_t)t->max_tokens - (t->eos_id >= 0) : SIZE_MAX;
+    if (w->ids.count > most)
+        w->ids.count = most;
     w->bytes = d->text.length;
     w->tokens = w->ids.count;
     return status;
@@ -263,6 +268,8 @@ int main(int argc, char **argv)
         return message_usage("--tokenizer is needed");
     if (self.ids + self.count + self.decode > 1)
         return message_usage("only one of --ids, --count and --decode can be done");
+    if (self.decode && self.max_tokens)
+        return message_usage("--max-tokens is for text, not for --decode");
     if (!self.ids && !self.count && !self.decode && !self.common.output)
         return message_usage("one of --ids, --count, --decode and -o PREFIX is needed");
     if (self.parse && strcmp(self.parse, "none") != 0) {

@@ -48,6 +48,11 @@ done
 is "--count has a line for each file" "$(cd "$T" && tokenize --tokenizer v --count none.jsonl d.jsonl d.jsonl - none.jsonl <d.jsonl | sed 's/,"bytes.*//' | tr '\n' ' ')" \
     '{"file":"none.jsonl","documents":0 {"file":"d.jsonl","documents":4 {"file":"d.jsonl","documents":4 {"file":"stdin","documents":4 {"file":"none.jsonl","documents":0 '
 is "its tokens are those of --ids" "$(tokenize --tokenizer "$T/v" --count "$T/d.jsonl" | sed 's/.*"tokens":\([0-9]*\)}/\1/')" "$(sed 's/.*\[//; s/\].*//' "$T/ids" | awk -F, '{ n += NF } END { print n }')"
+is "--max-tokens leaves a document's first ones" "$(tokenize --tokenizer "$T/v" --max-tokens 3 --ids "$T/d.jsonl")" "$(sed 's/\(\[[0-9]*,[0-9]*,[0-9]*\)[^]]*/\1/' "$T/ids")"
+tokenize -q --tokenizer "$T/v" --max-tokens 4 -o "$T/cut" "$T/d.jsonl"
+tokenize -q --tokenizer "$T/v" --max-tokens 1 -o "$T/eos" "$T/d.jsonl"
+is "and in a shard end-of-text behind them" "$(od -An -v -tu2 -w8 "$T/cut.bin" | tr -s ' ' | cut -c2-)" \
+    "$(sed 's/.*\[\([0-9]*\),\([0-9]*\),\([0-9]*\).*/\1 \2 \3/' "$T/ids" | while read -r first; do echo "$first $(od -An -tu2 -N2 "$T/eos.bin" | tr -d ' ')"; done)"
 ok "tokenize -o" tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 ok "mixshard" mixshard -q x=1:"$T/s" --tokens 64 --seq-len 16 --holdout 20 -o "$T/m"
 fails 1 "runs out" "mixshard: a source that runs out is named" mixshard -q x=1:"$T/s" --tokens 1e6 --seq-len 16 -o "$T/m2"
