@@ -74,7 +74,8 @@ static int phase_weights(const char *text, const char *list, const Sources *sour
     return sum > 0 ? 0 : error_set(err, "--phase %s: names no source", text);
 }
 
-static int phase_at(const OptionList *list, int64_t at, const Sources *sources, double *weights, int64_t *next, Error *err)
+/* Those that no step reaches are checked too: into `unreached`. */
+static int phases_read(const OptionList *list, int64_t at, const Sources *sources, double *weights, double *unreached, int64_t *next, Error *err)
 {
     int64_t before = -1;
     for (size_t i = 0; i < list->count; i++) {
@@ -85,12 +86,20 @@ static int phase_at(const OptionList *list, int64_t at, const Sources *sources, 
         if (tokens <= before)
             return error_set(err, "--phase %s: comes before the one it follows", list->values[i]);
         before = tokens;
-        if (tokens <= at && sources && phase_weights(list->values[i], rest, sources, weights, err) < 0)
+        if (sources && phase_weights(list->values[i], rest, sources, tokens <= at ? weights : unreached, err) < 0)
             return -1;
         if (tokens > at && tokens < *next)
             *next = tokens;
     }
     return 0;
+}
+
+static int phase_at(const OptionList *list, int64_t at, const Sources *sources, double *weights, int64_t *next, Error *err)
+{
+    double *unreached = sources ? memory_zalloc(sources->count, sizeof *unreached) : NULL;
+    int status = phases_read(list, at, sources, weights, unreached, next, err);
+    free(unreached);
+    return status;
 }
 
 /* How much of each source the stages before s have taken when it begins. */

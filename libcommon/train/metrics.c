@@ -49,17 +49,25 @@ static int metrics_trim(const char *path, int64_t resume_step, Error *err)
     return end < st.st_size && truncate(path, end) != 0 ? error_set(err, "%s:", path) : 0;
 }
 
+static int log_file(const char *path, int64_t resume_step, Error *err)
+{
+    int file;
+    if (strcmp(path, "-") == 0) {
+        file = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+        return file >= 0 ? file : error_set(err, "standard output:");
+    }
+    if (resume_step >= 0 && metrics_trim(path, resume_step, err) < 0)
+        return -1;
+    file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | (resume_step < 0 ? O_TRUNC : 0), 0666);
+    return file >= 0 ? file : error_set(err, "%s:", path);
+}
+
 Metrics *metrics_open(const char *path, int64_t resume_step, Error *err)
 {
     Metrics *m = memory_zalloc(1, sizeof *m);
-    m->file = -1;
+    m->file = path ? log_file(path, resume_step, err) : -1;
     if (!path)
         return m;
-    if (resume_step < 0 || metrics_trim(path, resume_step, err) == 0) {
-        m->file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND | (resume_step < 0 ? O_TRUNC : 0), 0666);
-        if (m->file < 0)
-            error_set(err, "%s:", path);
-    }
     if (m->file < 0) {
         free(m);
         return NULL;
@@ -71,7 +79,7 @@ Metrics *metrics_open(const char *path, int64_t resume_step, Error *err)
 
 int metrics_board(Metrics *m, const char *folder, Error *err)
 {
-    m->board = tensorboard_open(folder, m->path, err);
+    m->board = tensorboard_open(folder, strcmp(m->path, "-") == 0 ? NULL : m->path, err);
     return m->board ? 0 : -1;
 }
 

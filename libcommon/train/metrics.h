@@ -10,7 +10,7 @@
 
 typedef struct Metrics Metrics;
 
-/* path NULL: nothing is written. resume_step: lines with a greater `step` are removed; -1 starts an empty file. */
+/* path NULL: nothing is written; "-": standard output, which stays as it is. resume_step: lines with a greater `step` are removed; -1 starts an empty file. */
 Metrics *metrics_open(const char *path, int64_t resume_step, Error *err);
 /* From now on the lines go to TensorBoard's event file in that folder too, which begins with those that are there already. */
 int metrics_board(Metrics *m, const char *folder, Error *err);

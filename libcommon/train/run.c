@@ -105,9 +105,15 @@ static int options_check(Run *run, const char *options, const char *const *free_
     return status;
 }
 
+/* Without its final model a run has not ended: who takes that away, or is killed while one is put in its place, gets it again. */
+static bool has_ended(const char *folder)
+{
+    return is_there(folder, "done") && is_there(folder, "final");
+}
+
 int run_finished(const char *folder, const char *options, const char *const *free_options, Error *err)
 {
-    if (!is_there(folder, "done"))
+    if (!has_ended(folder))
         return 0;
     return !is_there(folder, "options.json") || options_compare(folder, options, free_options, err) == 0 ? 1 : -1;
 }
@@ -147,7 +153,7 @@ int run_open(Run *run, const char *folder, const char *options, const char *cons
         return -1;
     }
     remove_leftovers(run);
-    run->done = is_there(folder, "done");
+    run->done = has_ended(folder);
     run->step = run_step_before(run, INT64_MAX);
     return 0;
 }

@@ -42,6 +42,7 @@ $P --steps 24 --data "$T/b" -o "$T/long"
 is "a source goes on where the phase before left it" "$(losses "$T/goes")" "$(losses "$T/long")"
 fails 1 "phase 0:c=1: 'c' is the name of no --data" "a phase that names no source" $P --steps 9 --data a:"$T/a" --phase 0:c=1 -o "$T/x"
 fails 1 "phase 0:a=1,a=2: 'a' stands twice" "a weight given twice" $P --steps 9 --data a:"$T/a" --phase 0:a=1,a=2 -o "$T/x"
+fails 1 "phase 100000:c=1: 'c' is the name of no --data" "a phase that no step reaches" $P --steps 9 --data a:"$T/a" --phase 0:a=1 --phase 100000:c=1 -o "$T/x"
 fails 1 "'a=-1' is no NAME=WEIGHT" "a weight that is none" $P --steps 9 --data a:"$T/a" --phase 0:a=-1 -o "$T/y"
 
 # A mix that changes while the run goes on, which a kill interrupts; a run that begins with its record is the same.

@@ -16,6 +16,13 @@ ok "pretrain goes on after SIGKILL" $P --steps 60 -o "$T/b"
 same "with the same bits" "$T/a/final/model.safetensors" "$T/b/final/model.safetensors"
 is "and one unbroken log" "$(grep -c . "$T/b/log.jsonl")" 60
 like "whose last line is final" "$(tail -n 1 "$T/a/log.jsonl")" '"val_loss":[0-9.]+,"final":true'
+timeless() { sed 's/,"tokens_per_second":[^,}]*,"mfu":[^,}]*//' "$1"; }
+$P --steps 60 --log - -o "$T/standard" >"$T/log"
+is "--log -: metrics on standard output" "$(timeless "$T/log" | cksum)" "$(timeless "$T/a/log.jsonl" | cksum)"
+is "and in no file" "$(cd "$T/standard" && ls | grep -c log)" 0
+rm -r "$T/b/final"
+ok "a run whose final model is gone has not ended" $P --steps 60 -o "$T/b"
+same "and makes it again" "$T/a/final/model.safetensors" "$T/b/final/model.safetensors"
 loss_of() { sed -n 's/.*"step":'"$2"',.*"loss":\([0-9.]*\).*/\1/p' "$1/log.jsonl"; }
 near() { # near NAME A B SHARE: |a - b| <= share of b
     is "$1 ($2, $3)" "$(awk -v a="$2" -v b="$3" -v s="$4" 'BEGIN {d = a - b; print (a > 0 && (d < 0 ? -d : d) <= s * b) ? "near" : "far"}')" near
