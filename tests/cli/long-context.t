@@ -40,6 +40,7 @@ like "the learning rate is 0.4 of the model's own, twice in the first stage" "$(
 printf 'then\n' >>"$T/open/128/1/log.jsonl"
 ok "run again" sh -c "FOUND=0 bash pipelines/long-context '$R' '$T/open' >'$T/log2'"
 is "it trains nothing again" "$(tail -n 1 "$T/open/128/1/log.jsonl")" then
+fails 2 "final is no run whose learning rate could be read: give LR" "a model that is no run" env MODEL="$R/pretrain/final" bash pipelines/long-context "$R" "$T/bare"
 status=0
 FOUND=1.1 bash pipelines/long-context "$R" "$T/shut" >"$T/log" 2>"$T/err" || status=$?
 is "a gate that never opens ends the road" "$status $(ls "$T/shut" | tr '\n' ' ')$(ls "$T/shut/128" | tr '\n' ' ')" "1 128 1 2 needles.bin needles.idx "
