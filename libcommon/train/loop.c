@@ -129,7 +129,7 @@ static void write_counters(Loop *l, double loss, double rate, double norm)
 /* Is the mean of the weights taken after this step? In the last part of the run, the one in which wsd decays. */
 static bool averages(const Loop *l)
 {
-    int64_t begin = l->o->steps - (int64_t)ceil(l->o->decay_share * (double)l->o->steps);
+    int64_t begin = l->o->steps - schedule_decay(l->o->decay_share, l->o->steps);
     return l->o->average_every > 0 && l->state.step > begin && (l->o->steps - l->state.step) % l->o->average_every == 0;
 }
 

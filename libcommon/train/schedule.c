@@ -3,6 +3,12 @@
 #include <math.h>
 #include <string.h>
 
+int64_t schedule_decay(double share, int64_t steps)
+{
+    /* 0.07 of 100 steps are 7, though their product is a little more than that in binary. */
+    return (int64_t)ceil(share * (double)steps * (1 - 1e-14));
+}
+
 int schedule_make(Schedule *s, const char *kind, int64_t steps, int64_t warmup, double decay_share, double peak,
                   double minimum, Error *err)
 {
@@ -16,10 +22,10 @@ int schedule_make(Schedule *s, const char *kind, int64_t steps, int64_t warmup, 
         return error_set(err, "learning rates must be finite, with 0 <= minimum (%g) <= peak (%g)", minimum, peak);
     if (steps < 0 || warmup < 0 || decay_share < 0 || decay_share > 1)
         return error_set(err, "steps and warm-up must not be negative, and the decay share must lie in 0 … 1");
-    *s = (Schedule){.kind = (ScheduleKind)k, .steps = steps, .warmup = warmup < steps ? warmup : steps, .peak = peak,
-                    .minimum = minimum, .decay = (int64_t)ceil(decay_share * (double)steps)};
-    if (s->decay > steps - s->warmup)
-        s->decay = steps - s->warmup;
+    *s = (Schedule){.kind = (ScheduleKind)k, .steps = steps, .warmup = warmup, .peak = peak,
+                    .minimum = minimum, .decay = schedule_decay(decay_share, steps)};
+    if (s->decay > steps - warmup)
+        s->decay = steps > warmup ? steps - warmup : 0;
     return 0;
 }
 

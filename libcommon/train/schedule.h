@@ -17,6 +17,8 @@ typedef struct Schedule {
 /* kind: cosine|wsd|linear|constant. decay_share: of the steps, for wsd. */
 int schedule_make(Schedule *s, const char *kind, int64_t steps, int64_t warmup, double decay_share, double peak,
                   double minimum, Error *err);
+/* So many last steps are that share of all, rounded up. */
+int64_t schedule_decay(double share, int64_t steps);
 /* The rate of the step after `done` steps, done = 0 … steps-1. Warm-up is peak·(done+1)/warmup, so that the first step
  * moves (llm.c's form, not transformers', whose first rate is 0). After it, with r = (done+1−warmup)/(steps−warmup):
  * cosine minimum + (peak−minimum)·½(1+cos πr), linear peak + (minimum−peak)·r; both reach the minimum at the last step.

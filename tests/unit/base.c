@@ -108,6 +108,10 @@ static void test_schedule(void)
     ok(schedule_make(&s, "wsd", 100, 10, 0.2, 1, 0, &err) == 0 && schedule_rate(&s, 79) == 1 && schedule_rate(&s, 80) < 1 &&
            schedule_rate(&s, 99) == 0,
        "wsd: stable, then falling to its end");
+    ok(schedule_make(&s, "wsd", 100, 3, 0.07, 1, 0, &err) == 0 && schedule_rate(&s, 92) == 1 && schedule_rate(&s, 93) < 1 && schedule_decay(0.071, 100) == 8,
+       "wsd: 0.07 of 100 steps are the last seven");
+    ok(schedule_make(&s, "linear", 20, 40, 0.2, 1, 0, &err) == 0 && schedule_rate(&s, 0) == 1.0 / 40 && schedule_rate(&s, 19) == 0.5,
+       "a warm-up longer than the run is not made shorter");
     ok(schedule_make(&s, "steps", 1, 0, 0, 1, 0, &err) < 0 && schedule_make(&s, "cosine", 1, 0, 0, NAN, 0, &err) < 0,
        "unknown names and NaN are refused");
 }
