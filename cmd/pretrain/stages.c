@@ -10,25 +10,23 @@
 /* One "TOKENS:…" of a list: the count, and the text behind the colon. */
 static int border_parse(const char *option, const char *text, int64_t *tokens, const char **rest, Error *err)
 {
-    char *end;
-    double at = strtod(text, &end);
-    if (end == text || *end != ':' || !(at >= 0) || at > 9e18)
+    const char *colon = strchr(text, ':');
+    char *number = memory_copy(text, colon ? (size_t)(colon - text) : 0);
+    int status = option_whole(number, 1000, tokens);
+    free(number);
+    if (status < 0 || *tokens < 0)
         return error_set(err, "--%s %s: tokens and a colon are wanted first, as in 1e6:…", option, text);
-    *tokens = (int64_t)at;
-    *rest = end + 1;
+    *rest = colon + 1;
     return 0;
 }
 
 static int ramp_value(const char *option, const char *text, int64_t *tokens, int64_t *value, Error *err)
 {
     const char *rest;
-    char *end;
     if (border_parse(option, text, tokens, &rest, err) < 0)
         return -1;
-    double v = strtod(rest, &end);
-    if (end == rest || *end || !(v >= 1) || v > 1e12)
-        return error_set(err, "--%s %s: no positive number behind the colon", option, text);
-    *value = (int64_t)v;
+    if (option_whole(rest, 1000, value) < 0 || *value < 1 || *value > (int64_t)1e12)
+        return error_set(err, "--%s %s: no positive whole number behind the colon", option, text);
     return 0;
 }
 

@@ -60,19 +60,26 @@ static bool choice_is_listed(const char *choices, const char *value)
     return false;
 }
 
-static int store_integer(const Option *o, const char *text, Error *err)
+int option_whole(const char *text, double base, int64_t *out)
 {
-    double base = o->type == OPTION_SIZE ? 1024 : 1000, x;
     char *end;
     errno = 0;
-    long long exact = strtoll(text, &end, 10);
-    if (end != text && *end == 0 && errno == 0) {
-        x = (double)exact;
-    } else {
-        if (number_parse(text, base, &x) < 0 || fabs(x) > 9.2e18 || x != floor(x))
-            return error_set(err, "--%s takes a whole number%s, not '%s'", o->name, o->type == OPTION_SIZE ? " of bytes" : "", text);
-        exact = (long long)x;
-    }
+    *out = strtoll(text, &end, 10);
+    if (end != text && *end == 0 && errno == 0)
+        return 0;
+    double x;
+    if (number_parse(text, base, &x) < 0 || fabs(x) > 9.2e18 || x != floor(x))
+        return -1;
+    *out = (int64_t)x;
+    return 0;
+}
+
+static int store_integer(const Option *o, const char *text, Error *err)
+{
+    int64_t exact;
+    if (option_whole(text, o->type == OPTION_SIZE ? 1024 : 1000, &exact) < 0)
+        return error_set(err, "--%s takes a whole number%s, not '%s'", o->name, o->type == OPTION_SIZE ? " of bytes" : "", text);
+    double x = (double)exact;
     if ((o->minimum != 0 || o->maximum != 0) && (x < o->minimum || x > o->maximum))
         return error_set(err, "--%s must lie in %.15g … %.15g, not %s", o->name, o->minimum, o->maximum, text);
     if (o->type == OPTION_SIZE && exact < 0)

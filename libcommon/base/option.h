@@ -105,6 +105,8 @@ int option_parse(OptionSet *set, int argc, char **argv, Error *err);
 int option_main(OptionSet *set, int argc, char **argv);
 /* Was this variable's option given (on the command line or in --config)? */
 bool option_given(const OptionSet *set, const void *value);
+/* A whole number as OPTION_INTEGER (base 1000) and OPTION_SIZE (1024) take it; -1: none. */
+int option_whole(const char *text, double base, int64_t *out);
 /* The merged options as a JSON object with the options' names as keys, in the order of the table (saved beside
  * checkpoints). Caller frees. */
 char *option_json(const OptionSet *set);
