@@ -100,7 +100,13 @@ static int phase_at(const OptionList *list, int64_t at, const Sources *sources, 
     return status;
 }
 
-/* How much of each source the stages before s have taken when it begins. */
+/* The first sample of a source that a stage may take: one that earlier stages have begun, in samples of another length, is left out. */
+static int64_t first_sample(const Stage *s, size_t source)
+{
+    return (s->used[source] + s->sequence_length - 1) / s->sequence_length;
+}
+
+/* How far each source has been read when s begins. */
 static void use(Stage *s, const Stage *before, const Sources *sources)
 {
     memcpy(s->used, before->used, sources->count * sizeof *s->used);
@@ -108,7 +114,8 @@ static void use(Stage *s, const Stage *before, const Sources *sources)
     dealer_open(&d, before, sources);
     dealer_seek(&d, before->steps * before->samples);
     for (size_t i = 0; i < d.blend.count; i++)
-        s->used[d.source[i]] += (int64_t)d.blend.used[i] * before->sequence_length;
+        if (d.blend.used[i] > 0)
+            s->used[d.source[i]] = (first_sample(before, d.source[i]) + (int64_t)d.blend.used[i]) * before->sequence_length;
     dealer_close(&d);
 }
 
@@ -264,7 +271,6 @@ const Source *dealer_next(Dealer *d, int64_t *number)
 {
     uint64_t index;
     size_t i = d->source[blend_next(&d->blend, &index)];
-    int64_t length = d->stage->sequence_length;
-    *number = (d->stage->used[i] + length - 1) / length + (int64_t)index;
+    *number = first_sample(d->stage, i) + (int64_t)index;
     return &d->sources->items[i];
 }

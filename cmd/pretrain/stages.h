@@ -12,7 +12,7 @@ typedef struct Stage {
     int64_t first_step, steps;        /* of the run */
     int64_t sequence_length, samples; /* tokens a sample, samples a step */
     double *weights;                  /* [sources] of the mix; 0: the source rests */
-    int64_t *used;                    /* [sources] tokens that earlier stages took */
+    int64_t *used;                    /* [sources] tokens that earlier stages have read over */
 } Stage;
 
 typedef struct Stages {
