@@ -29,7 +29,7 @@ typedef struct Mix {
     size_t count, done; /* recorded, and handed out by mix_next */
 } Mix;
 
-/* Reads what the run has recorded so far. */
+/* Reads what the run has recorded so far, which rules it without a file too. */
 int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, Error *err);
 void mix_close(Mix *m);
 /* The next change that rules step `step` and has not been handed out, NULL: none. Behind the recorded ones the file is looked at:

@@ -47,7 +47,8 @@ typedef struct Trainer {
     Model model;
     Sources sources, held_out;
     Stages stages;
-    Mix mix; /* the first rank's */
+    Mix mix;         /* the first rank's */
+    int64_t mixed;   /* does the mix change while the run goes on? */
     MixRule rule;
     int64_t done;    /* steps of the run that have been computed, */
     Feed feed;
@@ -170,7 +171,7 @@ static int accumulate(void *context, Model *m, int64_t step, TrainStep *out, Err
     if (t->o->profile && t->grid->rank == 0 && profile_begin(m->device, err) < 0)
         return -1;
     t->done = step + 1;
-    if ((t->o->mix_file || t->o->mix_rule) && mix_follow(t, step, err) < 0)
+    if (t->mixed && mix_follow(t, step, err) < 0)
         return -1;
     const Stage *stage = stages_at(&t->stages, step);
     feed_enter(&t->feed, stage, t->o->micro_batch);
@@ -406,8 +407,11 @@ static int trainer_open(Trainer *t, Error *err)
     if (sources_open(&t->sources, &p->data, "data", p->longest, vocabulary, err) < 0 || sources_open(&t->held_out, &p->val, "val", p->longest, vocabulary, err) < 0 ||
         stages_open(&t->stages, &plan, &t->sources, err) < 0 ||
         (p->mix_rule && mix_rule_open(&t->rule, p->mix_rule, p->mix_step, p->mix_limit, &t->sources, &t->held_out, err) < 0) ||
-        ((p->mix_file || p->mix_rule) && t->grid->rank == 0 && mix_open(&t->mix, p->mix_file, p->common.output, &t->sources, err) < 0))
+        (t->grid->rank == 0 && mix_open(&t->mix, p->mix_file, p->common.output, &t->sources, err) < 0))
         return -1;
+    if (t->mix.count > 0 && p->phases.count > 0)
+        return error_set(err, "%s and --phase both rule the mix", t->mix.record);
+    t->mixed = p->mix_file || p->mix_rule || t->mix.count > 0;
     for (size_t i = 0; i < t->stages.count; i++)
         if (ranks > t->stages.items[i].samples)
             return error_set(err, "--dp %" PRId64 ": a step has %" PRId64 " samples, fewer than ranks", ranks, t->stages.items[i].samples);
@@ -449,7 +453,7 @@ static int rank_main(void *context, Grid *grid)
         status = ranks_same_options(grid, &p->set, &err);
     t.device = status == 0 ? grid_device(grid, p->common.device, (int)p->common.threads, &err) : NULL;
     if (!t.device || comm_agree(&grid->world, load_model(p, &t.model, grid, t.device, &err), &err) < 0 ||
-        comm_agree(&grid->world, trainer_open(&t, &err), &err) < 0) {
+        comm_agree(&grid->world, trainer_open(&t, &err), &err) < 0 || comm_broadcast_host(&grid->world, &t.mixed, sizeof t.mixed, 0, &err) < 0) {
         status = grid_failed(grid, &err);
     } else {
         DataNumber *data = memory_alloc(t.sources.count, sizeof *data);

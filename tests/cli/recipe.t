@@ -31,7 +31,15 @@ $P $R --dp 3 --data a=1:"$T/a" --data b=1:"$T/b" -o "$T/ranks"
 like "three ranks give its losses" "$(losses "$T/ramp" | awk -v other="$(losses "$T/ranks")" '{ n = split(other, o, " "); for (i = 1; i <= NF; i++) { d = $i / o[i] - 1; d = d < 0 ? -d : d; if (d > most) most = d } print (n == 30 && NF == 30 && most < 1e-5 ? "equal" : "apart " most) }')" "^equal"
 fails 2 "batch of 200 tokens is no multiple of samples of 32" "a batch that samples do not fill" $P --steps 9 --batch-ramp 100:200 --data "$T/a" -o "$T/x"
 fails 2 "batch-ramp 50:128: comes before" "borders out of order" $P --steps 9 --batch-ramp 100:256 --batch-ramp 50:128 --data "$T/a" -o "$T/x"
+is "borders and values are numbers as elsewhere" "$($P --dry-run --tokens 7680 --batch-ramp 1.28k:256 --batch-ramp 0.00512M:512 --length-ramp 3.84k:64)" "$($P --dry-run $R)"
+fails 2 "batch-ramp 1k:4.5: no positive whole number" "a batch that is no whole number" $P --steps 9 --batch-ramp 1k:4.5 --data "$T/a" -o "$T/x"
 fails 2 "length-ramp 5x64" "a border without a colon" $P --steps 9 --length-ramp 5x64 --data "$T/a" -o "$T/x"
+
+# Samples that are longer and then shorter: a model that learns nothing has a loss for each place, here of 16 tokens.
+Z="$P --lr 0 --min-lr 0 --data $T/a --save-every 0"
+$Z --seq-len 16 --batch-tokens 16 --steps 8 -o "$T/places"
+$Z --batch-tokens 32 --batch-ramp 32:48 --length-ramp 32:48 --batch-ramp 80:16 --length-ramp 80:16 --tokens 112 -o "$T/falling"
+is "shorter samples go on behind what longer ones have read" "$(losses "$T/falling" | cut -d ' ' -f 3,4)" "$(losses "$T/places" | cut -d ' ' -f 7,8)"
 
 # A phase of one source is a run of that source; sources go on where an earlier stage left them.
 $P --steps 12 --data "$T/b" -o "$T/only"
@@ -63,6 +71,11 @@ mkdir "$T/again"
 cp "$T/mixed/mix.jsonl" "$T/again"
 $M --dp 1 -o "$T/again" 2>/dev/null
 same "a run that was killed is the run that begins with its record" "$T/mixed/final/model.safetensors" "$T/again/final/model.safetensors"
+mkdir "$T/without" && cp "$T/mixed/mix.jsonl" "$T/without"
+$(echo "$M" | sed 's/ --mix-file [^ ]*//') -o "$T/without"
+same "a record rules a run without --mix-file too" "$T/without/final/model.safetensors" "$T/again/final/model.safetensors"
+mkdir "$T/phased" && cp "$T/mixed/mix.jsonl" "$T/phased"
+fails 1 "mix.jsonl and --phase both rule" "a record beside phases" $P --steps 9 --data a:"$T/a" --data b:"$T/b" --phase 0:a=1 -o "$T/phased"
 # A rank that did not follow would train on other text: its losses would differ by percents, not by roundings (which a small rate keeps small).
 for ranks in 1 2; do
     mkdir "$T/follow$ranks"
