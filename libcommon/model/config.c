@@ -195,6 +195,31 @@ static int64_t get_token(Source *s, const char *key, int64_t absent)
     return id;
 }
 
+/* An id or a list of ids; those that are known already are not told twice. */
+static void add_eos(Source *s, ModelConfig *c, const JsonValue *eos)
+{
+    if (!eos || eos->type == JSON_NULL || s->failed)
+        return;
+    bool list = eos->type == JSON_ARRAY;
+    size_t count = list ? eos->count : 1;
+    for (size_t i = 0; i < count && !s->failed; i++) {
+        const JsonValue *id = list ? &eos->items[i] : eos;
+        bool known = false;
+        if (id->type != JSON_INTEGER || id->integer < -1 || id->integer > INT32_MAX) {
+            s->failed = error_set(s->err, "%s: eos_token_id must be an id or a list of ids", s->name);
+            return;
+        }
+        for (int k = 0; k < c->eos_count; k++)
+            known |= c->eos_token_id[k] == id->integer;
+        if (known || id->integer < 0)
+            continue;
+        if (c->eos_count == CONFIG_MAX_EOS)
+            s->failed = error_set(s->err, "%s: eos_token_id has more than %d ids", s->name, CONFIG_MAX_EOS);
+        else
+            c->eos_token_id[c->eos_count++] = id->integer;
+    }
+}
+
 static void read_tokens(Source *s, ModelConfig *c)
 {
     bool llama = strcmp(c->model_type, "llama") == 0 || strcmp(c->model_type, "mistral") == 0;
@@ -203,21 +228,7 @@ static void read_tokens(Source *s, ModelConfig *c)
     const JsonValue *eos = json_get(s->root, "eos_token_id");
     if (!eos && llama)
         c->eos_token_id[c->eos_count++] = 2;
-    if (!eos || eos->type == JSON_NULL || s->failed)
-        return;
-    bool list = eos->type == JSON_ARRAY;
-    size_t count = list ? eos->count : 1;
-    if (count > CONFIG_MAX_EOS) {
-        s->failed = error_set(s->err, "%s: eos_token_id has more than %d ids", s->name, CONFIG_MAX_EOS);
-        return;
-    }
-    for (size_t i = 0; i < count && !s->failed; i++) {
-        const JsonValue *id = list ? &eos->items[i] : eos;
-        if (id->type != JSON_INTEGER || id->integer < -1 || id->integer > INT32_MAX)
-            s->failed = error_set(s->err, "%s: eos_token_id must be an id or a list of ids", s->name);
-        else if (id->integer >= 0)
-            c->eos_token_id[c->eos_count++] = id->integer;
-    }
+    add_eos(s, c, eos);
 }
 
 static int refuse_unknown(const JsonValue *root, const char *name, Error *err)
@@ -455,4 +466,17 @@ int config_read(ModelConfig *c, const char *path, Error *err)
         status = config_parse(c, tree.root, path, err);
     json_free(&tree);
     return status;
+}
+
+int config_read_generation(ModelConfig *c, const char *path, Error *err)
+{
+    JsonTree tree = {0};
+    if (json_parse_file(&tree, path, err) < 0)
+        return -1;
+    Source s = {tree.root, path, err, 0};
+    if (!json_is(tree.root, JSON_OBJECT))
+        s.failed = error_set(err, "%s: not a JSON object", path);
+    add_eos(&s, c, json_get(tree.root, "eos_token_id"));
+    json_free(&tree);
+    return s.failed;
 }

@@ -40,6 +40,8 @@ typedef struct ModelConfig {
 
 int config_read(ModelConfig *c, const char *path, Error *err);
 int config_parse(ModelConfig *c, const JsonValue *root, const char *name, Error *err);
+/* Adds the end tokens of a generation_config.json, by which transformers ends answers: chat models often name more there. */
+int config_read_generation(ModelConfig *c, const char *path, Error *err);
 /* Sizes that fit one another; called by config_parse, and after a tool has changed something. */
 int config_check(const ModelConfig *c, const char *name, Error *err);
 /* As transformers 4 writes it, which 5 and llama.cpp read too. */

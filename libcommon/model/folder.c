@@ -275,10 +275,13 @@ static bool has_tokenizer(const char *folder)
 /* The model in `path` with an adapter, which may be NULL. */
 static int load_both(Model *m, const char *path, const Adapter *a, const FolderLoad *how, Device *d, Error *err)
 {
-    char *config_path = memory_format("%s/config.json", path);
+    char *config_path = memory_format("%s/config.json", path), *generation_path = memory_format("%s/generation_config.json", path);
     ModelConfig c;
     int status = config_read(&c, config_path, err);
+    if (status == 0 && access(generation_path, F_OK) == 0)
+        status = config_read_generation(&c, generation_path, err);
     free(config_path);
+    free(generation_path);
     if (status < 0)
         return -1;
     bool fresh = (how->num_labels == 1 || (a && a->classifies)) && c.num_labels == 0;

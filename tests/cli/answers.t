@@ -48,6 +48,24 @@ malformed "a role that nobody has" '{"prompt":[{"role":"bot","content":"a"}]}' "
 malformed "a content that is a number" '{"prompt":[{"role":"user","content":5}]}' "message 1 needs a 'role' and a 'content' that are strings"
 malformed "no prompt" '{"text":"a"}' "no field 'prompt'"
 
+# End tokens: those of generation_config.json too, by which transformers stops; a model made of this one has them still.
+first=$(generate -q --model $M --raw --temperature 0 --max-tokens 1 --prompt "line 7 says" </dev/null)
+id=$(printf '%s\n' "$first" | tokenize --tokenizer "$T/v" --text --ids | grep -o '"ids":.*' | tr -dc '0-9,')
+cp -rL "$M/final" "$T/ends"
+echo "{\"do_sample\":true,\"eos_token_id\":[319,$id]}" >"$T/ends/generation_config.json"
+echo '{"prompt":"line 7 says"}' >"$T/prompt.jsonl"
+ends="generate -q --model $T/ends --raw --temperature 0 --max-tokens 3 $T/prompt.jsonl"
+like "an answer ends at a token that generation_config.json alone names ($id)" "$($ends)" '"finish_reason":"stop","response":""'
+pretrain -q --init "$T/ends" --data "$T/s" --seq-len 64 --batch-tokens 64 --lr 1e-4 --steps 1 -o "$T/ends2"
+like "and one that is trained on from there keeps it" "$(cat "$T/ends2/final/generation_config.json")" "\"eos_token_id\": .319, $id.\$"
+echo '{"eos_token_id":"x"}' >"$T/ends/generation_config.json"
+fails 1 "ends/generation_config.json: eos_token_id must be an id or a list of ids" "a malformed one is named" $ends
+
+# A vocabulary rounded up past the tokenizer's tokens.
+scalefit shape -q --params 2e4 --vocab 400 --head-dim 16 --aspect 24 --eos 319 >"$T/wide.json"
+pretrain -q --model-config "$T/wide.json" --data "$T/s" --tokenizer "$T/v" --seq-len 64 --batch-tokens 64 --lr 0 --steps 1 -o "$T/wide"
+ok "an id that has no token has no text" generate -q --model "$T/wide" --raw --temperature 5 --samples 8 --max-tokens 40 -o "$T/wide.out" "$T/prompt.jsonl"
+
 # Stop texts.
 G="generate -q --model $M --raw --seed 7 --top-k 2 --max-tokens 40"
 $G --prompt "line 7 says" >"$T/whole" </dev/null
