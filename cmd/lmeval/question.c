@@ -132,7 +132,7 @@ static void cut_at(Buffer *text, const char *stop, size_t length)
 static int answer_text(TaskRun *r, const Answer *a, Buffer *text, Error *err)
 {
     text->length = 0;
-    if (tokenizer_decode(r->e->tokenizer, a->tokens, (size_t)a->count, true, text, err) < 0)
+    if (answer_decode(r->e->tokenizer, a, text, err) < 0)
         return -1;
     utf8_repair(text);
     for (size_t i = 0; i < r->t->until_count; i++)

@@ -139,10 +139,21 @@ int answerer_prompt(Answerer *a, const JsonValue *prompt, const JsonValue *tools
     return 0;
 }
 
+int answer_decode(const Tokenizer *t, const Answer *answer, Buffer *out, Error *err)
+{
+    Ids ids = {0};
+    for (int64_t i = 0; i < answer->count; i++)
+        if (tokenizer_bytes(t, answer->tokens[i]).data)
+            ids_add(&ids, answer->tokens[i]);
+    int status = tokenizer_decode(t, ids.data, ids.count, true, out, err);
+    ids_free(&ids);
+    return status;
+}
+
 int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err)
 {
     Buffer text = {0};
-    int status = tokenizer_decode(a->tokenizer, answer->tokens, (size_t)answer->count, true, &text, err);
+    int status = answer_decode(a->tokenizer, answer, &text, err);
     text.length = answerer_end(a, (Span){text.data, text.length});
     utf8_repair(&text);
     buffer_append(out, text.data, text.length);

@@ -55,6 +55,9 @@ int answerer_open_on(Answerer *a, Model *model, const char *path, const AnswerOp
 void answerer_close(Answerer *a);
 /* Ids of a prompt (a string or messages) with descriptions of tools (may be NULL); they stay until the next call. */
 int answerer_prompt(Answerer *a, const JsonValue *prompt, const JsonValue *tools, Error *err);
+/* An answer's bytes appended to out, specials left out. A model may have more ids than the tokenizer has tokens, to round its vocabulary
+ * up; one of those that is drawn all the same has no text. */
+int answer_decode(const Tokenizer *t, const Answer *answer, Buffer *out, Error *err);
 /* Text of an answer appended to out, up to a stop text, specials left out, bytes that are no UTF-8 replaced by U+FFFD. */
 int answerer_text(Answerer *a, const Answer *answer, Buffer *out, Error *err);
 /* How many bytes of an unfinished answer's text will stay: what can still become a stop text does not count, nor what follows one. */
