@@ -25,15 +25,23 @@ static const char *const refused_keys[] = {"use_dora", "fan_in_fan_out", "lora_b
                                            "alora_invocation_tokens", "use_qalora", "use_bdlora", "velora_config", "kasa_config", "monteclora_config",
                                            "arrow_config", "megatron_config", "lora_ga_config", NULL};
 
+/* The others that PEFT 0.21 writes: read below, or without a word in how the tensors are used. */
+static const char *const known_keys[] = {"task_type", "peft_type", "auto_mapping", "peft_version", "base_model_name_or_path", "revision", "inference_mode",
+                                         "r", "target_modules", "exclude_modules", "lora_alpha", "lora_dropout", "bias", "use_rslora", "modules_to_save",
+                                         "init_lora_weights", "layers_to_transform", "layers_pattern", "rank_pattern", "alpha_pattern", "megatron_core",
+                                         "loftq_config", "eva_config", "corda_config", "qalora_group_size", "runtime_config", "ensure_weight_tying", NULL};
+
 static bool says_something(const JsonValue *v)
 {
     return v && v->type != JSON_NULL && !(v->type == JSON_BOOL && !v->boolean) && !((v->type == JSON_ARRAY || v->type == JSON_OBJECT) && v->count == 0);
 }
 
-static double number_of(const JsonValue *root, const char *key, double absent)
+static int read_number(const JsonValue *root, const char *key, double absent, double *out, const char *path, Error *err)
 {
     const JsonValue *v = json_get(root, key);
-    return json_is(v, JSON_NUMBER) || json_is(v, JSON_INTEGER) ? v->number : absent;
+    bool number = json_is(v, JSON_NUMBER) || json_is(v, JSON_INTEGER);
+    *out = number ? v->number : absent;
+    return !v || number ? 0 : error_set(err, "%s: %s must be a number", path, key);
 }
 
 static bool string_is(const JsonValue *v, const char *text)
@@ -88,6 +96,13 @@ static int config_take(Adapter *a, const JsonValue *root, const char *path, Erro
     for (int i = 0; refused_keys[i]; i++)
         if (says_something(json_get(root, refused_keys[i])))
             return error_set(err, "%s: %s is not supported", path, refused_keys[i]);
+    for (size_t i = 0; i < root->count; i++) {
+        int k = 0;
+        while (known_keys[k] && strcmp(known_keys[k], root->keys[i].data) != 0)
+            k++;
+        if (!known_keys[k] && says_something(&root->items[i]))
+            return error_set(err, "%s: the field '%s' is not known, and might change the adapter", path, root->keys[i].data);
+    }
     /* Those starts change the base model's weights too. */
     if (json_is(start, JSON_STRING) && !string_is(start, "gaussian") && !string_is(start, "orthogonal") && !string_is(start, "eva"))
         return error_set(err, "%s: init_lora_weights '%s' is not supported", path, start->string.data);
@@ -95,12 +110,19 @@ static int config_take(Adapter *a, const JsonValue *root, const char *path, Erro
         return error_set(err, "%s: the task_type is neither CAUSAL_LM nor SEQ_CLS", path);
     a->classifies = string_is(task, "SEQ_CLS");
     a->plan.base = json_is(base, JSON_STRING) ? memory_string(base->string.data) : NULL;
-    a->plan.rank = (int64_t)number_of(root, "r", 8);
-    a->plan.alpha = number_of(root, "lora_alpha", 8);
-    a->plan.dropout = number_of(root, "lora_dropout", 0);
-    const JsonValue *rslora = json_get(root, "use_rslora");
+    double rank;
+    if (read_number(root, "r", 8, &rank, path, err) < 0 || read_number(root, "lora_alpha", 8, &a->plan.alpha, path, err) < 0 ||
+        read_number(root, "lora_dropout", 0, &a->plan.dropout, path, err) < 0)
+        return -1;
+    if (!(rank >= 1 && rank <= INT32_MAX && rank == (double)(int64_t)rank))
+        return error_set(err, "%s: r is %g, which is no rank", path, rank);
+    a->plan.rank = (int64_t)rank;
+    const JsonValue *rslora = json_get(root, "use_rslora"), *pattern = json_get(root, "alpha_pattern");
     a->plan.rslora = json_is(rslora, JSON_BOOL) && rslora->boolean;
-    const JsonValue *pattern = json_get(root, "alpha_pattern");
+    if (says_something(rslora) && rslora->type != JSON_BOOL)
+        return error_set(err, "%s: use_rslora must be true or false", path);
+    if (says_something(pattern) && pattern->type != JSON_OBJECT)
+        return error_set(err, "%s: alpha_pattern must be an object", path);
     for (size_t i = 0; json_is(pattern, JSON_OBJECT) && i < pattern->count; i++)
         if (strcspn(pattern->keys[i].data, "*+?[](){}|^$\\") != pattern->keys[i].length || (pattern->items[i].type != JSON_NUMBER && pattern->items[i].type != JSON_INTEGER))
             return error_set(err, "%s: alpha_pattern '%s' is not the end of a name with a number", path, pattern->keys[i].data);
@@ -111,6 +133,7 @@ static int config_take(Adapter *a, const JsonValue *root, const char *path, Erro
 static int plan_take(Adapter *a, const JsonValue *root, Error *err)
 {
     const JsonValue *pattern = json_get(root, "alpha_pattern");
+    bool even = !says_something(json_get(root, "rank_pattern"));
     for (size_t i = 0; i < a->file.count; i++) {
         const SafetensorsEntry *e = &a->file.entries[i];
         int64_t layer;
@@ -124,6 +147,8 @@ static int plan_take(Adapter *a, const JsonValue *root, Error *err)
             status = error_set(err, "%s: '%s' is missing beside '%s'", a->file.path, other, e->name);
         else if (e->ndim != 2 || e->shape[0] < 1 || e->shape[1] < 1)
             status = error_set(err, "%s: '%s' is no matrix", a->file.path, e->name);
+        else if (which == 'A' && even && e->shape[0] != a->plan.rank)
+            status = error_set(err, "%s: '%s' has the rank %" PRId64 ", adapter_config.json says %" PRId64, a->file.path, e->name, e->shape[0], a->plan.rank);
         else if (which == 'A') {
             lora_plan_extend(&a->plan, layer + 1);
             a->plan.ranks[layer * LORA_MODULES + module] = e->shape[0];
@@ -137,7 +162,7 @@ static int plan_take(Adapter *a, const JsonValue *root, Error *err)
     return a->plan.layers > 0 ? 0 : error_set(err, "%s: no adapter of a linear layer", a->file.path);
 }
 
-static char *resolve(const char *path, Error *err)
+char *adapter_resolve(const char *path, Error *err)
 {
     for (int i = 0; i < 3; i++) {
         char *folder = i == 0 ? memory_format("%s/final", path) : i == 1 ? memory_format("%s/latest", path) : memory_string(path);
@@ -152,7 +177,7 @@ static char *resolve(const char *path, Error *err)
 int adapter_open(Adapter *a, const char *path, Error *err)
 {
     memset(a, 0, sizeof *a);
-    a->folder = resolve(path, err);
+    a->folder = adapter_resolve(path, err);
     if (!a->folder)
         return -1;
     char *config = memory_format("%s/adapter_config.json", a->folder), *weights = memory_format("%s/adapter_model.safetensors", a->folder);

@@ -16,7 +16,8 @@ typedef struct Adapter {
 
 /* An adapter and no model of its own? */
 bool adapter_is(const char *folder);
-/* `path`: a PEFT folder, or a run whose final (else newest) model is one. */
+/* The folder that `path` stands for: a PEFT folder, or a run whose final (else newest) model is one. Caller frees; NULL on errors. */
+char *adapter_resolve(const char *path, Error *err);
 int adapter_open(Adapter *a, const char *path, Error *err);
 void adapter_close(Adapter *a);
 /* Does every tensor of the file belong to this model, which lies whole in the table? `trained`: is it laid out there too, to be

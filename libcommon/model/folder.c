@@ -13,15 +13,27 @@
 #include "model/adapter.h"
 #include "model/folder_parts.h"
 
-/* A pipe in the place of a folder's file would be waited for without end. */
+static bool has_name(const char *folder, const char *name)
+{
+    char *path = memory_format("%s/%s", folder, name);
+    struct stat st;
+    bool there = lstat(path, &st) == 0;
+    free(path);
+    return there;
+}
+
+/* A pipe in the place of a folder's file would be waited for without end; a link that was copied without what it leads to (the files of
+ * Hugging Face's cache are links) would count as a file that the model does not have. */
 static int texts_are_files(const char *folder, Error *err)
 {
     int status = 0;
     for (int i = 0; folder_texts[i] && status == 0; i++) {
         char *path = memory_format("%s/%s", folder, folder_texts[i]);
         struct stat st;
-        if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
-            status = error_set(err, "%s: not a regular file", path);
+        if (stat(path, &st) == 0)
+            status = S_ISREG(st.st_mode) ? 0 : error_set(err, "%s: not a regular file", path);
+        else if (has_name(folder, folder_texts[i]))
+            status = error_set(err, "%s: a link whose end can't be reached:", path);
         free(path);
     }
     return status;
@@ -31,9 +43,7 @@ char *folder_resolve(const char *path, Error *err)
 {
     for (int i = 0; i < 3; i++) {
         char *folder = i == 0 ? memory_format("%s/final", path) : i == 1 ? memory_format("%s/latest", path) : memory_string(path);
-        char *config = memory_format("%s/config.json", folder);
-        bool found = access(config, F_OK) == 0 || adapter_is(folder);
-        free(config);
+        bool found = has_name(folder, "config.json") || has_name(folder, "adapter_config.json");
         if (found && texts_are_files(folder, err) == 0)
             return folder;
         free(folder);
@@ -307,8 +317,8 @@ int folder_base(const char *path, const char *adapter, char **base, char **adapt
     if (!*base)
         return -1;
     if (!adapter_is(*base)) {
-        *adapter_path = adapter ? memory_string(adapter) : NULL;
-        return 0;
+        *adapter_path = adapter ? adapter_resolve(adapter, err) : NULL;
+        return !adapter || (*adapter_path && texts_are_files(*adapter_path, err) == 0) ? 0 : -1;
     }
     *adapter_path = *base;
     *base = NULL;

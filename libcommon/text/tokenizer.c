@@ -24,6 +24,8 @@ static int read_config(Tokenizer *t, const char *folder, Error *err)
     if (access(path, F_OK) == 0) {
         JsonTree tree = {0};
         status = json_parse_file(&tree, path, err);
+        if (status == 0 && !json_is(tree.root, JSON_OBJECT))
+            status = error_set(err, "%s: not a JSON object", path);
         if (status == 0) {
             char *eos = config_token(tree.root, "eos_token"), *pad = config_token(tree.root, "pad_token");
             t->bos_text = config_token(tree.root, "bos_token");
@@ -45,6 +47,8 @@ static int read_config(Tokenizer *t, const char *folder, Error *err)
     if (status == 0 && access(jinja, F_OK) == 0) {
         Buffer text = {0};
         status = file_read(jinja, &text, 1 << 24, err);
+        if (status == 0 && !json_utf8_valid((Span){text.data, text.length}))
+            status = error_set(err, "%s: invalid UTF-8", jinja);
         if (status == 0) {
             free(t->chat_template);
             t->chat_template = memory_copy(text.data, text.length);
@@ -68,11 +72,12 @@ Tokenizer *tokenizer_open(const char *path, Error *err)
     t->eos = t->bos = t->pad = t->begins_with = -1;
     int status;
     if (is_folder(path)) {
-        char *file = memory_format("%s/tokenizer.json", path);
-        if (access(file, F_OK) != 0) {
+        char *file = memory_format("%s/tokenizer.json", path), *packed = memory_format("%s/tokenizer.json.gz", path);
+        if (access(file, F_OK) != 0 && access(packed, F_OK) == 0) {
             free(file);
-            file = memory_format("%s/tokenizer.json.gz", path);
+            file = memory_string(packed);
         }
+        free(packed);
         t->folder = memory_string(path);
         status = tokenizer_read_json(t, file, err);
         free(file);

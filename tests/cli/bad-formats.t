@@ -92,6 +92,18 @@ rm "$T/m"/*.safetensors* && mkfifo "$T/m/model.safetensors" "$T/pipe.bin" "$T/pi
 fails 1 "model.safetensors: not a regular file" "a pipe that nobody writes to is not waited for" timeout -k 1 20 $ask
 rm "$T/m/config.json" && mkfifo "$T/m/config.json"
 fails 1 "m/config.json: not a regular file" "nor one in the configuration's" timeout -k 1 20 $ask
+rm -rf "$T/m" && cp -r "$T/run/final" "$T/m"
+for file in config.json generation_config.json tokenizer_config.json chat_template.jinja; do
+    mv "$T/m/$file" "$T/kept" && ln -s ../blobs/nowhere "$T/m/$file"
+    fails 1 "m/$file: a link whose end can't be reached: No such file" "$file: a link that leads nowhere is no file that the model does without" $ask
+    rm "$T/m/$file" && mv "$T/kept" "$T/m/$file"
+done
+echo '[]' >"$T/m/tokenizer_config.json"
+fails 1 "m/tokenizer_config.json: not a JSON object" "a tokenizer_config.json that is a list" $ask
+cp "$T/run/final/tokenizer_config.json" "$T/m/" && printf '\377' >>"$T/m/chat_template.jinja"
+fails 1 "m/chat_template.jinja: invalid UTF-8" "a chat template that is no UTF-8" $ask
+rm "$T/m/tokenizer.json" "$T/m/chat_template.jinja"
+fails 1 "m/tokenizer.json: No such file" "no tokenizer.json" $ask
 fails 1 "pipe.idx: not a regular file" "nor one in a shard's place" timeout -k 1 20 mixshard -q x=1:"$T/pipe" --tokens 16 --seq-len 8 -o "$T/mixed"
 
 # ---- shards ----

@@ -84,10 +84,17 @@ bad "another kind" 's/"LORA"/"IA3"/' 'bad/adapter_config.json: peft_type is not 
 bad "DoRA" 's/"use_dora": false/"use_dora": true/' 'use_dora is not supported'
 bad "a start that changes the model" 's/"init_lora_weights": true/"init_lora_weights": "pissa"/' "init_lora_weights 'pissa' is not supported"
 bad "a pattern that is an expression" 's/layers.1.mlp.down_proj/layers.*down/' "alpha_pattern 'layers.\*down'"
+bad "a field that nobody knows" 's/"use_dora": false/"use_surprise": true/' "bad/adapter_config.json: the field 'use_surprise' is not known"
+bad "an alpha that is a text" 's/"lora_alpha": [0-9.]*/"lora_alpha": "16"/' 'bad/adapter_config.json: lora_alpha must be a number'
+bad "a rank that is none" 's/"r": [0-9]*/"r": 0/' 'bad/adapter_config.json: r is 0, which is no rank'
+bad "a scale that is neither true nor false" 's/"use_rslora": true/"use_rslora": "yes"/' 'bad/adapter_config.json: use_rslora must be true or false'
+bad "another rank than the tensors'" 's/"r": [0-9]*/"r": 5/; /rank_pattern/,/}/d' "adapter_model.safetensors: '.*lora_A.weight' has the rank [0-9]*, adapter_config.json says 5"
 fails 1 "does not fit the model" "an adapter of a wider model" generate -q --model tests/data/models/llama3 --adapter $D/adapter --raw --prompt x
 cp $D/adapter/adapter_config.json "$T/bad"
 head -c 3000 $D/adapter/adapter_model.safetensors >"$T/bad/adapter_model.safetensors"
 fails 1 "adapter_model.safetensors" "half a file" generate -q --model $D/model --adapter "$T/bad" --prompt x
+rm "$T/bad/adapter_config.json" && mkfifo "$T/bad/adapter_config.json"
+fails 1 "bad/adapter_config.json: not a regular file" "a pipe that nobody writes to is not waited for" timeout -k 1 20 generate -q --model $D/model --adapter "$T/bad" --prompt x
 fails 1 "no adapter_config.json" "no adapter" generate -q --model $D/model --adapter $D/model --prompt x
 fails 1 "its base model 'model' is not a folder here" "an adapter whose model is elsewhere" generate -q --model $D/adapter --prompt x
 fails 1 "rank 4, with which training goes on" "another rank" sft -q --model $D/model --adapter $D/adapter --lora 8 -o "$T/no" $D/chat.jsonl
