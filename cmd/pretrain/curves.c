@@ -1,5 +1,6 @@
 #include "curves.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,34 +67,55 @@ static void braille(unsigned char dots)
     printf("\xe2%c%c", 0xa0 | dots >> 6, 0x80 | (dots & 63));
 }
 
-static void numbers(const History *h)
+/* The newest numbers; what the log lacks is left out. */
+static void numbers(Buffer *text, const History *h)
 {
     size_t i = h->count - 1, v = i;
-    const double *val = h->column[HISTORY_VAL_LOSS];
+    const double *val = h->column[HISTORY_VAL_LOSS], tokens = h->column[HISTORY_TOKENS][i], rate = h->column[HISTORY_LR][i], norm = h->column[HISTORY_GRAD_NORM][i],
+                 speed = h->column[HISTORY_SPEED][i], mfu = h->column[HISTORY_MFU][i];
     while (v > 0 && !isfinite(val[v]))
         v--;
-    printf("step %.0f  tokens %.4g  loss %.4f", h->column[HISTORY_STEP][i], h->column[HISTORY_TOKENS][i], h->column[HISTORY_LOSS][i]);
+    buffer_format(text, "step %.0f", h->column[HISTORY_STEP][i]);
+    if (isfinite(tokens))
+        buffer_format(text, "  tokens %.4g", tokens);
+    buffer_format(text, "  loss %.4f", h->column[HISTORY_LOSS][i]);
     if (isfinite(val[v]))
-        printf("  held-out %.4f", val[v]);
-    printf("  rate %.3g  norm %.3g  %.0f tokens/s  mfu %.2f%s\n", h->column[HISTORY_LR][i], h->column[HISTORY_GRAD_NORM][i], h->column[HISTORY_SPEED][i],
-           h->column[HISTORY_MFU][i], h->final ? "  (ended)" : "");
+        buffer_format(text, "  held-out %.4f", val[v]);
+    if (isfinite(rate))
+        buffer_format(text, "  rate %.3g", rate);
+    if (isfinite(norm))
+        buffer_format(text, "  norm %.3g", norm);
+    if (isfinite(speed))
+        buffer_format(text, "  %.0f tokens/s", speed);
+    if (isfinite(mfu))
+        buffer_format(text, "  mfu %.2f", mfu);
+    buffer_string(text, h->final ? "  (ended)" : "");
 }
 
+/* Numbers and curve, with room for the cursor below them: a line more would scroll the first one away. Where there is no room for a curve the
+ * numbers stand alone. */
 static void picture(const History *h)
 {
+    enum { LABEL = 10, LEAST_WIDTH = 16, LEAST_HEIGHT = 3 };
     struct winsize size;
-    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 30 && size.ws_row > 8;
-    Canvas c = {.width = (known ? size.ws_col : 80) - 10, .height = known ? size.ws_row - 4 : 16};
+    bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 1;
+    int columns = known ? size.ws_col : 80, room = known ? columns * (size.ws_row - 1) : INT_MAX;
+    Buffer text = {0};
+    numbers(&text, h);
+    int length = text.length < (size_t)room ? (int)text.length : room;
+    printf("%.*s\n", length, text.data);
+    buffer_free(&text);
+    Canvas c = {.width = columns - LABEL, .height = known ? size.ws_row - 2 - ((length - 1) / columns + 1) : 16};
     double low, high, first, last; /* tokens need not rise from line to line: one log may hold two runs */
     range(h->column[HISTORY_LOSS], h->count, &low, &high);
     range(h->column[HISTORY_TOKENS], h->count, &first, &last);
-    numbers(h);
-    if (!(high > low))
+    if (!(high > low) || !(last > 0) || c.width < LEAST_WIDTH || c.height < LEAST_HEIGHT)
         return;
     c.dots = memory_zalloc((size_t)(c.width * c.height), 1);
     draw(&c, h, last, low, high);
     for (int y = 0; y < c.height; y++) {
-        printf("%8.4f ", high - (high - low) * y / (c.height - 1));
+        double loss = high - (high - low) * y / (c.height - 1);
+        printf(fabs(loss) < 1000 ? "%8.4f " : "%8.2g ", loss);
         for (int x = 0; x < c.width; x++)
             braille(c.dots[y * c.width + x]);
         printf("\n");
@@ -131,6 +153,24 @@ int curves_watch(const char *log)
     }
 }
 
+/* A run's name in the key: its log's too, and of a long one the end, which tells runs apart. A key too wide for its panel is not drawn. */
+static char *title_of(const char *log)
+{
+    enum { LONGEST = 18 };
+    static const char ending[] = "/log.jsonl";
+    size_t n = strlen(log), end = sizeof ending - 1;
+    if (n > end && strcmp(log + n - end, ending) == 0)
+        n -= end;
+    while (n > 1 && log[n - 1] == '/')
+        n--;
+    if (n <= LONGEST)
+        return memory_copy(log, n);
+    size_t from = n - LONGEST;
+    while (from < n && ((unsigned char)log[from] & 0xc0) == 0x80) /* within a character */
+        from++;
+    return memory_format("…%.*s", (int)(n - from), log + from);
+}
+
 /* A series of the rows that have both numbers; the caller frees x and y. */
 static PlotSeries series_of(const History *h, HistoryColumn column, const char *title, PlotStyle style, uint32_t color)
 {
@@ -164,6 +204,7 @@ int curves_plot(const char *file, const char *const *logs)
     while (logs[n])
         n++;
     PlotSeries *s[3];
+    char **titles = memory_zalloc(n, sizeof *titles);
     for (int p = 0; p < 3; p++)
         s[p] = memory_zalloc(2 * n, sizeof *s[p]);
     Error err;
@@ -174,7 +215,8 @@ int curves_plot(const char *file, const char *const *logs)
         if (status < 0)
             break;
         uint32_t color = plot_color(i, n);
-        s[0][kept[0]++] = series_of(&h, HISTORY_LOSS, logs[i], PLOT_LINE, color);
+        titles[i] = title_of(logs[i]);
+        s[0][kept[0]++] = series_of(&h, HISTORY_LOSS, titles[i], PLOT_LINE, color);
         s[0][kept[0]++] = series_of(&h, HISTORY_VAL_LOSS, "held-out", PLOT_MARKS, color);
         s[1][kept[1]++] = series_of(&h, HISTORY_LR, NULL, PLOT_LINE, color);
         s[2][kept[2]++] = series_of(&h, HISTORY_GRAD_NORM, NULL, PLOT_LINE, color);
@@ -197,5 +239,8 @@ int curves_plot(const char *file, const char *const *logs)
         }
         free(s[p]);
     }
+    for (size_t i = 0; i < n; i++)
+        free(titles[i]);
+    free(titles);
     return status < 0 ? message_failed(&err) : 0;
 }

@@ -479,7 +479,7 @@ int main(int argc, char **argv)
         return status;
     Error err;
     if (self.watch)
-        return curves_watch(self.watch);
+        return self.set.operand_count == 0 ? curves_watch(self.watch) : message_usage("'%s': --watch shows one run; --plot draws several", self.set.operands[0]);
     if (self.plot)
         return self.set.operand_count > 0 ? curves_plot(self.plot, self.set.operands) : message_usage("--plot FILE wants runs or logs");
     if (self.set.operand_count > 0)

@@ -62,6 +62,21 @@ static bool visible(const PlotPanel *p, double x, double y)
     return isfinite(x) && isfinite(y) && (!p->log_x || x > 0) && (!p->log_y || y > 0) && !(p->top > 0 && y > p->top);
 }
 
+/* Ticks of a linear axis whose numbers would run into one another: few of them, written as options take numbers, 4k, 2M or 1G. */
+static void put_thousands(FILE *f, double low, double high)
+{
+    static const char *const units[] = {"", "k", "M", "G", "T"};
+    double unit = 1, step = pow(10, floor(log10((high - low) / 5)));
+    size_t u = 0;
+    for (; u < 4 && high >= 1000 * unit; u++)
+        unit *= 1000;
+    step *= (high - low) / step > 25 ? 10 : (high - low) / step > 12 ? 5 : (high - low) / step > 6 ? 2 : 1;
+    fputs("set xtics (", f);
+    for (double i = ceil(low / step), first = i; i * step <= high; i++)
+        fprintf(f, "%s\"%.6g%s\" %.10g", i > first ? ", " : "", i * step / unit + 0.0, i == 0 ? "" : units[u], i * step);
+    fputs(")\n", f);
+}
+
 /* Range and ticks of one axis. A logarithmic axis is marked at whole powers, over few decades also at 2 and 5, and within
  * three quarters of one at even steps. */
 static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
@@ -95,6 +110,8 @@ static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
     high += margin;
     if (!logarithmic) {
         fprintf(f, "unset logscale %c\nset %crange [%.10g:%.10g]\nset %ctics autofreq\n", name, name, low, high, name);
+        if (!vertical && high >= 1e4 && high - low > 1e-3 * high)
+            put_thousands(f, low, high);
         return;
     }
     fprintf(f, "set logscale %c\nset %crange [%.10g:%.10g]\nset %ctics (", name, name, pow(10, low), pow(10, high), name);
@@ -185,7 +202,8 @@ static void put_panel(FILE *f, const PlotPanel *p)
     fputs("plot ", f);
     for (size_t i = 0; i < p->count; i++) {
         const PlotSeries *s = &p->series[i];
-        fprintf(f, "%s'-' using %s with %s lc rgb '#%06x' ", i ? ", " : "", s->style == PLOT_BAND ? "1:2:3" : "1:2", style_text(s->style), s->color);
+        fprintf(f, "%s'-' using %s with %s lc rgb '#%06x' ", i ? ", " : "", s->style == PLOT_BAND ? "1:2:3" : "1:2",
+                style_text(s->style == PLOT_LINE && s->count == 1 ? PLOT_POINTS : s->style), s->color); /* a line of one point shows nothing */
         if (s->title) {
             fputs("title \"", f);
             for (const char *c = s->title; *c; c++)

@@ -170,6 +170,15 @@ is "with as many rows as fit" "$(pretrain --watch "$T/ramp/log.jsonl" | wc -l)" 
 if command -v gnuplot >/dev/null; then
     ok "--plot draws runs" pretrain --plot "$T/curves.svg" "$T/ramp" "$T/tbrun/log.jsonl"
     like "as SVG" "$(head -c 300 "$T/curves.svg")" "<svg"
+    awk 'BEGIN { for (i = 1; i <= 40; i++) printf "{\"step\":%d,\"tokens\":%d,\"loss\":%.3f,\"lr\":1,\"grad_norm\":1}\n", i, i * 4e5, 3 - i / 50 }' >"$T/far"
+    mkdir -p "$T/a-folder-of-experiments/warm-up-of-a-hundred-steps-seed-7" && cp "$T/far" "$T/a-folder-of-experiments/warm-up-of-a-hundred-steps-seed-7/log.jsonl"
+    head -n 1 "$T/far" >"$T/begun"
+    pretrain --plot "$T/far.svg" "$T/a-folder-of-experiments/warm-up-of-a-hundred-steps-seed-7/log.jsonl" "$T/far"
+    texts() { tr -d '\n' <"$1" | grep -o '<text>[^<]*<' | sed 's/<text> *//; s/<$//' | tr '\n' ' '; }
+    like "tokens are written short enough to stand side by side" "$(texts "$T/far.svg")" ' 0 5M 10M 15M .* 0 5M 10M 15M '
+    like "runs are told apart by the ends of long names" "$(texts "$T/far.svg")" '…[a-z-]*seed-7 '
+    pretrain --plot "$T/begun.svg" "$T/begun"
+    is "a run of one step is a point in each panel, and one in the key" "$(grep -c '<use xlink:href' "$T/begun.svg")" 4
     fails 1 "nowhere/x.svg: No such file" "a picture in a folder that is not there" pretrain --plot "$T/nowhere/x.svg" "$T/ramp"
     is "which does not come out elsewhere" "$(pretrain --plot "$T/nowhere/x.svg" "$T/ramp" 2>/dev/null | wc -c)" 0
 else
@@ -177,7 +186,12 @@ else
 fi
 printf '{"step":1,"tokens":1e12,"loss":1}\n{"step":2,"tokens":-1e12,"loss":2}\n{"step":3,"tokens":10,"loss":3}\n' >"$T/falls"
 is "tokens that fall from line to line" "$(pretrain --watch "$T/falls" | tail -n 1 | tr -s ' ')" " 0 1e+12 tokens"
+printf '{"step":1,"loss":2}\n{"step":2,"loss":1.5}\n' >"$T/bare"
+is "a log without tokens" "$(pretrain --watch "$T/bare")" "step 2  loss 1.5000"
+fails 2 "'$T/ramp': --watch shows one run" "--watch of two" pretrain --watch "$T/tbrun" "$T/ramp"
 if script -qfec true /dev/null </dev/null >/dev/null 2>&1; then
+    rows() { script -qfec "stty cols $1 rows $2; exec pretrain --watch $T/tbrun" /dev/null </dev/null | tr -d '\033\r' | awk -v columns="$1" '{ n += NR == 1 ? int((length($0) - length("[H[2J") - 1) / columns) + 1 : 1 } END { print n }'; }
+    is "numbers and curve fit a small terminal" "$(rows 40 12) $(rows 30 9) $(rows 20 4)" "11 8 3"
     timeout 100 script -qfec "exec pretrain --watch $T/late" "$T/seen" </dev/null >/dev/null 2>&1 &
     for i in $(seq 400); do grep -qs 'late: not there yet' "$T/seen" && break; sleep 0.05; done
     $P --steps 2 --save-every 0 --data "$T/a" -o "$T/late"
