@@ -1,5 +1,5 @@
-/* What the files behind jinja.h share: jinja_parse.c (text to syntax), jinja.c (syntax to text), jinja_value.c (values) and
- * jinja_filter.c (filters, tests, methods). */
+/* What the files behind jinja.h share: jinja_parser.h and its three (text to syntax), jinja.c (syntax to text), jinja_value.c (values)
+ * and jinja_filter.c (filters, tests, methods). */
 #ifndef TEXT_JINJA_INTERNAL_H
 #define TEXT_JINJA_INTERNAL_H
 
