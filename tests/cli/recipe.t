@@ -178,7 +178,7 @@ if command -v gnuplot >/dev/null; then
     like "tokens are written short enough to stand side by side" "$(texts "$T/far.svg")" ' 0 5M 10M 15M .* 0 5M 10M 15M '
     like "runs are told apart by the ends of long names" "$(texts "$T/far.svg")" '…[a-z-]*seed-7 '
     pretrain --plot "$T/begun.svg" "$T/begun"
-    is "a run of one step is a point in each panel, and one in the key" "$(grep -c '<use xlink:href' "$T/begun.svg")" 4
+    is "a run of one step is a point in each panel, and one in the key" "$(grep -c "use xlink:href='#gpPt6'" "$T/begun.svg")" 4
     fails 1 "nowhere/x.svg: No such file" "a picture in a folder that is not there" pretrain --plot "$T/nowhere/x.svg" "$T/ramp"
     is "which does not come out elsewhere" "$(pretrain --plot "$T/nowhere/x.svg" "$T/ramp" 2>/dev/null | wc -c)" 0
 else
