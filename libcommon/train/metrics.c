@@ -18,7 +18,7 @@ struct Metrics {
     Buffer unwritten; /* lines, or the rest of one, that the disk has not taken yet */
     bool failing;
     TensorBoard *board; /* NULL: none */
-    int64_t step;       /* of the open line */
+    int64_t step;       /* of the open line, or that the run resumes from */
 };
 
 /* Cuts the log behind the line of the step that is resumed from. Lines come in the order of steps, so what goes is the end:
@@ -73,13 +73,16 @@ Metrics *metrics_open(const char *path, int64_t resume_step, Error *err)
         return NULL;
     }
     m->path = memory_string(path);
+    m->step = resume_step;
     buffer_reserve(&m->line, 4096); /* a line never has to grow in the middle of training */
     return m;
 }
 
 int metrics_board(Metrics *m, const char *folder, Error *err)
 {
-    m->board = tensorboard_open(folder, strcmp(m->path, "-") == 0 ? NULL : m->path, err);
+    struct stat st;
+    bool again = strcmp(m->path, "-") != 0 && fstat(m->file, &st) == 0 && S_ISREG(st.st_mode); /* a pipe's lines are gone */
+    m->board = tensorboard_open(folder, again ? m->path : NULL, m->step, err);
     return m->board ? 0 : -1;
 }
 
@@ -142,15 +145,15 @@ int metrics_end(Metrics *m, Error *err)
     buffer_append(&m->unwritten, m->line.data, m->line.length);
     bool failed_before = m->failing;
     m->failing = metrics_write(m, err) < 0;
-    if (m->failing && !failed_before)
-        return -1;
-    if (m->board && tensorboard_step(m->board, m->step, err) < 0) {
+    int status = m->failing && !failed_before ? -1 : 0;
+    Error of_board;
+    if (m->board && tensorboard_step(m->board, m->step, status < 0 ? &of_board : err) < 0) {
         /* The log has it all: the next start writes the events anew. */
         tensorboard_close(m->board);
         m->board = NULL;
-        return -1;
+        status = -1;
     }
-    return 0;
+    return status;
 }
 
 bool metrics_whole(const Metrics *m)

@@ -12,7 +12,8 @@ typedef struct Metrics Metrics;
 
 /* path NULL: nothing is written; "-": standard output, which stays as it is. resume_step: lines with a greater `step` are removed; -1 starts an empty file. */
 Metrics *metrics_open(const char *path, int64_t resume_step, Error *err);
-/* From now on the lines go to TensorBoard's event file in that folder too, which begins with those that are there already. */
+/* From now on the lines go to TensorBoard's event file in that folder too, which begins with those that are there already:
+ * right behind metrics_open. */
 int metrics_board(Metrics *m, const char *folder, Error *err);
 /* One line: metrics_begin, any number of values, metrics_end. A NaN or infinity is written as null. */
 void metrics_begin(Metrics *m, int64_t step);

@@ -1,5 +1,6 @@
 #include "train/tensorboard.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -144,16 +145,58 @@ static int log_write(TensorBoard *t, const char *log, Error *err)
     return status < 0 || got < 0 ? -1 : 0;
 }
 
-TensorBoard *tensorboard_open(const char *folder, const char *log, Error *err)
+/* The step of an event that event_begin has begun: behind the time. */
+static int64_t event_step(const char *event, size_t n)
+{
+    enum { TIME = 9 };
+    uint64_t step = 0;
+    if (n <= TIME || event[TIME] != (2 << 3 | VARINT))
+        return 0;
+    for (size_t i = TIME + 1, shift = 0; i < n && shift < 64; i++, shift += 7) {
+        step |= (uint64_t)(event[i] & 127) << shift;
+        if (!(event[i] & 128))
+            break;
+    }
+    return (int64_t)step;
+}
+
+/* Where the records end that are whole and of no later step. */
+static off_t records_end(TensorBoard *t, int64_t step)
+{
+    enum { HEAD = 12, CRC = 4, MOST = 1 << 24 };
+    off_t end = 0;
+    char head[HEAD];
+    while (fread(head, 1, HEAD, t->file) == HEAD) {
+        uint64_t n;
+        uint32_t crc;
+        memcpy(&n, head, 8);
+        memcpy(&crc, head + 8, CRC);
+        if (crc != masked_crc(t, head, 8) || n > MOST)
+            break;
+        t->event.length = 0;
+        buffer_reserve(&t->event, n + CRC);
+        if (fread(t->event.data, 1, n + CRC, t->file) != n + CRC)
+            break;
+        memcpy(&crc, t->event.data + n, CRC);
+        if (crc != masked_crc(t, t->event.data, n) || event_step(t->event.data, n) > step)
+            break;
+        end += (off_t)(HEAD + n + CRC);
+    }
+    return end;
+}
+
+TensorBoard *tensorboard_open(const char *folder, const char *log, int64_t resume_step, Error *err)
 {
     if (folder_create(folder, err) < 0)
         return NULL;
     TensorBoard *t = memory_zalloc(1, sizeof *t);
     table_fill(t->table);
     t->path = memory_format("%s/events.out.tfevents.lmpipe", folder);
-    t->file = fopen(t->path, "w");
-    int status = t->file ? 0 : error_set(err, "%s:", t->path);
-    if (status == 0) {
+    int d = open(t->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    t->file = d >= 0 ? fdopen(d, "r+") : NULL;
+    off_t end = t->file && !log ? records_end(t, resume_step) : 0;
+    int status = t->file && ftruncate(d, end) == 0 && fseeko(t->file, end, SEEK_SET) == 0 ? 0 : error_set(err, "%s:", t->path);
+    if (status == 0 && end == 0) {
         event_begin(t);
         put_bytes(&t->event, 3, "brain.Event:2", 13);
         status = event_write(t, err);

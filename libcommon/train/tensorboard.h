@@ -8,9 +8,9 @@
 
 typedef struct TensorBoard TensorBoard;
 
-/* Opens the folder's file anew and fills it with the lines that the log has so far (NULL: none), so that a resumed run has each
- * step once. */
-TensorBoard *tensorboard_open(const char *folder, const char *log, Error *err);
+/* Opens the folder's file anew and fills it with the lines that the log has so far, so that a resumed run has each step once. Of a log
+ * that cannot be read again (NULL) the file's own events stay, those up to the step that is resumed from. */
+TensorBoard *tensorboard_open(const char *folder, const char *log, int64_t resume_step, Error *err);
 /* A step's numbers: any number of tensorboard_add, then tensorboard_step, which writes them. A NaN is left out. */
 void tensorboard_add(TensorBoard *t, const char *key, double value);
 int tensorboard_step(TensorBoard *t, int64_t step, Error *err);

@@ -153,6 +153,23 @@ rm -rf "$T/tbrun/step-00000006" "$T/tbrun/done" "$T/tbrun/final" "$T/tb"
 $P --steps 6 --save-every 2 --data "$T/a" --tensorboard "$T/tb" -o "$T/tbrun"
 is "a resumed run has each step once" "$(events "$E")" "$want"
 
+rm -rf "$T/tbrun/step-00000006" "$T/tbrun/done" "$T/tbrun/final"
+$P --steps 6 --save-every 2 --data "$T/a" --tensorboard "$T/tb" --log - -o "$T/tbrun" >"$T/lines"
+is "so has one whose log goes elsewhere" "$(events "$E") $(wc -l <"$T/lines")" "$want 2"
+head -c -5 "$E" >"$T/cut" && cp "$T/cut" "$E"
+rm -rf "$T/tbrun/step-00000006" "$T/tbrun/done" "$T/tbrun/final"
+mkfifo "$T/fifo"
+cat "$T/fifo" >"$T/lines" &
+timeout 100 $P --steps 6 --save-every 2 --data "$T/a" --tensorboard "$T/tb" --log "$T/fifo" -o "$T/tbrun"
+wait $!
+is "or to a pipe, behind a record that a kill cut off" "$(events "$E") $(wc -l <"$T/lines")" "$want 2"
+if [ -e /dev/full ]; then
+    $P --steps 6 --save-every 0 --data "$T/a" --log /dev/full --tensorboard "$T/tbfull" -o "$T/tbfullrun" 2>/dev/null
+    is "a log that finds no room leaves the events as they are" "$(events "$T/tbfull/events.out.tfevents.lmpipe")" "$want"
+else
+    skip "a log that finds no room leaves the events as they are" "no /dev/full"
+fi
+
 # Names of shards in logs and mixes.
 for i in 1 2; do mkdir "$T/$i" && cp "$T/a.bin" "$T/$i/x\"y.bin" && cp "$T/a.idx" "$T/$i/x\"y.idx"; done
 echo '{"x\"y":1}' >"$T/mix.json"
