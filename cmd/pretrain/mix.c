@@ -40,17 +40,19 @@ static void change_add(Mix *m, int64_t step, double *weights)
 }
 
 /* {"step":N,"mix":{…}} */
-static int line_read(Mix *m, Span line, Error *err)
+static int line_read(Mix *m, int64_t number, Span line, Error *err)
 {
     JsonTree tree = {0};
-    int status = json_parse(&tree, m->record, line, err);
+    char *name = memory_format("%s:%" PRId64, m->record, number);
+    int status = json_parse(&tree, name, line, err);
     const JsonValue *step = status == 0 ? json_get(tree.root, "step") : NULL, *mix = status == 0 ? json_get(tree.root, "mix") : NULL;
     if (status == 0 && (!json_is(step, JSON_INTEGER) || step->integer < 0 || (m->count && step->integer < m->changes[m->count - 1].step)))
-        status = error_set(err, "%s: no steps in their order", m->record);
-    double *weights = status == 0 ? weights_read(m->sources, mix, m->record, err) : NULL;
+        status = error_set(err, "%s: no steps in their order", name);
+    double *weights = status == 0 ? weights_read(m->sources, mix, name, err) : NULL;
     if (weights)
         change_add(m, step->integer, weights);
     json_free(&tree);
+    free(name);
     return weights ? 0 : -1;
 }
 
@@ -69,11 +71,11 @@ int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, 
     Reader *r = reader_open(m->record, err);
     if (!r)
         return -1;
-    int64_t end = 0;
+    int64_t end = 0, number = 0;
     Span line;
     int got, status = 0;
     /* A last line that a kill cut off has ruled no step. */
-    while ((got = reader_line(r, &line, err)) > 0 && reader_line_ended(r) && (status = line_read(m, line, err)) == 0)
+    while ((got = reader_line(r, &line, err)) > 0 && reader_line_ended(r) && (status = line_read(m, ++number, line, err)) == 0)
         end += (int64_t)line.length + 1;
     reader_close(r);
     if (got >= 0 && status == 0 && truncate(m->record, end) != 0)

@@ -76,6 +76,8 @@ $(echo "$M" | sed 's/ --mix-file [^ ]*//') -o "$T/without"
 same "a record rules a run without --mix-file too" "$T/without/final/model.safetensors" "$T/again/final/model.safetensors"
 mkdir "$T/phased" && cp "$T/mixed/mix.jsonl" "$T/phased"
 fails 1 "mix.jsonl and --phase both rule" "a record beside phases" $P --steps 9 --data a:"$T/a" --data b:"$T/b" --phase 0:a=1 -o "$T/phased"
+mkdir "$T/wrong" && printf '{"step":0,"mix":{"a":1}}\n{"step":5,"mix":{"q":1}}\n' >"$T/wrong/mix.jsonl"
+fails 1 "mix.jsonl:2: 'q' is the name of no --data" "a record of other sources" $M -o "$T/wrong"
 # A rank that did not follow would train on other text: its losses would differ by percents, not by roundings (which a small rate keeps small).
 for ranks in 1 2; do
     mkdir "$T/follow$ranks"
