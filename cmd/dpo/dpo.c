@@ -186,6 +186,10 @@ static int reference_pass(PostTrain *p, Error *err)
             status = posttrain_part(p, &part, base, err);
         if (status == 0)
             status = folder_load(&other, base, &(FolderLoad){.part = &part, .adapter = adapter}, p->device, err);
+        if (status == 0 && posttrain_has_head(p, &other.config, adapter ? adapter : base, err) < 0) {
+            model_close(&other);
+            status = -1;
+        }
         free(base);
         free(adapter);
         if (status < 0)

@@ -49,6 +49,9 @@ static double *sums_read(const JsonValue *list, size_t count)
 {
     if (!json_is(list, JSON_ARRAY) || list->count != count)
         return NULL;
+    for (size_t i = 0; i < count; i++)
+        if (list->items[i].type != JSON_NUMBER && list->items[i].type != JSON_INTEGER)
+            return NULL; /* a damaged file is made again */
     double *out = memory_alloc(count, sizeof *out);
     for (size_t i = 0; i < count; i++)
         out[i] = list->items[i].number;

@@ -77,11 +77,16 @@ uint16_t f32_to_f16(float x)
     return (uint16_t)(sign | a >> 13);
 }
 
+/* In a file's bytes a number may begin anywhere. */
 static float read_one(const void *p, Dtype t, size_t i)
 {
-    if (t == DTYPE_F32)
-        return ((const float *)p)[i];
-    uint16_t x = ((const uint16_t *)p)[i];
+    float f;
+    uint16_t x;
+    if (t == DTYPE_F32) {
+        memcpy(&f, (const char *)p + i * sizeof f, sizeof f);
+        return f;
+    }
+    memcpy(&x, (const char *)p + i * sizeof x, sizeof x);
     return t == DTYPE_BF16 ? bf16_to_f32(x) : f16_to_f32(x);
 }
 

@@ -139,6 +139,8 @@ static int plan_take(Adapter *a, const JsonValue *root, Error *err)
         int64_t layer;
         LoraModule module;
         char which;
+        if (e->dtype != DTYPE_F32 && e->dtype != DTYPE_BF16 && e->dtype != DTYPE_F16)
+            return error_set(err, "%s: '%s' has the dtype %s", a->file.path, e->name, dtype_name(e->dtype));
         if (!name_parse(e->name, &layer, &module, &which))
             continue;
         char *other = tensor_name(layer, module, which == 'A' ? 'B' : 'A'), *name = memory_format("model.layers.%" PRId64 ".%s", layer, lora_module_name(module));

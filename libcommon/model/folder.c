@@ -183,6 +183,14 @@ static void box_read(float *values, const Parameter *p, const SafetensorsEntry *
         dtype_convert(values + (size_t)r * width, DTYPE_F32, from + (size_t)r * columns * size, e->dtype, width);
 }
 
+static int finite_check(const float *values, const Parameter *p, const char *path, Error *err)
+{
+    for (size_t i = 0; i < p->count; i++)
+        if (!isfinite(values[i]))
+            return error_set(err, "%s: '%s' holds a NaN or an infinity (element %zu)", path, p->name, i);
+    return 0;
+}
+
 /* `merged`: the adapter that is added on the way; NULL: none. */
 static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *e, const Safetensors *file, const Adapter *merged, Error *err)
 {
@@ -193,12 +201,11 @@ static int parameter_load(Model *m, const Parameter *p, const SafetensorsEntry *
     float *values = memory_alloc(p->count, sizeof *values);
     box_read(values, p, e, file);
     safetensors_forget(file, e);
-    if (merged)
+    int status = finite_check(values, p, file->path, err);
+    if (merged && status == 0) {
         adapter_add(merged, p, values, m->device->threads);
-    int status = 0;
-    for (size_t i = 0; i < p->count && status == 0; i++)
-        if (!isfinite(values[i]))
-            status = error_set(err, "%s: '%s' holds a NaN or an infinity (element %zu)", file->path, p->name, i);
+        status = finite_check(values, p, merged->file.path, err);
+    }
     ParameterTable *t = &m->params.table;
     param_store(t, p, values);
     param_changed(t);

@@ -142,6 +142,11 @@ int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err
     return status == 0 ? part_of_grid(part, &c, p->grid, &(PartStages){(int)p->options_of_grid.virtual_stages, p->options_of_grid.ends_fewer}, err) : status;
 }
 
+int posttrain_has_head(const PostTrain *p, const ModelConfig *c, const char *path, Error *err)
+{
+    return !p->tool->num_labels && c->num_labels ? error_set(err, "%s: a reward model has no probabilities", path) : 0;
+}
+
 static int load_model(PostTrain *p, Error *err)
 {
     char *base, *adapter;
@@ -153,6 +158,8 @@ static int load_model(PostTrain *p, Error *err)
                             .lora = p->lora.rank ? &p->plan_of_adapters : NULL};
     if (status == 0)
         status = folder_load(&p->model, base, &how, p->device, err);
+    if (status == 0)
+        status = posttrain_has_head(p, &p->model.config, adapter ? adapter : base, err);
     if (status == 0)
         status = train_prepare(&p->model, &p->train, &p->common, err);
     if (status == 0 && tokenizer_size(p->coder.tokenizer) > p->model.config.vocab_size)

@@ -123,6 +123,8 @@ int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool t
 
 /* This rank's part of a model in `folder`; in *part, which folder_load takes. */
 int posttrain_part(PostTrain *p, ModelPart *part, const char *folder, Error *err);
+/* Has this model, which lies in `path`, the output layer that the tool trains? Errors where it is a reward model and the tool wants words. */
+int posttrain_has_head(const PostTrain *p, const ModelConfig *c, const char *path, Error *err);
 /* On the last stage of a pipeline: batch number `pass` of this rank has gone forward, `b` is what it has of it. Where it goes backward the
  * head leaves its gradient (head.h). */
 typedef int (*PostTrainHead)(PostTrain *p, Model *m, Slot *s, const Batch *b, int64_t pass, void *context, Error *err);

@@ -206,6 +206,8 @@ int posttrain_look_ahead(PostTrain *p, const int extent[GRID_DIMENSIONS], bool t
     if (posttrain_base(&q, &base, &adapter, err) < 0)
         return -1;
     int status = config_of(base, &c, err);
+    if (status == 0)
+        status = posttrain_has_head(p, &c, base, err);
     free(base);
     free(adapter);
     grid_one(&g);

@@ -55,6 +55,12 @@ every 'm: the chat template ends an answer with no token of the vocabulary' "a c
 broken; echo '{}' >"$T/m/tokenizer.json"
 every 'tokenizer.json' "a tokenizer.json that is none" "$T/m"
 
+for call in "sft --model $T/rm $T/chat.jsonl" "sft --model $T/rm --lora 2 $T/chat.jsonl" "sft --model $T/rm --dry-run $T/chat.jsonl" "dpo --model $T/rm $T/pair.jsonl" \
+    "dpo --model $T/run --reference $T/rm $T/pair.jsonl"; do
+    fails 1 "rm/final: a reward model has no probabilities" "$(echo "$call" | sed 's| /.*/| |'): a reward model" $call -q -o "$T/out"
+    ok "and nothing is written" test ! -e "$T/out"
+done
+
 # Bad records, program by program: the file and the line are named.
 records() { # records NAME GOOD CALL...
     name=$1 good=$2

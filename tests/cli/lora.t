@@ -93,6 +93,10 @@ fails 1 "does not fit the model" "an adapter of a wider model" generate -q --mod
 cp $D/adapter/adapter_config.json "$T/bad"
 head -c 3000 $D/adapter/adapter_model.safetensors >"$T/bad/adapter_model.safetensors"
 fails 1 "adapter_model.safetensors" "half a file" generate -q --model $D/model --adapter "$T/bad" --prompt x
+perl -0777 -pe 's/"dtype":"F32"/"dtype":"I32"/' $D/adapter/adapter_model.safetensors >"$T/bad/adapter_model.safetensors"
+fails 1 "bad/adapter_model.safetensors: '.*' has the dtype I32" "matrices of whole numbers" generate -q --model $D/model --adapter "$T/bad" --prompt x
+{ head -c -4 $D/adapter/adapter_model.safetensors; printf '\000\000\300\177'; } >"$T/bad/adapter_model.safetensors"
+fails 1 "bad/adapter_model.safetensors: '.*' holds a NaN" "a NaN is the adapter's, not the model's" generate -q --model $D/model --adapter "$T/bad" --prompt x
 rm "$T/bad/adapter_config.json" && mkfifo "$T/bad/adapter_config.json"
 fails 1 "bad/adapter_config.json: not a regular file" "a pipe that nobody writes to is not waited for" timeout -k 1 20 generate -q --model $D/model --adapter "$T/bad" --prompt x
 fails 1 "no adapter_config.json" "no adapter" generate -q --model $D/model --adapter $D/model --prompt x

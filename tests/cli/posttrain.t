@@ -116,6 +116,11 @@ sed 's/\[-[0-9.]*/[-5/' "$T/sums.json" >"$T/changed.json"
 cp "$T/changed.json" "$T/sums.json"
 $R --max-length 128 -o "$T/r2" "$T/pairs.jsonl"
 same "the file is read where its key fits" "$T/changed.json" "$T/sums.json"
+sed 's/\[-[0-9.]*/["x"/' "$T/sums.json" >"$T/none.json"
+cp "$T/none.json" "$T/sums.json"
+$R --max-length 128 -o "$T/r4" "$T/pairs.jsonl"
+is "sums that are no numbers are computed again" "$(grep -c '"x"' "$T/none.json" "$T/sums.json" | sed 's/.*://' | tr '\n' ' ')" "1 0 "
+cp "$T/changed.json" "$T/sums.json"
 $R --max-length 128 --keep-endings -o "$T/r3" "$T/pairs.jsonl" 2>/dev/null
 like "another choice of tokens computes them again" "$(cmp "$T/changed.json" "$T/sums.json" 2>&1)" differ
 # What is wrong with a record is said with its place.
