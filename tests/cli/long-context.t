@@ -29,6 +29,9 @@ tokenize -q --tokenizer "$R/vocab" -o "$R/mix/heldout-general" "$R/split/general
 scalefit shape -q --params 2e4 --vocab 400 --head-dim 16 --aspect 24 --seq-len 128 --eos 399 >"$R/config.json"
 pretrain -q --device cpu --model-config "$R/config.json" --tokenizer "$R/vocab" --data "$R/mix/train" --seq-len 64 --batch-tokens 512 --steps 4 --save-every 0 -o "$R/pretrain"
 export LENGTHS="128 192" TOKENS=2000 FIRST=3000 BATCH=512 PORTIONS=2 RECOVERED=9 JOBS=1 REACH=128
+mv "$R/split/general.train.jsonl" "$R/away"
+fails 1 "general.train.jsonl: No such file" "text that is not there" bash pipelines/long-context "$R" "$T/open"
+mv "$R/away" "$R/split/general.train.jsonl"
 ok "gates that are open at once" sh -c "FOUND=0 bash pipelines/long-context '$R' '$T/open' >'$T/log'"
 like "are passed with one portion each" "$(cut -c11- "$T/log" | tr '\n' ' ')" \
     "begin .*128 +portion 1, .*needles found [01]\.[0-9]+: the gate opens 192 +portion 1, .*the gate opens done +the model lies in $T/open/192/1/final"
