@@ -1,5 +1,6 @@
 #include "model/folder.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -50,6 +51,13 @@ char *folder_resolve(const char *path, Error *err)
         if (found)
             return NULL;
     }
+    char *config = memory_format("%s/config.json", path);
+    bool hidden = access(config, F_OK) != 0 && errno == EACCES;
+    if (hidden)
+        error_set(err, "%s:", config);
+    free(config);
+    if (hidden)
+        return NULL;
     error_set(err, "%s: neither a folder of a model (config.json) or an adapter (adapter_config.json) nor a run with one", path);
     return NULL;
 }

@@ -61,6 +61,15 @@ for call in "sft --model $T/rm $T/chat.jsonl" "sft --model $T/rm --lora 2 $T/cha
     ok "and nothing is written" test ! -e "$T/out"
 done
 
+if [ "$(id -u)" -ne 0 ] || command -v setpriv >/dev/null; then
+    as= && [ "$(id -u)" -ne 0 ] || as="setpriv --reuid=65534 --clear-groups"
+    broken && chmod 755 "$T" && chmod 000 "$T/m"
+    fails 1 "m/config.json: Permission denied" "a model in a folder that is closed to us" $as "$BIN/generate" --model "$T/m" -q --prompt x
+    chmod 755 "$T/m"
+else
+    skip "a model in a folder that is closed to us" "neither an ordinary user nor setpriv"
+fi
+
 # Bad records, program by program: the file and the line are named.
 records() { # records NAME GOOD CALL...
     name=$1 good=$2
