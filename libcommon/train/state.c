@@ -28,13 +28,33 @@ static char *join(const char *folder, const char *name)
     return memory_format("%s/%s", folder, name);
 }
 
+/* A descriptor of a file: a pipe in its place would be waited for, a device read without end. */
+static int regular_open(const char *path, Error *err)
+{
+    int d = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    struct stat st;
+    if (d < 0 || (fstat(d, &st) == 0 && S_ISREG(st.st_mode)))
+        return d >= 0 ? d : error_set(err, "%s:", path);
+    close(d);
+    return error_set(err, "%s: not a regular file", path);
+}
+
+static int regular_parse(JsonTree *out, const char *path, Error *err)
+{
+    int d = regular_open(path, err);
+    if (d < 0)
+        return -1;
+    close(d);
+    return json_parse_file(out, path, err);
+}
+
 /* Read piece by piece: a mapping would count as the process's memory. */
 static int file_sum(const char *path, char text[17], Error *err)
 {
     enum { PIECE = 1 << 20 };
-    int d = open(path, O_RDONLY | O_CLOEXEC);
+    int d = regular_open(path, err);
     if (d < 0)
-        return error_set(err, "%s:", path);
+        return -1;
     XXH3_state_t *sum = XXH3_createState();
     char *piece = memory_alloc(PIECE, 1);
     ssize_t n;
@@ -269,9 +289,11 @@ static int sums_check(const char *folder, int rank, Error *err)
 {
     char *path = rank_file(folder, "checksums", "json", rank);
     JsonTree tree = {0};
-    int status = json_parse_file(&tree, path, err);
+    int status = regular_parse(&tree, path, err);
     if (status == 0 && !json_is(tree.root, JSON_OBJECT))
         status = error_set(err, "%s: damaged (no JSON object)", path);
+    if (status == 0 && rank == 0 && !json_get(tree.root, "trainer/state.json"))
+        status = error_set(err, "%s: damaged (no sum of trainer/state.json)", path);
     free(path);
     for (size_t i = 0; status == 0 && i < tree.root->count; i++) {
         const JsonValue *want = &tree.root->items[i];
@@ -301,7 +323,7 @@ static int writers(const char *folder, Error *err)
 {
     JsonTree tree = {0};
     char *path = join(folder, "trainer/state.json");
-    int status = json_parse_file(&tree, path, err);
+    int status = regular_parse(&tree, path, err);
     int64_t n = status == 0 ? integer_of(&tree, "ranks") : 0;
     if (status == 0 && (n < 0 || n > 1 << 20))
         status = error_set(err, "%s: %" PRId64 " ranks", path, n);

@@ -103,7 +103,24 @@ for file in config.json generation_config.json tokenizer.json chat_template.jinj
         fi
     done
 done
-is "a newest checkpoint that is truncated, flipped in one bit, or lacks a file is named and the one before used ($count ways)" $damaged 0
+for how in "ln -s /dev/zero" mkfifo; do
+    for file in model.safetensors trainer/optimizer.safetensors trainer/state.json trainer/checksums.json; do
+        rm -rf "$T/bad"
+        cp -a "$T/good" "$T/bad"
+        rm -rf "$T/bad/final" "$T/bad/done" "$T/bad/step-00000060/$file"
+        $how "$T/bad/step-00000060/$file"
+        count=$((count + 1))
+        timeout 60 $P --steps 60 --save-every 20 --keep 3 -o "$T/bad" 2>"$T/bad.err" && equal "$T/bad" "$T/good" && grep -q "step-00000060/$file: not a regular file.*going on from the checkpoint before" "$T/bad.err" && continue
+        echo "# $file: $how: $(cat "$T/bad.err")" >&2
+        damaged=$((damaged + 1))
+    done
+done
+is "a newest checkpoint that is truncated, flipped in one bit, lacks a file or has a device or a pipe in its place is named and the one before used ($count ways)" $damaged 0
+rm -rf "$T/bad"
+cp -a "$T/good" "$T/bad"
+rm -rf "$T/bad/final" "$T/bad/done"
+echo '{}' >"$T/bad/step-00000060/trainer/checksums.json"
+like "sums that name no file are damaged too" "$($P --steps 60 --save-every 20 --keep 3 -o "$T/bad" 2>&1)" "checksums.json: damaged \(no sum of trainer/state.json\); going on from the checkpoint before"
 rm -rf "$T/bad"
 cp -a "$T/good" "$T/bad"
 rm -rf "$T/bad/final" "$T/bad/done"
