@@ -33,7 +33,7 @@ static int texts_are_files(const char *folder, Error *err)
         struct stat st;
         if (stat(path, &st) == 0)
             status = S_ISREG(st.st_mode) ? 0 : error_set(err, "%s: not a regular file", path);
-        else if (has_name(folder, folder_texts[i]))
+        else if (lstat(path, &st) == 0)
             status = error_set(err, "%s: a link whose end can't be reached:", path);
         free(path);
     }
