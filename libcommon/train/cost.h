@@ -24,8 +24,8 @@ typedef struct CostRun {
     bool saves;          /* checkpoints are written */
     bool averages;       /* --average-every */
     bool lends;          /* where steps have one pass activations may stand in place of gradients (cost_lends) */
-    int64_t scored;      /* sequences of a pass that goes forward alone, where that has more (0: it has not) */
-    bool scores_first;   /* the model, or where it has one the other, passes everything forward before the first step */
+    int64_t scored;      /* sequences of a pass that goes forward alone between steps, where that has more (0: it has not) */
+    int64_t first;       /* sequences of a pass where the model, or the other, passes everything forward before the first step (0: none does) */
     const ModelConfig *other; /* that is there until then; NULL: none */
     double process;      /* bytes that a process has with what it has read beside the model (tokenizer, records), 0: of one that has read nothing */
     CostEngine engine;

@@ -162,28 +162,8 @@ static double weight_bytes(const CostRun *r)
     return r->gpu && r->dtype != DTYPE_F32 ? 6 : 4;
 }
 
-/* Before the first step a rank has whole weights, and beside them for a moment its slices of what will be shared, or until then another
- * model, through which records pass forward. */
-static double own_start(const CostRun *r, const CostShape *s, const CostMemory *m)
-{
-    double bytes = weight_bytes(r), data = r->extent[GRID_CP] * r->extent[GRID_DP], n = (double)(s->total + s->frozen);
-    double slices = r->shard >= 3 && data > 1 ? 4 * n / data : 0, other = 0;
-    if (r->other) {
-        CostRun that = *r;
-        CostShape o;
-        Error ignored;
-        that.config = r->other;
-        if (cost_shape_open(&o, &that, s->place, &ignored) < 0)
-            return 0;
-        other = bytes * (double)(o.total + o.frozen) + (double)slot_bytes(&o.model, s->rows, MODE_SCORE, m->slots);
-        cost_shape_close(&o);
-    }
-    double passed = r->scores_first && !r->other ? m->activations : 0;
-    return bytes * n + (slices + passed > other ? slices + passed : other) + m->buffers + m->program;
-}
-
-/* Bytes of a layer's matrices that are packed to go with other operations, and of the output layer's, forward and back. */
-static double packed_together(const CostShape *s, double size)
+/* Bytes of a layer's matrices that are packed to go with other operations, and of the output layer's in each of its passes. */
+static double packed_together(const CostShape *s, double size, int passes)
 {
     const Model *m = &s->model;
     const PartShape *p = &m->shape;
@@ -193,26 +173,57 @@ static double packed_together(const CostShape *s, double size)
         all += size * products[i] <= own_together ? size * products[i] : 0;
     double layers = m->part.range[0].count < own_layers ? (double)m->part.range[0].count : own_layers;
     all *= s->sequence_rows <= 256 ? layers : 1;
-    return head <= own_together && 2 * head > all ? 2 * head : all;
+    return head <= own_together && passes * head > all ? passes * head : all;
 }
 
-/* What a rank's products have beside their matrices: where operations are collected (layer.c) packed ones of several, else blocks of one. */
-static double panels(const CostRun *r, const CostShape *s)
+/* What a rank's products have beside their matrices: where operations are collected (layer.c) packed ones of several, else blocks of one. In
+ * steps, or before them, when nothing is shared. */
+static double panels(const CostRun *r, const CostShape *s, bool steps)
 {
     const Model *m = &s->model;
     bool narrow = r->dtype != DTYPE_F32, together = r->extent[GRID_TP] * r->extent[GRID_CP] == 1 && !m->config.lora && !m->config.qk_norm &&
-                                                    (r->shard < 2 || r->extent[GRID_DP] == 1);
+                                                    (!steps || r->shard < 2 || r->extent[GRID_DP] == 1);
     int threads = cost_ranks(r) > 1 ? 1 : r->threads > 0 ? r->threads : thread_default_count();
-    double size = narrow ? 2 : 4, packed = together ? packed_together(s, size) : 0, block = size * (double)s->largest;
+    double size = narrow ? 2 : 4, packed = together ? packed_together(s, size, steps ? 2 : 1) : 0, block = size * (double)s->largest;
     block = block < own_block ? block : own_block;
     packed = packed > block ? packed : block;
     /* Sums of a bf16 result want all of k at once: tokens, where hidden states have their gradient from the output layer. */
-    double own = own_panels[narrow], deep = narrow && part_has_head(&m->part) ? 128 * (double)m->shape.vocab : 0;
+    double own = own_panels[narrow], deep = narrow && steps && part_has_head(&m->part) ? 128 * (double)m->shape.vocab : 0;
     return (packed < own_packed ? packed : own_packed) + threads * (own > deep ? own : deep);
 }
 
+/* Before the first step: whole weights, of the model through which all records pass the bytes of one and what such a pass keeps, and what products
+ * have beside their matrices, which stays. */
+typedef struct OwnFirst {
+    double weights, activations, panels;
+} OwnFirst;
+
+static int own_first(const CostRun *r, const CostShape *s, OwnFirst *first, Error *err)
+{
+    CostRun that = *r;
+    CostShape o;
+    *first = (OwnFirst){0};
+    if (r->first == 0)
+        return 0;
+    that.config = r->other ? r->other : r->config;
+    that.micro_batch = r->first;
+    if (cost_shape_open(&o, &that, s->place, err) < 0)
+        return -1;
+    *first = (OwnFirst){weight_bytes(r) * (double)(o.total + o.frozen), (double)slot_bytes(&o.model, o.rows, MODE_SCORE, 1), panels(&that, &o, false)};
+    cost_shape_close(&o);
+    return 0;
+}
+
+/* Whole weights, beside them for a moment a rank's slices of what will be shared, or until then another model. */
+static double own_start(const CostRun *r, const CostShape *s, const CostMemory *m, const OwnFirst *first)
+{
+    double bytes = weight_bytes(r), data = r->extent[GRID_CP] * r->extent[GRID_DP], n = (double)(s->total + s->frozen);
+    double slices = r->shard >= 3 && data > 1 ? 4 * n / data : 0, passed = first->activations + (r->other ? first->weights : 0);
+    return bytes * n + (slices > passed ? slices : passed) + m->buffers + m->program;
+}
+
 /* As a run of this engine lays it out. */
-static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
+static int own_memory(const CostRun *r, const CostShape *s, CostMemory *m, Error *err)
 {
     const ModelConfig *c = r->config;
     double n = (double)s->total, data = r->extent[GRID_CP] * r->extent[GRID_DP], share = n / data;
@@ -225,10 +236,14 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
     m->states = 8 * (r->shard >= 1 ? share : n);
     m->activations = (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, m->slots);
     if (r->scored > r->micro_batch) /* it has one slot */
-        m->activations += (double)slot_bytes(&s->model, s->rows / r->micro_batch * r->scored, MODE_TRAIN, 1) - (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, 1);
+        m->activations += (double)slot_bytes(&s->model, s->sequence_rows * r->scored, MODE_TRAIN, 1) - (double)slot_bytes(&s->model, s->rows, MODE_TRAIN, 1);
     int64_t positions = r->sequence_length > c->max_position_embeddings ? r->sequence_length : c->max_position_embeddings;
     positions = positions < 8192 ? positions : r->sequence_length > 8192 ? r->sequence_length : 8192;
-    m->buffers = panels(r, s) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
+    OwnFirst first;
+    if (own_first(r, s, &first, err) < 0)
+        return -1;
+    double products = panels(r, s, true);
+    m->buffers = (first.panels > products ? first.panels : products) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
     /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model where they do not lie together. */
     m->copy = ((r->saves ? 12 : 0) + (data > 1 ? 4 : 0)) * share;
     if (r->averages) {
@@ -236,6 +251,8 @@ static void own_memory(const CostRun *r, const CostShape *s, CostMemory *m)
         m->weights += 4 * n;
     }
     m->program = process_memory(r) + (cost_ranks(r) > 1 ? mpi_memory(r, s) - own_program : 0) + (r->saves ? own_writing : 0);
+    m->start = own_start(r, s, m, &first);
+    return 0;
 }
 
 int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *m, Error *err)
@@ -246,16 +263,16 @@ int cost_memory(const CostRun *r, const int place[GRID_DIMENSIONS], CostMemory *
         return -1;
     m->parameters = (double)(s.total + s.frozen);
     m->slots = s.schedule.slots > 0 ? s.schedule.slots : 1;
+    int status = 0;
     if (r->engine == COST_LEAN)
         lean_memory(r, &s, m);
     else
-        own_memory(r, &s, m);
-    m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
-    double start = r->engine == COST_LEAN ? 0 : own_start(r, &s, m);
-    if (start > m->all)
-        m->all = m->start = start;
+        status = own_memory(r, &s, m, err);
     cost_shape_close(&s);
-    return 0;
+    m->all = m->weights + m->gradients + m->states + m->activations + m->buffers + m->copy + m->program;
+    m->start = m->start > m->all ? m->start : 0;
+    m->all = m->start > m->all ? m->start : m->all;
+    return status;
 }
 
 int cost_memory_threads(const CostRun *r, double *bytes, Error *err)

@@ -166,24 +166,21 @@ int64_t plan_passes(const Plan *p)
     return p->batches / ranks + (p->even ? more > 0 : p->grid->place[GRID_DP] < more);
 }
 
-bool plan_one_pass(Plan *p)
-{
-    for (int64_t i = 0; i < p->steps; i++) {
-        plan_step(p, i);
-        if (p->batches > p->grid->extent[GRID_DP])
-            return false;
-    }
-    return true;
-}
-
 int64_t plan_rows(const Plan *p)
 {
     return p->whole.rows / p->grid->extent[GRID_CP];
 }
 
-int64_t plan_most_rows(const Plan *p)
+PlanMost plan_most(Plan *p)
 {
-    return p->most * p->sequence_length / p->grid->extent[GRID_CP];
+    PlanMost most = {.one_pass = true};
+    int64_t limit = p->most * p->sequence_length / p->grid->extent[GRID_CP];
+    for (int64_t i = 0; i < p->steps && (most.rows < limit || most.one_pass); i++) {
+        plan_step(p, i);
+        most.rows = plan_rows(p) > most.rows ? plan_rows(p) : most.rows;
+        most.one_pass &= p->batches <= p->grid->extent[GRID_DP];
+    }
+    return most;
 }
 
 /* An answer into the row that begins at `first`; the first one brings the prompt. */

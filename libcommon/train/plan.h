@@ -41,12 +41,15 @@ void plan_all(Plan *p);
 /* Of what is laid out: all ranks' tokens, and of them those that are learned, the weights of all batches. */
 int64_t plan_tokens(const Plan *p);
 double plan_weight(const Plan *p);
-/* Passes that this rank makes, and the rows of each; the most that any layout has. */
+/* Passes that this rank makes, and the rows of each. */
 int64_t plan_passes(const Plan *p);
 int64_t plan_rows(const Plan *p);
-int64_t plan_most_rows(const Plan *p);
-/* Does no rank make more than one pass in any step? Lays out steps until one does. */
-bool plan_one_pass(Plan *p);
+/* What no step of the run exceeds: the rows of a pass, and whether it is one pass on every rank. Lays out steps until one is as large as any. */
+typedef struct PlanMost {
+    int64_t rows;
+    bool one_pass;
+} PlanMost;
+PlanMost plan_most(Plan *p);
 /* What this rank has of its pass number `pass`, until the next is asked for: documents carry source = index of the example, labels
  * are the next tokens where those are learned, and have the weight 1. */
 const Batch *plan_batch(Plan *p, int64_t pass);

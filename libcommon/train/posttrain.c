@@ -185,6 +185,20 @@ static void tell_adapters(const Model *m)
     message("%zu of %zu parameters are trained (%.2f %%)", trained, count, 100.0 * (double)trained / (double)count);
 }
 
+/* As large as the largest step, or what looks at the held-out records. */
+static int open_passes(PostTrain *p, Error *err)
+{
+    PlanMost most = plan_most(&p->plan);
+    if (p->val) {
+        plan_all(&p->held_out_plan);
+        most.rows = plan_rows(&p->held_out_plan) > most.rows ? plan_rows(&p->held_out_plan) : most.rows;
+    }
+    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard) && most.one_pass;
+    if (passes_open(&p->passes, &p->model, p->grid, most.rows, MODE_TRAIN, err) < 0)
+        return -1;
+    return p->neftune > 0 || p->plan_of_adapters.dropout > 0 ? slot_randomise(&p->passes.slots[0], p->neftune, err) : 0;
+}
+
 static int posttrain_open(PostTrain *p, Error *err)
 {
     p->device = grid_device(p->grid, p->common.device, (int)p->common.threads, err);
@@ -194,10 +208,6 @@ static int posttrain_open(PostTrain *p, Error *err)
     if (p->val)
         posttrain_plan(p, &p->held_out_plan, &p->held_out, p->grid);
     p->train.steps = p->plan.steps;
-    p->model.params.table.lends = !p->lora.rank && cost_lends(p->grid->extent, (int)p->train.shard) && plan_one_pass(&p->plan);
-    if (passes_open(&p->passes, &p->model, p->grid, plan_most_rows(&p->plan), MODE_TRAIN, err) < 0 ||
-        ((p->neftune > 0 || p->plan_of_adapters.dropout > 0) && slot_randomise(&p->passes.slots[0], p->neftune, err) < 0))
-        return -1;
     if (p->lora.rank && !p->common.quiet)
         tell_adapters(&p->model);
     /* Generation must stop where an answer ends. */
@@ -207,7 +217,7 @@ static int posttrain_open(PostTrain *p, Error *err)
         known |= c->eos_token_id[i] == p->coder.end_of_turn;
     if (!known && c->eos_count < CONFIG_MAX_EOS)
         c->eos_token_id[c->eos_count++] = p->coder.end_of_turn;
-    return p->tool->prepare ? p->tool->prepare(p, err) : 0;
+    return p->tool->prepare && p->tool->prepare(p, err) < 0 ? -1 : open_passes(p, err);
 }
 
 static void posttrain_close(PostTrain *p)

@@ -19,7 +19,7 @@ typedef struct PostTrain PostTrain;
 typedef struct PostTrainTool {
     ExampleKind kind;
     int num_labels;                           /* as in folder.h */
-    int (*prepare)(PostTrain *p, Error *err); /* after everything is open, before the first step; may be NULL */
+    int (*prepare)(PostTrain *p, Error *err); /* after all but the passes is open; may be NULL */
     void (*finish)(PostTrain *p);             /* frees what prepare has made; may be NULL */
     int (*accumulate)(PostTrain *p, Model *m, int64_t step, TrainStep *out, Error *err);
     int (*evaluate)(void *context, Model *m, Metrics *log, double *loss, double *score, Error *err);

@@ -45,9 +45,10 @@ static void make_room(CostRun *r, const Plan *plan)
     r->samples = r->micro_batch * ranks * (passes > before ? passes : before);
 }
 
-static void make_room_forward(CostRun *r, const Plan *plan)
+/* Of a pass that goes forward alone. */
+static void make_room_forward(int64_t *sequences, const Plan *plan)
 {
-    r->scored = plan->whole.sequences > r->scored ? plan->whole.sequences : r->scored;
+    *sequences = plan->whole.sequences > *sequences ? plan->whole.sequences : *sequences;
 }
 
 /* Chunks of rows that have a label, in what the rank has of a layout's batches. */
@@ -99,7 +100,6 @@ static int first_model(Ahead *a, Error *err)
 {
     char *base, *adapter;
     a->first = a->p->tool->first ? a->p->tool->first(a->p) : NULL;
-    a->run.scores_first = a->first != NULL;
     if (!a->first || a->first == a->p->model_path)
         return 0;
     if (folder_base(a->first, NULL, &base, &adapter, err) < 0)
@@ -118,7 +118,9 @@ static int first_pass(Ahead *a, const int place[GRID_DIMENSIONS], Error *err)
     r.shard = 0;
     r.config = r.other ? r.other : r.config;
     plan_all(&a->plan);
-    make_room_forward(&a->run, &a->plan);
+    make_room_forward(&a->run.first, &a->plan);
+    if (a->p->val)
+        make_room_forward(&a->run.first, &a->held_out);
     int status = pass(&r, place, &a->plan, COST_FORWARD, true, NULL, &a->all, err);
     return status == 0 && a->p->val ? pass(&r, place, &a->held_out, COST_FORWARD, true, NULL, &a->all, err) : status;
 }
@@ -131,7 +133,7 @@ static int walk(Ahead *a, Error *err)
     CostHeld held = COST_HELD_NOTHING;
     if (a->p->val) {
         plan_all(&a->held_out);
-        make_room_forward(&a->run, &a->held_out);
+        make_room_forward(&a->run.scored, &a->held_out);
     }
     if (a->first && first_pass(a, place, err) < 0)
         return -1;

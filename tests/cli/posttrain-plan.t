@@ -59,7 +59,7 @@ else
 fi
 
 # Memory, of models large enough for it to be theirs.
-scalefit shape -q --params 3e6 --vocab 320 --head-dim 32 --aspect 24 --seq-len 256 >"$T/c.json"
+scalefit shape -q --params 8e6 --vocab 320 --head-dim 32 --aspect 24 --seq-len 256 >"$T/c.json"
 model small "$T/c.json"
 cp -a "$T/small" "$T/other"
 # memory KEY RANKS TOOL OPTION…: within 5 %
