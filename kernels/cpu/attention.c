@@ -24,7 +24,7 @@ typedef struct Words {
 /* C[m×n] = alpha·A·B + beta·C, n a multiple of LANES, k in words. */
 static void product(const MatmulKernel *kernel, float *c, int64_t ldc, Words a, Words b, int m, int n, int k, float alpha, float beta)
 {
-    MatmulTile t = {.a = a.data, .row = a.row, .step = a.step, .ldb = b.step, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta};
+    MatmulTile t = {.a = a.data, .row = a.row, .step = a.step, .ldb = b.step, .k = k, .ldc = ldc, .alpha = alpha, .beta = beta, .near = true};
     for (int j = 0, left = n / kernel->lanes; left > 0;) {
         int vectors = left == 4 ? 2 : left < 3 ? left : 3;
         t.b = b.data + j;
@@ -153,10 +153,10 @@ static int half_end(const int32_t *end, Shape s, int rows, int h, int64_t j0)
 
 static void seen_keys(Softmax *x, const Attention *a, Shape s, int64_t q0, int rows, int64_t j0)
 {
-    for (int r = 0; r < ROWS; r++) {
-        int64_t t = q0 + r / s.group;
-        x->lo[r] = r < rows ? clamp_key(a->begin[t], j0) : 0;
-        x->hi[r] = r < rows ? clamp_key(a->end[t], j0) : 0;
+    for (int r = 0, t = 0, h = 0; r < ROWS; r++) {
+        x->lo[r] = r < rows ? clamp_key(a->begin[q0 + t], j0) : 0;
+        x->hi[r] = r < rows ? clamp_key(a->end[q0 + t], j0) : 0;
+        next_row(&t, &h, s.group);
     }
 }
 
@@ -208,26 +208,30 @@ CLONES static void rows_scale(float *x, int rows, int n, const float *by)
             x[r * n + i] *= by[r];
 }
 
-CLONES static void tile_narrow(Tensor to, Shape s, int64_t t0, int rows, int group, int first, const float *tile)
+CLONES static void tile_narrow(uint16_t *to, int64_t ld, Shape s, int n, int group, const float *tile)
 {
-    for (int r = 0; r < rows; r++)
-        cpu_narrow(cpu_place(to, t0 + r / group, (first + r % group) * s.d), tile + r * s.padded, s.d);
+    for (int t = 0; t < n; t++, to += ld)
+        for (int h = 0; h < group; h++, tile += s.padded)
+            cpu_narrow(to + h * s.d, tile, s.d);
 }
 
 /* A tile's rows, each times its `by` (NULL: 1), to where tile_load has them from. */
-static void tile_store(Tensor to, Shape s, int64_t t0, int rows, int group, int first, float *tile, const float *by)
+static void tile_store(Tensor to, Shape s, int64_t t0, int n, int group, int first, float *tile, const float *by)
 {
+    void *place = cpu_place(to, t0, first * s.d);
     if (s.pairs) {
-        for (int r = 0; r < rows; r++)
-            row_kernel_avx512bf16()->scaled(cpu_place(to, t0 + r / group, (first + r % group) * s.d), true, tile + r * s.padded, s.d, by ? by[r] : 1);
+        s.tile->store_rows(place, to.ld, n, group, s.d, tile, s.padded, by);
         return;
     }
     if (by)
-        rows_scale(tile, rows, s.padded, by);
-    if (to.dtype == DTYPE_BF16)
-        tile_narrow(to, s, t0, rows, group, first, tile);
-    for (int r = 0; r < rows && to.dtype == DTYPE_F32; r++)
-        memcpy(cpu_place(to, t0 + r / group, (first + r % group) * s.d), tile + r * s.padded, (size_t)s.d * sizeof *tile);
+        rows_scale(tile, n * group, s.padded, by);
+    if (to.dtype == DTYPE_BF16) {
+        tile_narrow(place, to.ld, s, n, group, tile);
+        return;
+    }
+    for (int t = 0; t < n; t++)
+        for (int h = 0; h < group; h++, tile += s.padded)
+            memcpy((float *)place + t * to.ld + h * s.d, tile, (size_t)s.d * sizeof *tile);
 }
 
 static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tensor k, Tensor v, const Attention *a, Shape s,
@@ -261,11 +265,12 @@ static void forward_tile(float *scratch, Tensor out, float *lse, Tensor q, Tenso
             product(s.kernel, tile_o + r * w, w, (Words){(uint32_t *)scores, 1, HALF}, tile_v, rows - r < HALF ? rows - r : HALF, w, words_of(s, end), 1, 1);
         }
     }
-    for (int r = 0; r < rows; r++) {
-        x.shrink[r] = 1.0f / x.sum[r];
-        lse[(first_head + r % s.group) * out.rows + q0 + r / s.group] = x.most[r] + logf(x.sum[r]);
-    }
-    tile_store(out, s, q0, rows, s.group, first_head, tile_o, x.shrink);
+    for (int t = 0, r = 0; t < n; t++)
+        for (int h = 0; h < s.group; h++, r++) {
+            x.shrink[r] = 1.0f / x.sum[r];
+            lse[(first_head + h) * out.rows + q0 + t] = x.most[r] + logf(x.sum[r]);
+        }
+    tile_store(out, s, q0, n, s.group, first_head, tile_o, x.shrink);
 }
 
 static void check_shapes(Tensor q, Tensor k, Tensor v, const Attention *a, Shape s, const char *operation)
@@ -367,9 +372,10 @@ void cpu_attention_forward(Stream *st, Tensor out, float *lse, Tensor q, Tensor 
 CLONES static void gradient_half(const Gradients *g, int group, int r0, int m, int width, const float *lse, const float *delta, int64_t stride,
                                  const int32_t *begin, const int32_t *end, int64_t j0)
 {
-    for (int r = r0; r < r0 + m; r++) {
-        int lo = clamp_key(begin[r / group], j0), hi = clamp_key(end[r / group], j0);
-        int64_t at = r % group * stride + r / group;
+    for (int r = r0, t = r0 / group, h = r0 % group; r < r0 + m; r++) {
+        int lo = clamp_key(begin[t], j0), hi = clamp_key(end[t], j0);
+        int64_t at = h * stride + t;
+        next_row(&t, &h, group);
         float *row = g->p + (r - r0) * KEYS, *d = g->ds + (r - r0) * KEYS, minus = delta[at], sum = lse[at];
         for (int j = 0; j < lo; j++)
             row[j] = -INFINITY;
@@ -384,7 +390,7 @@ CLONES static void gradient_half(const Gradients *g, int group, int r0, int m, i
     }
 }
 
-static const AttentionKernel plain = {softmax_half, gradient_half};
+static const AttentionKernel plain = {softmax_half, gradient_half, NULL /* words are those of AVX-512 BF16 */};
 
 /* The rows from r on. */
 static Words words_down(Words a, int r)
@@ -472,7 +478,7 @@ static void backward_unit(float *scratch, Tensor dq, Tensor dk, Tensor dv, Tenso
         tile_store(dv, s, j0, keys, 1, kv_head, tile_dv, NULL);
     }
     if (grows)
-        tile_store(dq, s, base, (int)heads_rows, s.group, kv_head * s.ratio, grown, NULL);
+        tile_store(dq, s, base, (int)a->sequence_rows, s.group, kv_head * s.ratio, grown, NULL);
 }
 
 CLONES static float row_dot(const float *a, const float *b, int n)

@@ -89,11 +89,11 @@ TARGET static void gradient_half(const Gradients *g, int group, int r0, int m, i
     const bool pairs = g->ds_across;
     int lo[2] = {0}, hi[2] = {0};
     float sum[2] = {0}, minus[2] = {0};
+    int t = r0 / group, h = r0 % group;
     for (int r = r0; r < r0 + m; r += 2) {
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < 2; i++, next_row(&t, &h, group)) {
             bool there = r + i < r0 + m;
-            int t = (r + i) / group;
-            int64_t at = (r + i) % group * stride + t;
+            int64_t at = h * stride + t;
             lo[i] = there ? clamp_key(begin[t], j0) : 0;
             hi[i] = there ? clamp_key(end[t], j0) : 0;
             sum[i] = there ? lse[at] : 0;
@@ -121,7 +121,20 @@ TARGET static void gradient_half(const Gradients *g, int group, int r0, int m, i
     }
 }
 
-static const AttentionKernel kernel = {softmax_half, gradient_half};
+TARGET static void store_rows(uint16_t *to, int64_t ld, int n, int group, int d, const float *tile, int padded, const float *by)
+{
+    for (int t = 0, r = 0; t < n; t++, to += ld)
+        for (int h = 0; h < group; h++, r++, tile += padded) {
+            const __m512 factor = _mm512_set1_ps(by ? by[r] : 1);
+            int i = 0;
+            for (; i + VECTOR <= d; i += VECTOR)
+                store(to + h * d, true, i, 0xffff, _mm512_mul_ps(factor, _mm512_loadu_ps(tile + i)));
+            if (i < d)
+                store(to + h * d, true, i, lanes_of(d - i), _mm512_mul_ps(factor, _mm512_loadu_ps(tile + i)));
+        }
+}
+
+static const AttentionKernel kernel = {softmax_half, gradient_half, store_rows};
 
 const AttentionKernel *attention_kernel_avx512bf16(void)
 {

@@ -11,6 +11,13 @@ static inline int clamp_key(int64_t j, int64_t j0)
     return j <= j0 ? 0 : j - j0 >= KEYS ? KEYS : (int)(j - j0);
 }
 
+/* From a tile's row, of token t and head h of the stacked ones, to the next. */
+static inline void next_row(int *t, int *h, int group)
+{
+    *h = *h + 1 == group ? 0 : *h + 1;
+    *t += *h == 0;
+}
+
 /* The forward tile is turned: scores stand as [key][row], so that maxima and sums over keys go down the lanes and nothing is ever
  * added up across a vector. State of a tile's rows: */
 typedef struct Softmax {
@@ -34,6 +41,8 @@ typedef struct AttentionKernel {
     /* Of the tile's rows r … r+m-1, `width` keys. lse and delta of row r are at [r % group][r / group]. */
     void (*gradient_half)(const Gradients *g, int group, int r, int m, int width, const float *lse, const float *delta, int64_t stride, const int32_t *begin,
                           const int32_t *end, int64_t j0);
+    /* The d numbers of each row (t, h) of a tile, `padded` apart, times its `by` (NULL: 1), as bf16 to to[t·ld + h·d], n tokens of `group` heads. */
+    void (*store_rows)(uint16_t *to, int64_t ld, int n, int group, int d, const float *tile, int padded, const float *by);
 } AttentionKernel;
 const AttentionKernel *attention_kernel_avx512bf16(void);
 

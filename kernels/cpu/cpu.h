@@ -262,6 +262,7 @@ typedef struct MatmulTile {
     int64_t ldc;
     float alpha, beta;
     bool narrow;
+    bool near; /* C is in the first cache already */
 } MatmulTile;
 
 /* run: m rows and 1 to 3 vectors of `lanes` columns. transpose: out[j·ldo + i] = in[i·ldi + j]. */

@@ -56,7 +56,8 @@ INLINE void rows(const MatmulTile *t, int64_t m, int64_t row, int64_t step, cons
 {
     int64_t i = 0;
     for (; i + MR <= m; i += MR) {
-        fetch(t, i, nv);
+        if (!t->near)
+            fetch(t, i, nv);
         tile(t, i, row, step, MR, nv);
     }
     for (; i + 2 <= m; i += 2)
