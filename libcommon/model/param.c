@@ -95,6 +95,12 @@ static void add_layer(Layout *l, const ModelConfig *c, int64_t i)
     down.cols = gate.rows;
     o.rows = down.rows = h;
     p->input_norm = add(l, layer_name(i, "input_layernorm.weight"), norm);
+    /* Not behind v, which ends where a rank's own part of q lets it: where ranks share key-value heads, k, v and these would add up in one go
+     * (tp_reduce), and neighbours in it must lie equally far apart on all ranks. */
+    if (c->qk_norm) {
+        p->q_norm = add(l, layer_name(i, "self_attn.q_norm.weight"), head_norm);
+        p->k_norm = add(l, layer_name(i, "self_attn.k_norm.weight"), head_norm);
+    }
     p->q = add(l, layer_name(i, "self_attn.q_proj.weight"), q);
     p->k = add(l, layer_name(i, "self_attn.k_proj.weight"), kv);
     p->v = add(l, layer_name(i, "self_attn.v_proj.weight"), kv);
@@ -104,10 +110,6 @@ static void add_layer(Layout *l, const ModelConfig *c, int64_t i)
         p->q_bias = add(l, layer_name(i, "self_attn.q_proj.bias"), q);
         p->k_bias = add(l, layer_name(i, "self_attn.k_proj.bias"), kv);
         p->v_bias = add(l, layer_name(i, "self_attn.v_proj.bias"), kv);
-    }
-    if (c->qk_norm) {
-        p->q_norm = add(l, layer_name(i, "self_attn.q_norm.weight"), head_norm);
-        p->k_norm = add(l, layer_name(i, "self_attn.k_norm.weight"), head_norm);
     }
     p->o = add(l, layer_name(i, "self_attn.o_proj.weight"), o);
     if (c->output_bias)

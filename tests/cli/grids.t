@@ -8,6 +8,8 @@ tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 config() { ranks_config 323 32 75 "$2" 4 2 8 64 "$1"; } # config TIED LAYERS
 config false 5 >"$T/untied.json"
 config true 6 >"$T/tied.json"
+# Norms of heads, of which ranks have four and three, around one key-value head that both have: their gradients add up beside each other.
+ranks_config 323 36 51 2 7 1 6 64 true | sed 's/"llama"/"qwen3"/; s/LlamaFor/Qwen3For/' >"$T/odd.json"
 # Eight samples a step, or seven: then ranks have unequal shares. Clipping works in every step.
 P="pretrain -q --device cpu --tokenizer $T/v --data a=3:$T/s --data b=1:$T/s --val $T/s --eval-tokens 500 --eval-every 25 --seq-len 48 --micro-batch 1 --lr 3e-4 --warmup 5
    --grad-clip 0.5 --save-every 0 --seed 3 --steps 50"
@@ -32,6 +34,8 @@ grid() {
         result 1 "$* $model, $samples samples a step: $(cat "$T/.err")"
     fi
 }
+ok "one process, odd, seven samples a step" $P --model-config "$T/odd.json" $seven -o "$T/one-odd-seven"
+grid odd seven --tp 2
 grid untied eight --tp 2
 grid tied seven --tp 4
 grid untied seven --cp 2
