@@ -22,10 +22,11 @@ void attention_mma_backward(Stream *s, const AttentionCall *c);
 void attention_plain_forward(Stream *s, const AttentionCall *c);
 void attention_plain_backward(Stream *s, const AttentionCall *c);
 
-/* Lets a kernel take more than 48 KB of shared memory of a block; a device that has less reports it at the launch. */
+/* Lets a kernel take more than 48 KB of shared memory of a block, the variables that it declares (less than 4 KB) included; a device that has
+ * less reports it at the launch. */
 template <typename F> static void need_shared(Stream *s, F *kernel, size_t bytes)
 {
-    if (bytes > 48 << 10)
+    if (bytes > 44 << 10)
         cuda_failed(s, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "attention");
 }
 

@@ -27,6 +27,7 @@ struct Shared {
 
 struct Block {
     const char *kernel;
+    const void *function;
     const std::function<void()> *body;
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
@@ -301,6 +302,8 @@ void *emulation_shared(const char *place, size_t bytes)
     block->static_bytes += place ? bytes : 0;
     if (block->static_bytes > SHARED_PLAIN || block->static_bytes + block->dynamic_bytes > SHARED_MOST)
         fail("too much shared memory", place, NULL);
+    if (block->static_bytes + block->dynamic_bytes > SHARED_PLAIN && asked[block->function] < block->dynamic_bytes)
+        fail("more than 48 KB of shared memory, its variables' included, without cudaFuncSetAttribute", place, NULL);
 #ifdef RACES
     shared_used = (shared_used + SHARED_ALIGNED - 1) / SHARED_ALIGNED * SHARED_ALIGNED;
     void *memory = shared_room + shared_used;
@@ -379,6 +382,7 @@ void emulation_launch(const char *name, const void *kernel, dim3 grid, dim3 size
     EmulationAccess access;
     Block here;
     here.kernel = name;
+    here.function = kernel;
     block = &here;
     if (threads == 0 || threads > 1024 || size.z > 64)
         fail("a block of 0 or more than 1,024 threads", NULL, NULL);

@@ -108,6 +108,16 @@ template <int STRIDE> __global__ void multiplied(float *c)
         c[(lane / 4 + i / 2 * 8) * 8 + lane % 4 * 2 + i % 2] = sum[i];
 }
 
+/* Takes 512 bytes beside what its launch gives it. */
+__global__ void shares_twice(float *sum)
+{
+    SHARED(float, part, [THREADS]);
+    SHARED_DYNAMIC(float, more);
+    part[threadIdx.x] = 1;
+    more[threadIdx.x] = 1;
+    sum[0] = 1;
+}
+
 __global__ void trapped(float *sum)
 {
     if (sum)
@@ -191,6 +201,8 @@ int main()
        "rows that share banks are named");
     ok(says(in_child([=] { LAUNCH(trapped, dim3(1), dim3(32), 0, 0, out); }), "a trap"), "so is a trap");
     ok(says(in_child([=] { LAUNCH(trapped, dim3(1), dim3(32), 60000, 0, out); }), "more than 48 KB"), "so is shared memory that was not asked for");
+    ok(says(in_child([=] { LAUNCH(shares_twice, dim3(1), dim3(THREADS), 48 << 10, 0, out); }), "variables' included"),
+       "so is a launch that fills 48 KB beside a kernel's own variables");
     void *device;
     ok(cudaMalloc(&device, 64) == cudaSuccess && cudaMemcpyAsync(device, x, 64, cudaMemcpyHostToDevice, NULL) == cudaSuccess &&
            cudaMemcpyAsync(c, device, 64, cudaMemcpyDeviceToHost, NULL) == cudaSuccess && memcmp(c, x, 64) == 0,

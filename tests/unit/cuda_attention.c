@@ -112,7 +112,9 @@ static void test_attention(const char *on)
 static void test_decode(const char *on)
 {
     enum { PAGE = 64, BATCH = 5 };
-    static const Shape shapes[] = {{BATCH, 300, 4, 2, 16, 1}, {BATCH, 600, 8, 1, 64, 1}, {BATCH, 90, 3, 3, 80, 1}, {BATCH, 130, 12, 1, 128, 1}, {BATCH, 70, 2, 1, 7, 1}};
+    /* The first two take a little less than 48 KB beside what the kernel declares, before another has asked for more. */
+    static const Shape shapes[] = {{BATCH, 40, 2, 1, 84, 1},  {BATCH, 40, 2, 1, 160, 1},  {BATCH, 300, 4, 2, 16, 1}, {BATCH, 600, 8, 1, 64, 1},
+                                   {BATCH, 90, 3, 3, 80, 1}, {BATCH, 130, 12, 1, 128, 1}, {BATCH, 70, 2, 1, 7, 1}};
     for (int bf16 = 0; bf16 < 4; bf16++) {
         Dtype t = bf16 & 1 ? DTYPE_BF16 : DTYPE_F32, c = bf16 & 2 ? DTYPE_BF16 : DTYPE_F32;
         double worst = 0;
@@ -121,7 +123,7 @@ static void test_decode(const char *on)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (int window = 0; window < 2; window++) {
                 Shape s = shapes[i];
-                if (!large && (bf16 == 1 || bf16 == 2) && i > 1)
+                if (!large && (bf16 == 1 || bf16 == 2) && i > 3)
                     continue;
                 int64_t stride = (s.rows + PAGE - 1) / PAGE + 1, pages = BATCH * stride, kv = s.kv_heads * s.d;
                 Twin q = twin_typed(t, BATCH, s.heads * s.d, s.heads * s.d), out = twin_typed(t, BATCH, s.heads * s.d, s.heads * s.d);
