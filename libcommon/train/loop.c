@@ -60,25 +60,34 @@ int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *
     return model_compute_in(m, dtype_of_option(common->dtype), err);
 }
 
-/* FLOP/s of a product of 768×768×768, the best of three: what this machine's products reach. */
-static double measure_peak(Model *m)
+/* FLOP/s of a product of n×n×n, the best of three, and how long it takes; 0 where there is no memory for it. */
+static double measure_product(Model *m, int64_t n, double *seconds)
 {
-    enum { N = 768 };
     Device *d = m->device;
-    size_t size = N * N * dtype_size(m->dtype);
+    size_t size = (size_t)(n * n) * dtype_size(m->dtype);
     char *x = d->alloc(d, 3 * size);
-    if (!x)
-        return 0;
-    double best = 0;
-    for (int i = 0; i < 4; i++) {
+    *seconds = INFINITY;
+    for (int i = 0; i < 4 && x; i++) {
         double begin = clock_seconds();
-        d->ops->matmul(m->stream, tensor_make(d, m->dtype, x, N, N), tensor_make(d, m->dtype, x + size, N, N), false,
-                       tensor_make(d, m->dtype, x + 2 * size, N, N), true, 1, 0);
+        d->ops->matmul(m->stream, tensor_make(d, m->dtype, x, n, n), tensor_make(d, m->dtype, x + size, n, n), false,
+                       tensor_make(d, m->dtype, x + 2 * size, n, n), true, 1, 0);
         d->stream_wait(m->stream, NULL);
-        double rate = 2.0 * N * N * N / (clock_seconds() - begin);
-        best = rate > best && i > 0 ? rate : best;
+        double taken = clock_seconds() - begin;
+        *seconds = i > 0 && taken < *seconds ? taken : *seconds;
     }
     d->release(d, x);
+    return 2.0 * (double)n * (double)n * (double)n / *seconds;
+}
+
+/* What this machine's products reach: a larger one is asked where one is through in less than a millisecond, since that tells rather how fast a GPU
+ * starts. */
+static double measure_peak(Model *m)
+{
+    double best = 0, seconds = 0;
+    for (int64_t n = 768; n <= 6144 && seconds < 1e-3; n *= 2) {
+        double rate = measure_product(m, n, &seconds);
+        best = rate > best ? rate : best;
+    }
     return best;
 }
 
