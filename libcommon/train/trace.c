@@ -62,7 +62,16 @@ static bool is_beside(const TraceEvent *e)
     return e->kind == TRACE_REDUCE || e->kind == TRACE_GATHER;
 }
 
-/* The ranks of a stage are threads beside one another; what goes on beside the passes is as many threads behind all of them. */
+static void name_thread(Buffer *b, const Grid *g, const int at[GRID_DIMENSIONS], int thread, const char *what)
+{
+    buffer_format(b, "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"stage %d", at[GRID_DP], thread, at[GRID_PP]);
+    if (g->extent[GRID_TP] * g->extent[GRID_CP] > 1)
+        buffer_format(b, ", tp %d, cp %d", at[GRID_TP], at[GRID_CP]);
+    buffer_format(b, "%s\"}},\n", what);
+}
+
+/* The ranks of a stage are threads beside one another; what goes on beside the passes is as many threads behind all of them, of reductions
+ * and behind these of gathers: both go on at a time, and boxes of a thread that neither follow nor hold one another are not drawn. */
 static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *events, int64_t count)
 {
     static const char *const names[] = {"F", "B", "wait for ", "send ", "reduce ", "gather "}, *const categories[] = {"forward", "backward", "wait", "send", "reduce", "gather"};
@@ -70,16 +79,21 @@ static void write_rank(Buffer *b, const Grid *g, int rank, const TraceEvent *eve
     int at[GRID_DIMENSIONS];
     places(g, rank, at);
     int beside = g->extent[GRID_TP] * g->extent[GRID_CP], thread = at[GRID_PP] * beside + at[GRID_CP] * g->extent[GRID_TP] + at[GRID_TP];
-    buffer_format(b, "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,\"args\":{\"name\":\"stage %d", at[GRID_DP], thread, at[GRID_PP]);
-    if (beside > 1)
-        buffer_format(b, ", tp %d, cp %d", at[GRID_TP], at[GRID_CP]);
-    buffer_string(b, "\"}},\n");
+    const int all = beside * g->extent[GRID_PP], threads[] = {thread, thread, thread, thread, thread + all, thread + 2 * all};
+    bool there[sizeof threads / sizeof *threads] = {false};
+    for (int64_t i = 0; i < count; i++)
+        there[events[i].kind] = true;
+    name_thread(b, g, at, thread, "");
+    if (there[TRACE_REDUCE])
+        name_thread(b, g, at, threads[TRACE_REDUCE], ", reduce");
+    if (there[TRACE_GATHER])
+        name_thread(b, g, at, threads[TRACE_GATHER], ", gather");
     for (int64_t i = 0; i < count; i++) {
         const TraceEvent *e = &events[i];
         bool away = is_beside(e);
         buffer_format(b, "{\"name\":\"%s%" PRId64 "\",\"cat\":\"%s\",\"cname\":\"%s\",\"ph\":\"X\",\"ts\":%.1f,\"dur\":%.1f,\"pid\":%d,\"tid\":%d,\"args\":{",
                       names[e->kind], e->micro_batch, categories[e->kind], colours[e->kind], e->begin * 1e6, (e->end - e->begin) * 1e6, at[GRID_DP],
-                      thread + (away ? beside * g->extent[GRID_PP] : 0));
+                      threads[e->kind]);
         if (away)
             buffer_format(b, "\"unit\":%" PRId64 ",\"bytes\":%.0f,\"given\":%.1f}},\n", e->micro_batch, e->bytes, e->given * 1e6);
         else

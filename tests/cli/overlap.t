@@ -49,6 +49,13 @@ for my $rank (sort keys %passes) {
         for (1 .. $#sorted) { print "rank $rank gathers two at a time; " if $sorted[$_]{ts} + 0.2 < $sorted[$_ - 1]{ts} + $sorted[$_ - 1]{dur} }
     }
 }
+# Perfetto leaves out a box that begins within another of its row and ends behind it.
+my %row;
+for (sort { $a->{ts} <=> $b->{ts} } grep { $_->{ph} eq 'X' } @{$t->{traceEvents}}) {
+    my $before = $row{"$_->{pid} $_->{tid}"};
+    print "$_->{name} begins within $before->{name} of its row; " if $before && $_->{ts} + 0.2 < $before->{ts} + $before->{dur};
+    $row{"$_->{pid} $_->{tid}"} = $_;
+}
 # The threads beside must get a CPU, which a busy machine may not have for them.
 print "late" unless $begun;
 EOP
