@@ -186,6 +186,15 @@ static void read_window(Source *s, ModelConfig *c)
     }
 }
 
+/* A window that no layer has is none, as the file that is written will say. */
+static void drop_idle_window(ModelConfig *c)
+{
+    for (int64_t i = 0; i < c->num_hidden_layers && i < CONFIG_MAX_LAYERS; i++)
+        if (config_window(c, i) > 0)
+            return;
+    c->sliding_window = 0;
+}
+
 /* -1: none, which some files say too. */
 static int64_t get_token(Source *s, const char *key, int64_t absent)
 {
@@ -292,6 +301,7 @@ int config_parse(ModelConfig *c, const JsonValue *root, const char *name, Error 
     c->qk_norm = t == 3;
     read_rope(&s, c);
     read_window(&s, c);
+    drop_idle_window(c);
     read_tokens(&s, c);
     const JsonValue *architecture = json_get(root, "architectures");
     if (json_is(architecture, JSON_ARRAY) && architecture->count == 1 && json_is(&architecture->items[0], JSON_STRING) &&

@@ -94,6 +94,7 @@ static void test_written(void)
         {"llama", "\"attention_bias\":true,\"mlp_bias\":true,\"tie_word_embeddings\":true,\"pad_token_id\":4,\"initializer_range\":0.1"},
         {"mistral", "\"sliding_window\":7,\"head_dim\":10,\"eos_token_id\":null"},
         {"qwen2", "\"sliding_window\":4,\"use_sliding_window\":true,\"max_window_layers\":1"},
+        {"qwen2", "\"sliding_window\":4,\"use_sliding_window\":true,\"max_window_layers\":28"},
         {"qwen3", "\"sliding_window\":4,\"use_sliding_window\":true,\"layer_types\":[\"sliding_attention\",\"full_attention\"],\"head_dim\":40"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
