@@ -22,11 +22,12 @@ void attention_mma_backward(Stream *s, const AttentionCall *c);
 void attention_plain_forward(Stream *s, const AttentionCall *c);
 void attention_plain_backward(Stream *s, const AttentionCall *c);
 
-/* Lets a kernel take more than 48 KB of shared memory of a block, the variables that it declares (less than 4 KB) included; a device that has
- * less reports it at the launch. */
+/* Lets a kernel take more than 48 KB of shared memory of a block, the variables that it declares (less than 4 KB) included. */
 template <typename F> static void need_shared(Stream *s, F *kernel, size_t bytes)
 {
-    if (bytes > 44 << 10)
+    if (bytes > (size_t)cuda_state(s)->shared_bytes)
+        cuda_refused(s, "heads of this size want more shared memory than a block of this GPU has", "attention");
+    else if (bytes > 44 << 10)
         cuda_failed(s, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes), "attention");
 }
 

@@ -373,11 +373,17 @@ static bool by_four(const AttentionCall *c)
     return vector_width(DTYPE_F32, c->a->head_dim, all, 4) > 1 && (c->q.dtype == DTYPE_F32 || vector_width(DTYPE_BF16, c->a->head_dim, all, 4) > 1);
 }
 
+/* Tiles of 64 rows of up to 128 numbers take 149 KB. Where a block has less (99 KB: sm_86, sm_89, sm_120), tiles of 32 have room for heads up to 184. */
+static bool has_room(Stream *s)
+{
+    return cuda_state(s)->shared_bytes >= 149 << 10;
+}
+
 #define BY_HEAD(function)                          \
     do {                                           \
         if (by_four(c) && c->a->head_dim <= 64)    \
             function<T, 64, 1, 4>(s, c);           \
-        else if (by_four(c) && c->a->head_dim <= 128) \
+        else if (by_four(c) && c->a->head_dim <= 128 && has_room(s)) \
             function<T, 64, 2, 4>(s, c);           \
         else if (by_four(c))                       \
             function<T, 32, 4, 4>(s, c);           \
