@@ -21,6 +21,9 @@ size_t memory_available(void);
 size_t memory_resident(void);
 /* Gives back to the system what has been freed: the C library keeps freed pieces as large as those that it has seen before. */
 void memory_trim(void);
+/* Large pieces that threads free go back to the system at once: of what the C library keeps for a thread that is not the first, memory_trim
+ * gives back nothing. */
+void memory_threads(void);
 /* What is done before the process ends for lack of memory (io/temporary.h removes unfinished files). */
 void memory_exhausted_call(void (*function)(void));
 char *memory_format(const char *format, ...) __attribute__((format(printf, 1, 2)));

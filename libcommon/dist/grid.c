@@ -276,6 +276,7 @@ static int threads_run(const Grid *like, int (*work)(void *, Grid *), void *cont
     Team *world = team_open(like->size);
     RankThread *ranks = memory_zalloc((size_t)like->size, sizeof *ranks);
     int started = 0, status = 0;
+    memory_threads();
     for (; started < like->size; started++) {
         RankThread *r = &ranks[started];
         *r = (RankThread){.grid = *like, .work = work, .context = context};

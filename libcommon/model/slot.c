@@ -144,7 +144,7 @@ static void lay_kept(Slot *s, const Model *m, int64_t rows, Mode mode, Cutter *k
 
 static int64_t chunk_rows(const Model *m, int64_t mine)
 {
-    int64_t chunk = model_head_chunk(m), most = (mine * m->part.tp_size + HEAD_CHUNK - 1) / HEAD_CHUNK * HEAD_CHUNK;
+    int64_t chunk = model_head_chunk(m), most = mine * m->part.tp_size;
     return most > 0 && most < chunk ? most : chunk;
 }
 
@@ -153,7 +153,7 @@ static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k
     const ModelConfig *c = &m->config;
     int64_t chunk = chunk_rows(m, mine);
     if (m->part.tp_size > 1)
-        s->said = cut(k, (size_t)(m->part.tp_size * (chunk / HEAD_CHUNK) + 1) * sizeof *s->said);
+        s->said = cut(k, (size_t)(m->part.tp_size * ((chunk + HEAD_CHUNK - 1) / HEAD_CHUNK) + 1) * sizeof *s->said);
     if (mode == MODE_TRAIN)
         s->dhidden = s->dstream = cut_tensor(k, DTYPE_F32, mine, c->hidden_size);
     if (mode == MODE_TRAIN && m->dtype != DTYPE_F32)

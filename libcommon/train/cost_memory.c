@@ -162,15 +162,19 @@ static double weight_bytes(const CostRun *r)
     return r->gpu && r->dtype != DTYPE_F32 ? 6 : 4;
 }
 
-/* Bytes of a layer's matrices that are packed to go with other operations, and of the output layer's in each of its passes. */
-static double packed_together(const CostShape *s, double size, int passes)
+/* Bytes of a layer's matrices that are packed to go with other operations, and of the output layer's, which is packed for the hidden states'
+ * gradient once more if its rows, f32, are too long to be read as they lie (choose_direct in kernels/cpu/matmul_plan.c). */
+static double packed_together(const CostShape *s, double size, bool steps)
 {
+    enum { NEAR = 256, LANES = 16 };
     const Model *m = &s->model;
     const PartShape *p = &m->shape;
     double h = (double)m->config.hidden_size, q = (double)p->q, kv = (double)p->kv, f = (double)p->intermediate, all = 0;
     const double products[] = {h * (q + 2 * kv), h * q, 2 * h * f, h * f}, head = part_has_head(&m->part) ? size * h * (double)p->vocab : 0;
     for (int i = 0; i < 4; i++)
         all += size * products[i] <= own_together ? size * products[i] : 0;
+    int64_t width = m->config.hidden_size;
+    int passes = steps && (size < 4 || width > NEAR || width % LANES != 0) ? 2 : 1;
     double layers = m->part.range[0].count < own_layers ? (double)m->part.range[0].count : own_layers;
     all *= s->sequence_rows <= 256 ? layers : 1;
     return head <= own_together && passes * head > all ? passes * head : all;
@@ -184,7 +188,7 @@ static double panels(const CostRun *r, const CostShape *s, bool steps)
     bool narrow = r->dtype != DTYPE_F32, together = r->extent[GRID_TP] * r->extent[GRID_CP] == 1 && !m->config.lora && !m->config.qk_norm &&
                                                     (!steps || r->shard < 2 || r->extent[GRID_DP] == 1);
     int threads = cost_ranks(r) > 1 ? 1 : r->threads > 0 ? r->threads : thread_default_count();
-    double size = narrow ? 2 : 4, packed = together ? packed_together(s, size, steps ? 2 : 1) : 0, block = size * (double)s->largest;
+    double size = narrow ? 2 : 4, packed = together ? packed_together(s, size, steps) : 0, block = size * (double)s->largest;
     block = block < own_block ? block : own_block;
     packed = packed > block ? packed : block;
     /* Sums of a bf16 result want all of k at once: tokens, where hidden states have their gradient from the output layer. */
