@@ -3,18 +3,24 @@
 #include <cublasLt.h>
 #include <stdio.h>
 #include <string.h>
+#include <map>
 #include <mutex>
-#include <vector>
 
-/* Everything that decides an algorithm. */
+/* Everything that decides an algorithm. Shapes are compared as bytes: nothing lies between their numbers. */
 struct Shape {
     int64_t m, n, k, lda, ldb, ldc;
-    int ta, tb, type, type_c, align_a, align_b, align_c;
-    bool reads_c;
+    int ta, tb, type, type_c, align_a, align_b, align_c, reads_c;
+};
+static_assert(sizeof(Shape) == 6 * sizeof(int64_t) + 8 * sizeof(int), "a gap in Shape");
+
+struct ByBytes {
+    bool operator()(const Shape &a, const Shape &b) const
+    {
+        return memcmp(&a, &b, sizeof a) < 0;
+    }
 };
 
 struct Plan {
-    Shape shape;
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algorithm;
@@ -23,7 +29,7 @@ struct Plan {
 struct Product {
     cublasLtHandle_t handle;
     std::mutex lock; /* of plans: streams of several threads may share a product */
-    std::vector<Plan> plans;
+    std::map<Shape, Plan, ByBytes> plans; /* as many as there are numbers of rows: thousands where prompts differ */
 };
 
 Product *product_open(Error *err)
@@ -52,8 +58,8 @@ static void plan_free(Plan *plan)
 
 void product_close(Product *p)
 {
-    for (Plan &plan : p->plans)
-        plan_free(&plan);
+    for (auto &known : p->plans)
+        plan_free(&known.second);
     cublasLtDestroy(p->handle);
     delete p;
 }
@@ -70,9 +76,8 @@ static int alignment(const void *p, int64_t ld, Dtype t)
     return (int)(bits & (~bits + 1));
 }
 
-static cublasStatus_t plan_make(Product *p, Plan *plan)
+static cublasStatus_t plan_make(Product *p, const Shape *s, Plan *plan)
 {
-    const Shape *s = &plan->shape;
     cudaDataType_t type = (cudaDataType_t)s->type;
     int32_t ta = s->ta ? CUBLAS_OP_T : CUBLAS_OP_N, tb = s->tb ? CUBLAS_OP_T : CUBLAS_OP_N;
     size_t workspace = PRODUCT_WORKSPACE_BYTES;
@@ -114,7 +119,6 @@ const char *product_run(Product *p, cudaStream_t stream, void *workspace, Tensor
                         float alpha, float beta)
 {
     Shape shape;
-    memset(&shape, 0, sizeof shape); /* shapes are compared as bytes */
     shape.m = c.cols;
     shape.n = c.rows;
     shape.k = ta ? a.rows : a.cols;
@@ -131,22 +135,17 @@ const char *product_run(Product *p, cudaStream_t stream, void *workspace, Tensor
     shape.reads_c = beta != 0;
 
     std::lock_guard<std::mutex> guard(p->lock);
-    Plan *plan = NULL;
-    for (Plan &known : p->plans)
-        if (memcmp(&known.shape, &shape, sizeof shape) == 0)
-            plan = &known;
-    if (!plan) {
-        Plan made;
-        memset(&made, 0, sizeof made);
-        made.shape = shape;
-        cublasStatus_t status = plan_make(p, &made);
+    auto known = p->plans.find(shape);
+    if (known == p->plans.end()) {
+        Plan made = {};
+        cublasStatus_t status = plan_make(p, &shape, &made);
         if (status != CUBLAS_STATUS_SUCCESS) {
             plan_free(&made);
             return cublasLtGetStatusString(status);
         }
-        p->plans.push_back(made);
-        plan = &p->plans.back();
+        known = p->plans.emplace(shape, made).first;
     }
+    Plan *plan = &known->second;
     cublasStatus_t status = cublasLtMatmul(p->handle, plan->operation, &alpha, b.data, plan->a, a.data, plan->b, &beta, c.data, plan->c,
                                            c.data, plan->c, &plan->algorithm, workspace, PRODUCT_WORKSPACE_BYTES, stream);
     return status == CUBLAS_STATUS_SUCCESS ? NULL : cublasLtGetStatusString(status);
