@@ -252,7 +252,7 @@ static int own_memory(const CostRun *r, const CostShape *s, CostMemory *m, Error
     m->copy = ((r->saves ? 12 : 0) + (data > 1 ? 4 : 0)) * share;
     if (r->averages) {
         m->copy += r->saves ? 4 * share : 0;
-        m->weights += 4 * n;
+        m->weights += 4 * (cut3 ? share : n);
     }
     m->program = process_memory(r) + (cost_ranks(r) > 1 ? mpi_memory(r, s) - own_program : 0) + (r->saves ? own_writing : 0);
     m->start = own_start(r, s, m, &first);

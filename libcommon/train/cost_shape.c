@@ -1,7 +1,6 @@
 #include "train/cost_shape.h"
 
 #include <string.h>
-#include "model/sharding.h"
 
 int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, Error *err)
 {
@@ -13,17 +12,6 @@ int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, 
         return -1;
     p->tp = p->cp = NULL;
     return 0;
-}
-
-/* The largest counts, in order. */
-static void keep_largest(size_t *counts, size_t n)
-{
-    for (int i = 0; i < SHARDING_ROOMS; i++)
-        if (n > counts[i]) {
-            size_t less = counts[i];
-            counts[i] = n;
-            n = less;
-        }
 }
 
 int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSIONS], Error *err)
@@ -47,20 +35,7 @@ int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSI
     const ParameterTable *t = &m->params.table;
     s->total = param_trained_total(t);
     s->frozen = t->frozen;
-    /* Units take the rooms of weights in turn, forwards and back; a gradient takes any room that is free. What no unit reaches of a room is
-     * not there. */
-    size_t trained[SHARDING_ROOMS] = {0}, all[SHARDING_ROOMS] = {0};
-    for (int i = 0; i < t->unit_count; i++) {
-        size_t begin, end;
-        param_unit_trained(t, i, &begin, &end);
-        keep_largest(trained, end - begin);
-        all[i % SHARDING_ROOMS] = t->units[i].count > all[i % SHARDING_ROOMS] ? t->units[i].count : all[i % SHARDING_ROOMS];
-    }
-    s->widest = trained[0];
-    for (int i = 0; i < SHARDING_ROOMS; i++) {
-        s->trained_rooms += trained[i];
-        s->rooms += all[i];
-    }
+    cost_rooms(s, cost_passes(r));
     for (size_t i = 0; i < t->count; i++)
         s->largest = t->items[i].count > s->largest ? t->items[i].count : s->largest;
     pipeline_size(&s->schedule, r->extent[GRID_PP], place[GRID_PP], m->part.ranges, cost_passes(r), true);

@@ -12,7 +12,7 @@ typedef struct CostShape {
     PipelineSchedule schedule; /* its sizes alone */
     int64_t rows, sequence_rows; /* of a pass, on this rank, and of a sequence */
     size_t total, widest;      /* floats of all weights that are trained, and of the largest unit */
-    size_t rooms, trained_rooms; /* of the units that fill the rooms of --shard 3 and 2, and of what is trained of such ones */
+    size_t rooms, trained_rooms; /* of the rooms of weights (--shard 3) and of gradients (2 and 3) */
     size_t largest;            /* of the largest weight */
     size_t frozen;             /* of those that are not, beside adapters */
 } CostShape;
@@ -21,5 +21,7 @@ typedef struct CostShape {
 int cost_part(const CostRun *r, const int place[GRID_DIMENSIONS], ModelPart *p, Error *err);
 int cost_shape_open(CostShape *s, const CostRun *r, const int place[GRID_DIMENSIONS], Error *err);
 void cost_shape_close(CostShape *s);
+/* Its widest and rooms, of a step of so many passes. */
+void cost_rooms(CostShape *s, int64_t passes);
 
 #endif

@@ -37,7 +37,8 @@ memory --pp 2 --tp 2 --recompute norms --save-every 0
 # Large tables, and a deep narrow model.
 scalefit shape -q --params 3e6 --vocab 12000 --head-dim 64 --aspect 96 --seq-len 256 --no-tied >"$T/c.json"
 memory --save-every 0
-memory --dtype bf16 --dp 2 --shard 3 --save-every 0
+# Rooms of shared gradients and weights are reached in the first steps.
+memory --dtype bf16 --dp 2 --shard 3 --save-every 0 --steps 3
 # Two tables that threads draw, passes of few tokens, an output layer that is packed once.
 ranks_config 12000 128 256 3 4 2 32 256 false >"$T/c.json"
 memory --dp 2 --seq-len 64 --micro-batch 1 --save-every 0
@@ -45,6 +46,9 @@ memory --tp 2 --save-every 0
 ranks_config 8000 256 256 2 6 2 32 256 true >"$T/c.json"
 memory --save-every 0
 memory --seq-len 128 --micro-batch 1 --save-every 0
+memory --dp 2 --shard 2 --save-every 0 --steps 12
+memory --dp 2 --shard 3 --micro-batch 1 --save-every 0 --steps 12
+memory --dp 2 --shard 3 --average-every 1 --save-every 0 --steps 12
 scalefit shape -q --params 2e6 --vocab 400 --head-dim 16 --aspect 8 --seq-len 256 >"$T/c.json"
 memory --recompute layer --save-every 0
 memory --tp 2 --pp 2 --micro-batch 1 --save-every 0
