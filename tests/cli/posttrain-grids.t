@@ -174,11 +174,12 @@ command="sft --model $M $Q"
 grid --dp 2 - <"$T/chat.jsonl"
 # Before anything starts: the memory of a rank, and a grid.
 memory() { sed -n 's/.*"rank_peak_bytes": *\([0-9]*\).*/\1/p' "$T/stats"; }
-B="dpo --model $M --max-length 96 --rows 9600 --dry-run --stats $T/stats"
-$B "$T/pairs.jsonl" >"$T/dry"
+B="dpo --model $M --max-length 96 --rows 9600 --batch-size 200 --dry-run --stats $T/stats"
+for i in $(seq 10); do cat "$T/pairs.jsonl"; done >"$T/many.jsonl"
+$B "$T/many.jsonl" >"$T/dry"
 like "--dry-run tells steps" "$(cat "$T/dry")" '^steps  *2$'
 whole=$(memory)
-$B --cp 2 --pp 2 "$T/pairs.jsonl" >"$T/dry"
+$B --cp 2 --pp 2 "$T/many.jsonl" >"$T/dry"
 like "and the bubble of a pipeline" "$(cat "$T/dry")" '^bubble.* [0-9.]+ %$'
 result "$([ "$(memory)" -lt "$whole" ]; echo $?)" "of which a rank takes less"
 # Adapters spare gradients and moments, but read inputs again that a full model's backward pass writes over: in long passes of so small a model that is more.
