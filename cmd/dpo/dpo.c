@@ -126,12 +126,16 @@ static int plan_sums(PostTrain *p, Passes *through, Plan *plan, Pairs *x, Error 
     return status == 0 ? share_sums(p, plan, x->sums, err) : status;
 }
 
-static double *reference_sums(PostTrain *p, Passes *through, const Examples *e, Plan *plan, Error *err)
+static double *reference_sums(PostTrain *p, Model *m, const Examples *e, Plan *plan, Error *err)
 {
     Pairs x = {.examples = e, .sums = memory_zalloc(e->count, sizeof *x.sums)};
     double *out = memory_alloc(e->count, sizeof *out);
+    Passes passes;
     plan_all(plan);
-    int status = plan_sums(p, through, plan, &x, err);
+    int status = passes_open(&passes, m, p->grid, plan_rows(plan), MODE_SCORE, err);
+    if (status == 0)
+        status = plan_sums(p, &passes, plan, &x, err);
+    passes_close(&passes);
     for (size_t i = 0; i < e->count; i++)
         out[i] = x.sums[i].counted;
     free(x.sums);
@@ -168,17 +172,6 @@ static const char *reference_model(const PostTrain *p)
     return known ? NULL : is_other(p) ? dpo.reference_path : p->model_path;
 }
 
-/* Of its passes over all pairs. */
-static int64_t reference_rows(PostTrain *p)
-{
-    plan_all(&p->plan);
-    int64_t rows = plan_rows(&p->plan);
-    if (!p->val)
-        return rows;
-    plan_all(&p->held_out_plan);
-    return plan_rows(&p->held_out_plan) > rows ? plan_rows(&p->held_out_plan) : rows;
-}
-
 /* One pass over the reference model for all pairs, or what an earlier one has left in a file. */
 static int reference_pass(PostTrain *p, Error *err)
 {
@@ -207,7 +200,6 @@ static int reference_pass(PostTrain *p, Error *err)
             return -1;
         m = &other;
     }
-    Passes passes = {0};
     int status = m == &other ? model_compute_in(m, p->model.dtype, err) : 0;
     if (status == 0 && m->config.vocab_size != p->model.config.vocab_size)
         status = error_set(err, "%s: the reference has another vocabulary than the model", dpo.reference_path);
@@ -219,15 +211,12 @@ static int reference_pass(PostTrain *p, Error *err)
     if (status == 0)
         status = reference_read(r, path, key, pairs, held_out, &p->grid->world, &known, err);
     if (status == 0 && !known)
-        status = passes_open(&passes, m, p->grid, reference_rows(p), MODE_SCORE, err);
-    if (status == 0 && !known)
-        status = (r->sums = reference_sums(p, &passes, &p->examples, &p->plan, err)) ? 0 : -1;
+        status = (r->sums = reference_sums(p, m, &p->examples, &p->plan, err)) ? 0 : -1;
     if (status == 0 && p->val && !known)
-        status = (r->held_out = reference_sums(p, &passes, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
+        status = (r->held_out = reference_sums(p, m, &p->held_out, &p->held_out_plan, err)) ? 0 : -1;
     if (status == 0 && p->grid->rank == 0 && !known && (dpo.reference_file || folder_create(p->common.output, err) == 0))
         status = reference_write(r, path, key, pairs, held_out, err);
     free(path);
-    passes_close(&passes);
     if (m == &other)
         model_close(&other);
     return status;

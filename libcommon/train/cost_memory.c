@@ -1,5 +1,6 @@
 /* Memory of a rank. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/memory.h"
@@ -223,7 +224,7 @@ static double own_start(const CostRun *r, const CostShape *s, const CostMemory *
 {
     double bytes = weight_bytes(r), data = r->extent[GRID_CP] * r->extent[GRID_DP], n = (double)(s->total + s->frozen);
     double slices = r->shard >= 3 && data > 1 ? 4 * n / data : 0, passed = first->activations + (r->other ? first->weights : 0);
-    return bytes * n + (slices > passed ? slices : passed) + m->buffers + m->program;
+    return bytes * n + fmax(slices, passed) + m->buffers + m->program;
 }
 
 /* As a run of this engine lays it out. */
@@ -246,8 +247,8 @@ static int own_memory(const CostRun *r, const CostShape *s, CostMemory *m, Error
     OwnFirst first;
     if (own_first(r, s, &first, err) < 0)
         return -1;
-    double products = panels(r, s, true);
-    m->buffers = (first.panels > products ? first.panels : products) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 + (double)(positions * c->head_dim) * 4;
+    m->buffers = fmax(panels(r, s, true), first.panels) + places_of(r, s) * (double)(tp_rows(&s->model, s->rows) * c->hidden_size) * 4 +
+                 (double)(positions * c->head_dim) * 4;
     /* Of its share weights and moments for checkpoints, which stay, and the weights of the final model where they do not lie together. */
     m->copy = ((r->saves ? 12 : 0) + (data > 1 ? 4 : 0)) * share;
     if (r->averages) {

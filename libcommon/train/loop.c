@@ -60,32 +60,33 @@ int train_prepare(Model *m, const TrainOptions *o, const Common *common, Error *
     return model_compute_in(m, dtype_of_option(common->dtype), err);
 }
 
-/* FLOP/s of a product of n×n×n, the best of three, and how long it takes; 0 where there is no memory for it. */
-static double measure_product(Model *m, int64_t n, double *seconds)
+/* A product of n×n×n, the best of three; infinite where there is no memory for it. */
+static double product_seconds(Model *m, int64_t n)
 {
     Device *d = m->device;
     size_t size = (size_t)(n * n) * dtype_size(m->dtype);
     char *x = d->alloc(d, 3 * size);
-    *seconds = INFINITY;
+    double best = INFINITY;
     for (int i = 0; i < 4 && x; i++) {
         double begin = clock_seconds();
         d->ops->matmul(m->stream, tensor_make(d, m->dtype, x, n, n), tensor_make(d, m->dtype, x + size, n, n), false,
                        tensor_make(d, m->dtype, x + 2 * size, n, n), true, 1, 0);
         d->stream_wait(m->stream, NULL);
         double taken = clock_seconds() - begin;
-        *seconds = i > 0 && taken < *seconds ? taken : *seconds;
+        best = i > 0 ? fmin(best, taken) : best;
     }
     d->release(d, x);
-    return 2.0 * (double)n * (double)n * (double)n / *seconds;
+    return best;
 }
 
-/* What this machine's products reach. A GPU is through with a small one before it has told so: there the largest counts that is worth waiting for. */
+/* FLOP/s that this machine's products reach. A GPU is through with a small one before it has told so: there the largest counts that is worth
+ * waiting for. */
 static double measure_peak(Model *m)
 {
     double best = 0, seconds = 0;
     for (int64_t n = 768; n == 768 || (!m->device->is_host && seconds < 1e-3 && n <= 6144); n *= 2) {
-        double rate = measure_product(m, n, &seconds);
-        best = rate > best ? rate : best;
+        seconds = product_seconds(m, n);
+        best = fmax(best, 2.0 * (double)(n * n * n) / seconds);
     }
     return best;
 }
