@@ -191,7 +191,7 @@ int reader_line(Reader *r, Span *line, Error *err)
         }
         if (r->exhausted && r->started)
             return r->status < 0 ? take_block(r, err) : 0;
-        searched = left;
+        searched = r->started ? left : 0; /* while a byte order mark may yet come, no newline counts */
         if (left > LINE_LIMIT)
             return error_set(err, "%s:%lld: the line is longer than 1 GiB", r->name, (long long)r->line + 1);
         if (take_block(r, err) < 0)

@@ -23,6 +23,12 @@ printf '\357\273\277%s\r\n\r\n \n%s' "$one" '{"text":"b"}' >"$T/in"
 printf '%s\r\n%s\n' "$one" '{"text":"b"}' >"$T/want"
 dedup --exact "$T/in" >"$T/got"
 same "byte order mark, CRLF, blank lines, no newline at the end" "$T/want" "$T/got"
+printf '\n' >"$T/in"
+ok "a file of one blank line" dedup --exact "$T/in"
+bpe-train -q --vocab-size 280 -o "$T/v" "$T/some.jsonl"
+parted() { tokenize --tokenizer "$T/v" --text --ids | tokenize --tokenizer "$T/v" --decode --text | tr '\n' '|'; }
+is "a first line of one letter ends at its newline" "$(echo a | parted)" "a|"
+is "also where the second line comes later" "$({ echo a; sleep 0.2; echo b; } | parted)" "a|b|"
 refuse() { printf "$2" >"$T/in"; fails 1 "in:2: $3" "refused with its line: $1" dedup --exact "$T/in"; }
 refuse "a lone surrogate" '{"text":"a"}\n{"text":"\\ud83d"}\n' "bad escape or lone surrogate"
 refuse "a lone surrogate that nobody reads" '{"text":"a"}\n{"text":"a","m":"\\ude00"}\n' "bad escape or lone surrogate"
