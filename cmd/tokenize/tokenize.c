@@ -214,6 +214,21 @@ static int find_eos(Tokenize *t, Error *err)
     return 0;
 }
 
+/* A name that is no added token would be looked for in vain. */
+static int check_special(const Tokenize *t, Error *err)
+{
+    int status = 0;
+    for (const char *p = t->special.list; p && status == 0; p = *p ? p + 1 : NULL) {
+        size_t n = strcspn(p, ",");
+        char *name = memory_format("%.*s", (int)n, p);
+        if (tokenizer_id(t->tokenizer, name) < 0)
+            status = error_set(err, "%s: no added token '%s' (--parse-special)", t->path, name);
+        free(name);
+        p += n;
+    }
+    return status;
+}
+
 static int run(Tokenize *t, OptionSet *set, Error *err)
 {
     static const char *const decode_fields[] = {"ids", NULL}, *const standard[] = {"-", NULL};
@@ -277,7 +292,7 @@ int main(int argc, char **argv)
         self.special.list = self.special.all ? NULL : self.parse;
     }
     self.tokenizer = tokenizer_open(self.path, &err);
-    if (!self.tokenizer || find_eos(&self, &err) < 0 || run(&self, &set, &err) < 0)
+    if (!self.tokenizer || check_special(&self, &err) < 0 || find_eos(&self, &err) < 0 || run(&self, &set, &err) < 0)
         status = message_failed(&err);
     else
         status = 0;

@@ -53,6 +53,11 @@ tokenize -q --tokenizer "$T/v" --max-tokens 4 -o "$T/cut" "$T/d.jsonl"
 tokenize -q --tokenizer "$T/v" --max-tokens 1 -o "$T/eos" "$T/d.jsonl"
 is "and in a shard end-of-text behind them" "$(od -An -v -tu2 -w8 "$T/cut.bin" | tr -s ' ' | cut -c2-)" \
     "$(sed 's/.*\[\([0-9]*\),\([0-9]*\),\([0-9]*\).*/\1 \2 \3/' "$T/ids" | while read -r first; do echo "$first $(od -An -tu2 -N2 "$T/eos.bin" | tr -d ' ')"; done)"
+special() { printf 'a<|eot_id|><|end_of_text|>\n' | tokenize --tokenizer "$T/v" --text --ids "--parse-special=$1" | tr -cd , | wc -c; }
+is "--parse-special takes those of its list" "$(special all) $(special '<|eot_id|>,<|end_of_text|>') $(($(special '<|eot_id|>') > 2))" "2 2 1"
+for name in '<|eot|>' '<|eot_id|>,<|eot|>'; do
+    fails 1 "$T/v: no added token '<.eot.>'" "--parse-special=$name: a token that there is not" tokenize --tokenizer "$T/v" --ids "--parse-special=$name" "$T/d.jsonl"
+done
 ok "tokenize -o" tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 ok "mixshard" mixshard -q x=1:"$T/s" --tokens 64 --seq-len 16 --holdout 20 -o "$T/m"
 fails 1 "runs out" "mixshard: a source that runs out is named" mixshard -q x=1:"$T/s" --tokens 1e6 --seq-len 16 -o "$T/m2"
