@@ -40,7 +40,7 @@ static void on_signal(int signal)
 /* Signals that somebody ignores (nohup) or handles (a training run) keep their meaning. */
 static void install(void)
 {
-    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGXFSZ, SIGXCPU};
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGXFSZ, SIGXCPU};
     for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
         struct sigaction old, action = {.sa_handler = on_signal};
         sigemptyset(&action.sa_mask);

@@ -168,7 +168,7 @@ fi
 # ---- ends by signal ----
 endless() { while :; do cat "$T/some.jsonl"; done; }
 mkdir "$T/k"
-for signal in TERM:15 INT:2 HUP:1; do
+for signal in TERM:15 INT:2 HUP:1 USR1:10; do
     number=${signal#*:} signal=${signal%:*}
     mkfifo "$T/feed"
     # A shell starts background programs with SIGINT ignored; env puts it back.
