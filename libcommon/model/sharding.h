@@ -1,5 +1,5 @@
 /* Weights and gradients of which a rank keeps its slices alone (ZeRO-2 and -3, FSDP): the arenas have room for no more, a slice of every
- * unit behind the other. The whole of a unit stands in one of a few rooms from when it is asked for until others have been.
+ * unit behind the other. The whole of a unit stands in one of a few rooms (rooms.h) from when it is asked for until others have been.
  *
  *   a unit's gradient   begins as zeros beside the slice; when the unit makes room, the ranks' are added up into the owners' slices
  *   a unit's weights    are gathered from the owners' slices (level 3), those that are not trained too
@@ -10,10 +10,6 @@
 
 #include "dist/side.h"
 #include "model/param.h"
-
-/* Units that stand whole at a time: the one asked for, the one before, and one whose weights are on their way in or whose gradients are on
- * their way out. */
-enum { SHARDING_HELD = 2, SHARDING_ROOMS = SHARDING_HELD + 1 };
 
 /* level 2: gradients, 3: weights too, whose arena gives the others' slices back. Both collectives go on beside the computation: reduce, and
  * at level 3 gather, are data's, and the caller's. squares: a device's double to which every gradient's squares are added before ranks add

@@ -1,148 +1,86 @@
 /* How far the rooms of --shard 2 and 3 are reached: on a CPU what no unit has reached of a room is not there. Which unit takes which room follows
- * from the order in which passes ask (../model/sharding.c): here some steps ask, with nothing in the rooms. */
+ * from the order in which passes ask: here some steps ask, with nothing in the rooms. */
 #include <stdlib.h>
-#include <string.h>
 #include "base/memory.h"
-#include "model/sharding.h"
+#include "model/rooms.h"
 #include "train/cost_shape.h"
 
 enum { STEPS = 12, PASSES = 4 }; /* until nothing changes any more */
 
-typedef struct Room {
-    int unit, left; /* -1: none */
-    bool moving;
-    size_t reached;
-} Room;
+/* Rooms of floats that are counted alone. */
+typedef struct Reach {
+    const size_t *counts; /* of each unit */
+    size_t reached[ROOMS_COUNT];
+} Reach;
 
-typedef struct Rooms {
-    Room room[SHARDING_ROOMS]; /* the last asked for first */
-    const size_t *counts;      /* of each unit */
-} Rooms;
-
-static int room_of(const Rooms *r, int unit)
+static void reach(void *counted, int room, int unit)
 {
-    int i = 0;
-    while (i < SHARDING_ROOMS && r->room[i].unit != unit)
-        i++;
-    return i;
+    Reach *r = counted;
+    if (r->counts[unit] > r->reached[room])
+        r->reached[room] = r->counts[unit];
 }
 
-static void room_first(Rooms *r, int i, int unit)
+static bool gather(void *counted, int room, int unit)
 {
-    Room first = r->room[i];
-    memmove(r->room + 1, r->room, (size_t)i * sizeof first);
-    first.unit = unit;
-    first.reached = r->counts[unit] > first.reached ? r->counts[unit] : first.reached;
-    r->room[0] = first;
+    reach(counted, room, unit);
+    return false;
 }
 
-/* Two units stand, the third room is for the next. */
-static void ask_weights(Rooms *r, int unit)
+/* A collective takes its time: what leaves keeps its room until it is waited for. */
+static bool reduce_sums(void *counted, int room, int unit)
 {
-    int at = room_of(r, unit);
-    room_first(r, at < SHARDING_ROOMS ? at : SHARDING_ROOMS - 1, unit);
-    if (at >= SHARDING_ROOMS - 1)
-        r->room[SHARDING_ROOMS - 1].unit = -1;
+    (void)counted, (void)room, (void)unit;
+    return true;
 }
 
-static void arrive(Rooms *r)
+static void reduced(void *counted)
 {
-    for (int i = 0; i < SHARDING_ROOMS; i++)
-        r->room[i].moving = false;
+    (void)counted;
 }
 
-static void leave(Rooms *r, int i)
+static Rooms rooms_of(Reach *r)
 {
-    Room *from = &r->room[i];
-    from->moving = true;
-    from->left = from->unit;
-    from->unit = -1;
+    Rooms rooms;
+    rooms_open(&rooms, (RoomsWork){r, gather, NULL, reach, reduce_sums, reduced});
+    return rooms;
 }
 
-static int last_free(const Rooms *r)
-{
-    int i = SHARDING_ROOMS - 1;
-    while (i >= 0 && (r->room[i].unit >= 0 || r->room[i].moving))
-        i--;
-    return i;
-}
-
-static void ask_gradient(Rooms *r, int unit)
-{
-    int at = room_of(r, unit), held = 0;
-    bool back = false;
-    if (at < SHARDING_ROOMS) {
-        room_first(r, at, unit);
-        return;
-    }
-    for (int i = 0; i < SHARDING_ROOMS; i++) {
-        held += r->room[i].unit >= 0;
-        back |= r->room[i].moving && r->room[i].left == unit;
-    }
-    if (held == SHARDING_HELD || back)
-        arrive(r);
-    if (held == SHARDING_HELD) {
-        for (at = SHARDING_ROOMS - 1; r->room[at].unit < 0;)
-            at--;
-        leave(r, at);
-    }
-    if (last_free(r) < 0)
-        arrive(r);
-    room_first(r, last_free(r), unit);
-}
-
-static void finish(Rooms *r, int unit)
-{
-    int at = room_of(r, unit);
-    if (at == SHARDING_ROOMS)
-        return;
-    arrive(r);
-    leave(r, at);
-}
-
-static void empty(Rooms *r)
-{
-    arrive(r);
-    for (int i = 0; i < SHARDING_ROOMS; i++)
-        r->room[i].unit = -1;
-}
-
-static size_t reached(const Rooms *r)
+static size_t reached(const Reach *r)
 {
     size_t all = 0;
-    for (int i = 0; i < SHARDING_ROOMS; i++)
-        all += r->room[i].reached;
+    for (int i = 0; i < ROOMS_COUNT; i++)
+        all += r->reached[i];
     return all;
 }
 
 /* Units forward and back, of which the embedding does not want its weights; but once more where it is the output layer too. */
 static size_t weights_reach(const size_t *counts, int units, bool embedding, bool again)
 {
-    Rooms r = {.counts = counts};
-    empty(&r);
-    for (int step = 0; step < STEPS; step++, empty(&r)) {
+    Reach r = {.counts = counts};
+    Rooms rooms = rooms_of(&r);
+    for (int step = 0; step < STEPS; step++, rooms_forget_weights(&rooms)) {
         for (int u = 0; u < units; u++)
-            ask_weights(&r, u);
+            rooms_weights(&rooms, u);
         if (again)
-            ask_weights(&r, 0);
+            rooms_weights(&rooms, 0);
         for (int u = units - 1; u >= embedding; u--)
-            ask_weights(&r, u);
+            rooms_weights(&rooms, u);
     }
     return reached(&r);
 }
 
 static size_t gradients_reach(const size_t *counts, int units, bool again, int64_t passes)
 {
-    Rooms r = {.counts = counts};
-    empty(&r);
-    for (int step = 0; step < STEPS; step++, empty(&r))
+    Reach r = {.counts = counts};
+    Rooms rooms = rooms_of(&r);
+    for (int step = 0; step < STEPS; step++, rooms_leave_all(&rooms))
         for (int64_t left = passes < PASSES ? passes : PASSES; left > 0; left--) {
             if (again)
-                ask_gradient(&r, 0);
+                rooms_gradients(&rooms, 0);
             for (int u = units - 1; u >= 0; u--) {
-                ask_gradient(&r, u);
+                rooms_gradients(&rooms, u);
                 if (left == 1)
-                    finish(&r, u);
+                    rooms_leave(&rooms, u);
             }
         }
     return reached(&r);
@@ -168,8 +106,8 @@ void cost_rooms(CostShape *s, int64_t passes)
         s->widest = trained[i] > s->widest ? trained[i] : s->widest;
     /* A GPU has the whole of every room. */
     bool host = s->device.is_host;
-    s->trained_rooms = host ? gradients_reach(trained, units, again && t->frozen == 0, passes) : SHARDING_ROOMS * s->widest;
-    s->rooms = host ? weights_reach(all, t->unit_count, p->embedding >= 0, again) : SHARDING_ROOMS * most;
+    s->trained_rooms = host ? gradients_reach(trained, units, again && t->frozen == 0, passes) : ROOMS_COUNT * s->widest;
+    s->rooms = host ? weights_reach(all, t->unit_count, p->embedding >= 0, again) : ROOMS_COUNT * most;
     free(all);
     free(trained);
 }
