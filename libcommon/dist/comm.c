@@ -159,14 +159,16 @@ int comm_sum_host(Comm *c, double *values, size_t n, Error *err)
 {
     if (c->size == 1)
         return 0;
-    double *all = memory_alloc((size_t)c->size * n, sizeof *all);
+    enum { FEW = 256 }; /* numbers, as most sums are of: each step makes some */
+    double few[FEW], *all = (size_t)c->size * n <= FEW ? few : memory_alloc((size_t)c->size * n, sizeof *all);
     int status = comm_gather_host(c, values, all, n * sizeof *all, err);
     for (size_t i = 0; i < n && status == 0; i++) {
         values[i] = all[i];
         for (int r = 1; r < c->size; r++)
             values[i] += all[(size_t)r * n + i];
     }
-    free(all);
+    if (all != few)
+        free(all);
     return status;
 }
 

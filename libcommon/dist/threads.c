@@ -20,9 +20,11 @@ struct Team {
     int size, arrived;
     unsigned generation; /* of meetings */
     const void **shown;  /* [size] */
+    const void **from;   /* [size][size]: where each rank finds what it adds up */
     Post *posts;         /* without counterpart, oldest first; under the world's lock */
     Team *world, *next;  /* teams made by splitting hang on the world's list */
     /* The world's alone: */
+    Post *spare;         /* for the next messages */
     bool failed;
     pthread_mutex_t lock;
     pthread_cond_t changed;
@@ -33,6 +35,7 @@ static Team *team_new(int size, Team *world)
     Team *t = memory_zalloc(1, sizeof *t);
     t->size = size;
     t->shown = memory_zalloc((size_t)size, sizeof *t->shown);
+    t->from = memory_zalloc((size_t)size * (size_t)size, sizeof *t->from);
     t->world = world ? world : t;
     return t;
 }
@@ -45,17 +48,24 @@ Team *team_open(int size)
     return t;
 }
 
+static void posts_free(Post *p)
+{
+    for (Post *after; p; p = after) {
+        after = p->next;
+        free(p);
+    }
+}
+
 void team_close(Team *world)
 {
     pthread_mutex_destroy(&world->lock);
     pthread_cond_destroy(&world->changed);
+    posts_free(world->spare);
     for (Team *t = world, *next; t; t = next) {
         next = t->next;
-        for (Post *p = t->posts, *after; p; p = after) {
-            after = p->next;
-            free(p);
-        }
+        posts_free(t->posts);
         free(t->shown);
+        free(t->from);
         free(t);
     }
 }
@@ -108,11 +118,10 @@ static int threads_gather_host(Comm *c, const void *mine, void *all, size_t byte
 static void reduce_shown(Comm *c, Reduction how, Dtype t, void *to, size_t begin, size_t n)
 {
     Team *team = c->state;
-    const void **from = memory_alloc((size_t)c->size, sizeof *from);
+    const void **from = team->from + c->rank * c->size;
     for (int r = 0; r < c->size; r++)
         from[r] = (const char *)team->shown[r] + begin * dtype_size(t);
     reduce_ranks(how, t, to, from, c->size, n);
-    free(from);
 }
 
 static int threads_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
@@ -152,11 +161,21 @@ static int threads_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err
     return reduce_all(c, REDUCTION_MAX, DTYPE_F32, data, n, err);
 }
 
+static Post *post_take(Team *world)
+{
+    pthread_mutex_lock(&world->lock);
+    Post *p = world->spare;
+    if (p)
+        world->spare = p->next;
+    pthread_mutex_unlock(&world->lock);
+    return p ? p : memory_alloc(1, sizeof *p);
+}
+
 /* Whichever of a send and its receive is posted second copies, so neither end waits for the other to wait. */
 static int post(Comm *c, bool send, void *data, size_t bytes, int peer, int tag, uintptr_t *handle, Error *err)
 {
     Team *t = c->state, *w = t->world;
-    Post *mine = memory_alloc(1, sizeof *mine);
+    Post *mine = post_take(w);
     *mine = (Post){.send = send, .from = send ? c->rank : peer, .to = send ? peer : c->rank, .tag = tag, .data = data, .bytes = bytes};
     *handle = (uintptr_t)mine;
     pthread_mutex_lock(&w->lock);
@@ -206,9 +225,11 @@ static int threads_wait(Comm *c, Stream *s, uintptr_t handle, Error *err)
     while (!p->done && (p->met || !w->failed))
         pthread_cond_wait(&w->changed, &w->lock);
     bool done = p->done;
+    if (done) { /* one that is not hangs on the team, which frees it */
+        p->next = w->spare;
+        w->spare = p;
+    }
     pthread_mutex_unlock(&w->lock);
-    if (done)
-        free(p); /* one that is not hangs on the team, which frees it */
     return done ? 0 : error_set(err, "another rank has failed");
 }
 

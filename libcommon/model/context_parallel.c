@@ -15,13 +15,11 @@ int cp_load(Model *m, Slot *s, Error *err)
     int64_t rows = s->sequences * s->key_rows;
     if (s->key_rows != s->sequence_rows * m->part.cp_size)
         return error_set(err, "a batch that is not dealt out to %d context-parallel ranks", m->part.cp_size);
-    int32_t *orders = memory_alloc((size_t)(2 * rows), sizeof *orders);
+    int32_t *orders = s->prepared;
     batch_orders(s->sequences, s->key_rows, m->part.cp_size, orders, orders + rows);
     m->device->copy(m->stream, s->dealt_order, orders, (size_t)rows * sizeof *orders, COPY_TO_DEVICE);
     m->device->copy(m->stream, s->whole_order, orders + rows, (size_t)rows * sizeof *orders, COPY_TO_DEVICE);
-    int status = m->device->stream_wait(m->stream, err);
-    free(orders);
-    return status;
+    return m->device->stream_wait(m->stream, err);
 }
 
 static Tensor all_rows(const Slot *s, Tensor x)

@@ -219,12 +219,12 @@ static int adapter_of(const Model *m, int64_t layer)
 }
 
 /* Says which units the stage's pass will ask for: a layer's, then its adapters'. */
-static void expect(Model *m, const Slot *s, bool backward)
+static void expect(Model *m, Slot *s, bool backward)
 {
     const ModelParameters *p = &m->params;
     if (!p->table.sharding)
         return;
-    int *entries = memory_alloc((size_t)(2 * s->stage.count + 2), sizeof *entries), n = 0;
+    int *entries = s->asked, n = 0;
     if (!backward && s->stage.embedding)
         entries[n++] = p->embedding;
     if (backward && s->stage.head)
@@ -239,7 +239,6 @@ static void expect(Model *m, const Slot *s, bool backward)
     if (!backward && s->stage.head)
         entries[n++] = p->norm;
     param_expect(&m->params.table, entries, n);
-    free(entries);
 }
 
 void stage_forward(Model *m, Slot *s, Tensor in, Tensor out)

@@ -119,7 +119,11 @@ typedef struct Slot {
     int64_t mine;                           /* rows of this rank: used / t, rounded up */
     int64_t key_rows;                       /* rows of a sequence that may be seen: all ranks' */
     int32_t *window_begin;                  /* begin under the sliding window */
-    int32_t *prepared;                      /* where the host makes what the batch does not have as it stands */
+    /* On the host, so that no pass allocates: where it makes what the batch does not have as it stands, the copy of what all ranks have
+     * said, and the entries whose units a pass will ask for. */
+    int32_t *prepared;
+    ChunkSaid *heard;
+    int *asked;
     SlotRandom random;
     /* Set by cache.c while a pass fills the KV cache or decodes one token a sequence from it. */
     struct KvCache *cache;

@@ -148,12 +148,18 @@ static int64_t chunk_rows(const Model *m, int64_t mine)
     return most > 0 && most < chunk ? most : chunk;
 }
 
+/* Words of all ranks about a chunk of logits. */
+static int64_t said_count(const Model *m, int64_t mine)
+{
+    return m->part.tp_size * ((chunk_rows(m, mine) + HEAD_CHUNK - 1) / HEAD_CHUNK);
+}
+
 static void lay_head(Slot *s, const Model *m, int64_t mine, Mode mode, Cutter *k)
 {
     const ModelConfig *c = &m->config;
     int64_t chunk = chunk_rows(m, mine);
     if (m->part.tp_size > 1)
-        s->said = cut(k, (size_t)(m->part.tp_size * ((chunk + HEAD_CHUNK - 1) / HEAD_CHUNK) + 1) * sizeof *s->said);
+        s->said = cut(k, (size_t)(said_count(m, mine) + 1) * sizeof *s->said);
     if (mode == MODE_TRAIN)
         s->dhidden = s->dstream = cut_tensor(k, DTYPE_F32, mine, c->hidden_size);
     if (mode == MODE_TRAIN && m->dtype != DTYPE_F32)
@@ -266,11 +272,20 @@ static int lay_out(Slot *s, void **memory, void (*lay)(Slot *, const Model *, in
     return 0;
 }
 
+static void host_open(Slot *s)
+{
+    const Model *m = s->model;
+    size_t layers = (size_t)most_layers(&m->part);
+    s->layers = memory_zalloc(layers + 1, sizeof *s->layers);
+    s->prepared = memory_alloc((size_t)(m->part.cp_size > 1 ? 2 * s->rows * m->part.cp_size : s->rows), sizeof *s->prepared);
+    s->heard = m->part.tp_size > 1 ? memory_alloc((size_t)said_count(m, tp_rows(m, s->rows)), sizeof *s->heard) : NULL;
+    s->asked = memory_alloc(2 * layers + 2, sizeof *s->asked);
+}
+
 int slot_new(Slot *s, Model *m, int64_t rows, Mode mode, Error *err)
 {
     *s = (Slot){.model = m, .mode = mode, .rows = rows};
-    s->layers = memory_zalloc((size_t)most_layers(&m->part) + 1, sizeof *s->layers);
-    s->prepared = memory_alloc((size_t)rows, sizeof *s->prepared);
+    host_open(s);
     slot_stage(s, 0);
     ParameterTable *t = &m->params.table;
     if ((t->lends && mode == MODE_TRAIN && param_need_gradients(t, err) < 0) || lay_out(s, &s->memory, lay_kept, err) < 0 || lay_out(s, &s->scratch, lay_scratch, err) < 0) {
@@ -287,8 +302,7 @@ int slot_beside(Slot *s, const Slot *first, Error *err)
     *s = *first;
     s->memory = s->scratch = NULL;
     s->random = (SlotRandom){0};
-    s->layers = memory_zalloc((size_t)most_layers(&s->model->part) + 1, sizeof *s->layers);
-    s->prepared = memory_alloc((size_t)s->rows, sizeof *s->prepared);
+    host_open(s);
     if (lay_out(s, &s->memory, lay_kept, err) == 0 && (!first->random.keys || slot_randomise(s, (double)first->random.neftune, err) == 0))
         return 0;
     slot_free(s);
@@ -311,6 +325,8 @@ void slot_free(Slot *s)
     slot_random_free(s);
     free(s->layers);
     free(s->prepared);
+    free(s->heard);
+    free(s->asked);
     memset(s, 0, sizeof *s);
 }
 

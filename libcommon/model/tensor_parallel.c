@@ -152,16 +152,14 @@ void tp_measure(Model *m, Slot *s, Tensor z, int64_t first, const int32_t *label
 {
     int ranks = m->part.tp_size;
     int64_t pieces = (z.rows + HEAD_CHUNK - 1) / HEAD_CHUNK;
-    ChunkSaid *said = memory_alloc((size_t)(ranks * pieces), sizeof *said);
     for (int64_t p = 0, at = 0; p < pieces; p++, at += HEAD_CHUNK) {
         int64_t n = z.rows - at < HEAD_CHUNK ? z.rows - at : HEAD_CHUNK;
         words_gather(m, s, tensor_rows(z, at, n), s->labels + first + at, out, s->said + 1 + p * ranks);
     }
-    m->device->copy(m->stream, said, s->said + 1, (size_t)(ranks * pieces) * sizeof *said, COPY_TO_HOST);
+    m->device->copy(m->stream, s->heard, s->said + 1, (size_t)(ranks * pieces) * sizeof *s->heard, COPY_TO_HOST);
     m->device->stream_wait(m->stream, NULL);
     for (int64_t i = 0; i < z.rows; i++)
-        words_join(m, said + i / HEAD_CHUNK * ranks, i % HEAD_CHUNK, labels[i], out, i);
-    free(said);
+        words_join(m, s->heard + i / HEAD_CHUNK * ranks, i % HEAD_CHUNK, labels[i], out, i);
 }
 
 void tp_label_gradients(const Model *m, const int32_t *labels, int64_t n, const float *dlogprob, const float *dlse, float *out)

@@ -27,6 +27,13 @@ else
     done
     allocations 60 -j 2 --model-config "$T/c.json"
     ok "nor do they with threads" test "$all" -lt $((few + 20))
+    scalefit shape --params 6e4 --vocab 320 --head-dim 16 --aspect 8 >"$T/four.json" # layers
+    for how in "--dp 2 --shard 3" "--tp 2 --cp 2" "--pp 2 --virtual-stages 2" "--tp 2 --cp 2 --pp 2 --dp 2 --shard 2 --batch-tokens 1024"; do
+        allocations 3 --model-config "$T/four.json" --dtype bf16 $how
+        few=$all
+        allocations 20 --model-config "$T/four.json" --dtype bf16 $how
+        ok "nor do ranks that are threads ($how)" test "$few" -gt 100 -a "$all" -lt $((few + 12))
+    done
     LMPIPE_CUDA=$(cd "$BIN/.." && pwd)/lib/liblmpipe-emulated.so
     export LMPIPE_CUDA
     for type in f32 bf16; do

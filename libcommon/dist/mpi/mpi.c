@@ -15,7 +15,8 @@ enum { PIECE = 16 << 20 }; /* bytes of scratch, and about as many of each rank's
 typedef struct State {
     MPI_Comm comm;
     bool world;
-    char *scratch; /* [PIECE] everybody's elements of this rank's share */
+    char *scratch; /* [PIECE] everybody's elements of this rank's share; NULL: not yet, as the next */
+    char *packed; /* [PIECE] of this rank's elements those that go at a time */
     const void **from; /* [size] where they begin there */
     int *count, *offset, *share, *place; /* [size], of MPI_Alltoallv */
 } State;
@@ -75,6 +76,12 @@ static size_t piece_elements(const Comm *c, Dtype t)
     return n > 0 ? n : 1;
 }
 
+/* For so many elements of every rank, of either type. */
+static char *piece_alloc(const Comm *c)
+{
+    return memory_alloc(PIECE + (size_t)c->size * sizeof(float), 1);
+}
+
 /* Rank r's m_r = count[r] elements at offset[r] of every rank's data are reduced to `to` there. */
 static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to)
 {
@@ -82,7 +89,7 @@ static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to
     size_t size = dtype_size(t);
     int mine = s->count[c->rank];
     if (!s->scratch)
-        s->scratch = memory_alloc(piece_elements(c, DTYPE_F32) * (size_t)c->size, sizeof(float));
+        s->scratch = piece_alloc(c);
     for (int r = 0; r < c->size; r++) {
         s->share[r] = mine;
         s->place[r] = r * mine;
@@ -100,18 +107,19 @@ static int mpi_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all,
     State *s = c->state;
     size_t size = dtype_size(t), piece = piece_elements(c, t);
     /* Parts that lie far apart go by their addresses' differences in elements, which int must hold. */
-    char *packed = n_each > piece ? memory_alloc(piece * (size_t)c->size, size) : NULL;
+    bool pieces = n_each > piece;
+    if (pieces && !s->packed)
+        s->packed = piece_alloc(c);
     for (size_t at = 0; at < n_each; at += piece) {
         size_t m = n_each - at < piece ? n_each - at : piece;
         for (int r = 0; r < c->size; r++) {
             s->count[r] = (int)m;
             s->offset[r] = r * (int)m;
-            if (packed)
-                memcpy(packed + (size_t)r * m * size, (const char *)all + ((size_t)r * n_each + at) * size, m * size);
+            if (pieces)
+                memcpy(s->packed + (size_t)r * m * size, (const char *)all + ((size_t)r * n_each + at) * size, m * size);
         }
-        exchange(c, REDUCTION_SUM, t, packed ? packed : all, (char *)mine + at * size);
+        exchange(c, REDUCTION_SUM, t, pieces ? s->packed : all, (char *)mine + at * size);
     }
-    free(packed);
     return 0;
 }
 
@@ -156,33 +164,43 @@ static int post_check(size_t bytes, int tag, Error *err)
     return tag >= 0 && tag <= 32767 ? 0 : error_set(err, "MPI: no tag %d", tag);
 }
 
+/* A request is a pointer or an int, and what is under way never 0. */
+static uintptr_t handle_of(MPI_Request r)
+{
+    _Static_assert(sizeof r <= sizeof(uintptr_t), "a request fits its handle");
+    uintptr_t handle = 0;
+    memcpy(&handle, &r, sizeof r);
+    return handle;
+}
+
 static int mpi_send(Comm *c, Stream *stream, const void *data, size_t bytes, int to, int tag, uintptr_t *handle, Error *err)
 {
     (void)stream;
-    MPI_Request *r = memory_alloc(1, sizeof *r);
-    *handle = (uintptr_t)r;
+    MPI_Request r;
     if (post_check(bytes, tag, err) < 0)
         return -1;
-    MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, ((State *)c->state)->comm, r);
+    MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, ((State *)c->state)->comm, &r);
+    *handle = handle_of(r);
     return 0;
 }
 
 static int mpi_recv(Comm *c, Stream *stream, void *data, size_t bytes, int from, int tag, uintptr_t *handle, Error *err)
 {
     (void)stream;
-    MPI_Request *r = memory_alloc(1, sizeof *r);
-    *handle = (uintptr_t)r;
+    MPI_Request r;
     if (post_check(bytes, tag, err) < 0)
         return -1;
-    MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, ((State *)c->state)->comm, r);
+    MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, ((State *)c->state)->comm, &r);
+    *handle = handle_of(r);
     return 0;
 }
 
 static int mpi_wait(Comm *c, Stream *stream, uintptr_t handle, Error *err)
 {
     (void)c, (void)stream, (void)err;
-    MPI_Wait((MPI_Request *)handle, MPI_STATUS_IGNORE);
-    free((MPI_Request *)handle);
+    MPI_Request r;
+    memcpy(&r, &handle, sizeof r);
+    MPI_Wait(&r, MPI_STATUS_IGNORE);
     return 0;
 }
 
@@ -205,6 +223,7 @@ static void mpi_close(Comm *c)
     else
         MPI_Comm_free(&s->comm);
     free(s->scratch);
+    free(s->packed);
     free(s->from);
     free(s->count);
     free(s);
