@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/message.h"
 #include "base/plugin.h"
 #include "base/thread.h"
 #include "kernels/cpu/cpu.h"
@@ -67,7 +68,7 @@ static bool driver_is_there(void)
     return driver || getenv("LMPIPE_CUDA");
 }
 
-Device *device_open_index(const char *name, int index, int threads, Error *err)
+Device *device_open_index(const char *name, int index, int threads, bool told, Error *err)
 {
     if (strcmp(name, "cpu") == 0)
         return cpu_device_open(threads, err);
@@ -77,13 +78,18 @@ Device *device_open_index(const char *name, int index, int threads, Error *err)
         error_set(err, "unknown device '%s'", name);
         return NULL;
     }
-    Device *d = driver_is_there() ? cuda_open(index, threads, NULL) : NULL;
+    if (!driver_is_there())
+        return cpu_device_open(threads, err);
+    Error why;
+    Device *d = cuda_open(index, threads, &why);
+    if (!d && told)
+        message("no GPU is used: %s", why.text);
     return d ? d : cpu_device_open(threads, err);
 }
 
 Device *device_open(const char *name, int threads, Error *err)
 {
-    return device_open_index(name, 0, threads, err);
+    return device_open_index(name, 0, threads, true, err);
 }
 
 void device_close(Device *d)

@@ -55,10 +55,10 @@ struct Stream {
 
 /* name: "cpu", "cuda" or "auto" (cuda where its shared object loads and finds a GPU, else cpu). threads 0: one a CPU. The
  * CUDA object is looked for in $LMPIPE_CUDA, beside the program (../lib/), and in PREFIX/lib/lmpipe; "cuda" fails with the
- * reason where it can't be loaded. */
+ * reason where it can't be loaded, "auto" says it in a message where a GPU's driver is there. */
 Device *device_open(const char *name, int threads, Error *err);
-/* The same, but the GPU of that number (0 …) of this machine: ranks that share a machine take one each. */
-Device *device_open_index(const char *name, int index, int threads, Error *err);
+/* The same, but the GPU of that number (0 …) of this machine: ranks that share a machine take one each, and one is `told`. */
+Device *device_open_index(const char *name, int index, int threads, bool told, Error *err);
 void device_close(Device *d);
 
 Tensor tensor_make(Device *d, Dtype t, void *data, int64_t rows, int64_t cols);

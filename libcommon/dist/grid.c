@@ -390,7 +390,7 @@ Device *grid_device(Grid *g, const char *name, int threads, Error *err)
         threads = 1;
     else if (threads == 0 && g->local_size > 1)
         threads = thread_default_count() / g->local_size > 1 ? thread_default_count() / g->local_size : 1;
-    Device *d = device_open_index(name, g->gpu, threads, err);
+    Device *d = device_open_index(name, g->gpu, threads, g->rank == 0, err);
     if (!d)
         return NULL;
     double hosts = d->is_host;

@@ -7,6 +7,10 @@ export LMPIPE_CUDA
 LC_ALL=C sed 's/lmpipe interface [0-9]/lmpipe interface x/' "$LMPIPE_CUDA" >"$T/other.so"
 fails 1 "device cuda: .*other.so is of another build than this program" "kernels of other headers are refused" \
     env LMPIPE_CUDA="$T/other.so" pretrain --device cuda --model-config x --data x --steps 1 -o "$T/x"
+told=$(LMPIPE_CUDA=$T/other.so lmeval --model "$T/none" --perplexity "$T/none" 2>&1)
+like "and --device auto says that it takes the CPU" "$told" "lmeval: no GPU is used: device cuda: .*other.so is of another build"
+told=$(LMPIPE_CUDA=$T/other.so lmeval -q --model "$T/none" --perplexity "$T/none" 2>&1)
+ok "but not with --quiet" test -n "$told" -a "${told#*no GPU}" = "$told"
 for i in $(seq 200); do echo "{\"id\":\"$i\",\"text\":\"line $i says that $((i * 7 % 100)) and $((i * 13 % 100)) are numbers, and so is $i\"}"; done >"$T/d.jsonl"
 bpe-train -q --vocab-size 320 --chat-template -o "$T/v" "$T/d.jsonl"
 tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
