@@ -210,17 +210,17 @@ static void rule_options(Buffer *b, const Settings *s)
 static const char rules[] =
     "$(OUT)/%/config.json:\n"
     "\t@mkdir -p $(@D)\n"
-    "\tscalefit shape -q --params $(size) $(shape) > $@.part\n"
+    "\t$(program_prefix)scalefit shape -q --params $(size) $(shape) > $@.part\n"
     "\t@mv $@.part $@\n"
     "$(OUT)/%/done: $(OUT)/%/config.json\n"
-    "\tpretrain -q --model-config $< --seq-len $(sequence) $(options) -j $(THREADS) $(TRAIN) -o $(@D)\n"
+    "\t$(program_prefix)pretrain -q --model-config $< --seq-len $(sequence) $(options) -j $(THREADS) $(TRAIN) -o $(@D)\n"
     "\t@echo \"$*: $$(tail -n 1 $(@D)/log.jsonl | grep -oE '\"(val_)?loss\":[0-9.]+' | tail -n 1)\"\n"
     "$(OUT)/extended: $(list:%=$(OUT)/%/done)\n"
-    "\tscalefit grid $(shape) $(rule) -o $(OUT)/more.mk $(OUT)/*/log.jsonl\n"
+    "\t$(program_prefix)scalefit grid $(shape) $(rule) -o $(OUT)/more.mk $(OUT)/*/log.jsonl\n"
     "\t$(MAKE) -f $(OUT)/more.mk runs\n"
     "\t@touch $@\n"
     "$(OUT)/law.txt: $(OUT)/extended\n"
-    "\tscalefit isoflop $(LAW) $(OUT)/*/log.jsonl > $@\n"
+    "\t$(program_prefix)scalefit isoflop $(LAW) $(OUT)/*/log.jsonl > $@\n"
     "\t@cat $@\n";
 
 static void makefile_write(Buffer *b, const Settings *s, const Plan *plan)
@@ -229,7 +229,7 @@ static void makefile_write(Buffer *b, const Settings *s, const Plan *plan)
                      "# a run that was broken off goes on at its last checkpoint. Targets: all, runs (no more than these), extended (and one size more\n"
                      "# for each budget whose lowest loss stands at an end). Variables: OUT, THREADS, TRAIN, LAW.\n#\n");
     runs_write(b, plan);
-    buffer_format(b, "OUT ?= grid\nTHREADS ?= 1\nTRAIN ?= ");
+    buffer_format(b, "program_prefix = %s\nOUT ?= grid\nTHREADS ?= 1\nTRAIN ?= ", message_prefix());
     text_escape(b, s->train ? s->train : "");
     buffer_format(b, "\nLAW ?= --tolerance %g\nsequence = %" PRId64 "\nshape = ", s->tolerance, s->sequence);
     shape_options(b, s);

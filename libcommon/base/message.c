@@ -1,27 +1,39 @@
 #include "base/message.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include "base/memory.h"
 
 /* The one thing a process has one of: its name and how much its user wants to hear. */
 static struct {
     const char *tool;
+    char prefix[32];
     bool quiet, verbose;
 } voice = {.tool = "lmpipe"};
 
 void message_begin(const char *tool, bool quiet, bool verbose)
 {
+    const char *called = program_invocation_short_name;
+    size_t name = strcspn(tool, " "), n = strlen(called), lead = n > name ? n - name : 0;
+    bool prefixed = lead < sizeof voice.prefix && strncmp(called + lead, tool, name) == 0;
+    snprintf(voice.prefix, sizeof voice.prefix, "%.*s", prefixed ? (int)lead : 0, called);
     voice.tool = tool;
     voice.quiet = quiet;
     voice.verbose = verbose;
+}
+
+const char *message_prefix(void)
+{
+    return voice.prefix;
 }
 
 /* One write a message, so that lines of several processes do not mix. */
 static void say(const char *before, const char *format, va_list args)
 {
     char text[4096];
-    int n = snprintf(text, sizeof text, "%s: %s", voice.tool, before);
+    int n = snprintf(text, sizeof text, "%s%s: %s", voice.prefix, voice.tool, before);
     int m = vsnprintf(text + n, sizeof text - (size_t)n - 1, format, args);
     size_t length = (size_t)n + (size_t)(m < 0 ? 0 : m);
     if (length > sizeof text - 2)
@@ -78,6 +90,6 @@ int message_usage(const char *format, ...)
     va_start(args, format);
     say("", format, args);
     va_end(args);
-    say_plain("try '%s --help'", voice.tool);
+    say_plain("try '%s%s --help'", voice.prefix, voice.tool);
     return 2;
 }

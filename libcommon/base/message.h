@@ -11,6 +11,8 @@ void message_verbose(const char *format, ...) __attribute__((format(printf, 1, 2
 void message_warning(const char *format, ...) __attribute__((format(printf, 1, 2))); /* always: "tool: warning: …" */
 /* Prints the error and returns 1, for `return message_failed(&err);` in main. */
 int message_failed(const Error *err);
+/* What PROGRAM_PREFIX put before the programs' names when they were installed, by the name this one was called by; mostly "". */
+const char *message_prefix(void);
 /* Usage error: prints it with a hint at --help and returns 2. */
 int message_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -14,4 +14,10 @@ for t in dedup qfilter bpe-train tokenize mixshard pretrain scalefit sft dpo rmt
         skip "$t.1 is clean mdoc" "mandoc is not installed"
     fi
 done
+# As PROGRAM_PREFIX=lm- installs them.
+ln -s "$BIN/scalefit" "$T/lm-scalefit"
+fails 2 "^lm-scalefit: unknown option" "messages bear the installed name" "$T/lm-scalefit" plan --none
+like "and so does the hint" "$(cat "$T/.err")" "^lm-scalefit: try 'lm-scalefit --help'"
+is "scalefit grid names the programs as they are installed" "$("$T/lm-scalefit" grid -q --budget 1e15:1e6 --vocab 1000 | grep '^program_prefix')" "program_prefix = lm-"
+is "without a prefix too" "$(scalefit grid -q --budget 1e15:1e6 --vocab 1000 | grep '^program_prefix')" "program_prefix = "
 done_testing
