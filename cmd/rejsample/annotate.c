@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "base/message.h"
 #include "base/random.h"
+#include "fields.h"
 #include "io/stream.h"
 #include "rankings.h"
 
@@ -18,6 +19,7 @@ enum { MOST_ANSWERS = 26 }; /* a letter each */
 
 /* What is to be ranked: a record with different, not empty answers. */
 typedef struct Question {
+    Buffer line;
     JsonTree tree;
     Span answers[MOST_ANSWERS];
     size_t count;
@@ -33,6 +35,12 @@ typedef struct Session {
     size_t count, capacity, few, done;
     Rankings before;
 } Session;
+
+static void question_free(Question *q)
+{
+    json_free(&q->tree);
+    buffer_free(&q->line);
+}
 
 static int add_question(Session *s, Span line, Error *err)
 {
@@ -60,13 +68,14 @@ static int add_question(Session *s, Span line, Error *err)
             q.answers[q.count++] = text;
     }
     if (status == 0 && q.count >= 2) {
+        buffer_append(&q.line, line.data, line.length);
         q.item = ranking_item(prompt, q.answers, q.count);
         s->questions = memory_grow(s->questions, &s->capacity, s->count + 1, sizeof *s->questions);
         s->questions[s->count++] = q;
         return 0;
     }
     s->few += status == 0;
-    json_free(&q.tree);
+    question_free(&q);
     return status;
 }
 
@@ -139,14 +148,10 @@ static bool parse_order(const char *line, const Question *q, const size_t *order
 /* The ranking goes to the disk before the next question comes. */
 static int save(Session *s, Question *q, const double *ranks, Error *err)
 {
-    const JsonValue *id = json_get(q->tree.root, "id");
+    static const char *const own[] = {"prompt", "responses", "scores", "finish_reasons", "ranks", "annotator", NULL};
     Buffer line = {0}, list = {0}, *b = &line;
     buffer_byte(b, '{');
-    if (json_is(id, JSON_STRING) || json_is(id, JSON_INTEGER)) {
-        buffer_string(b, "\"id\":");
-        json_write_value(b, id, -1);
-        buffer_byte(b, ',');
-    }
+    fields_pass(b, (Span){q->line.data, q->line.length}, q->tree.root, own);
     buffer_string(b, "\"prompt\":");
     json_write_value(b, json_get(q->tree.root, "prompt"), -1);
     buffer_string(b, ",\"responses\":[");
@@ -263,7 +268,7 @@ int annotate_run(const Annotate *a, const char *const *files, Error *err)
     if (s.file >= 0 && close(s.file) < 0 && status == 0)
         status = error_set(err, "%s:", a->path);
     for (size_t i = 0; i < s.count; i++)
-        json_free(&s.questions[i].tree);
+        question_free(&s.questions[i]);
     free(s.questions);
     rankings_free(&s.before);
     return status;

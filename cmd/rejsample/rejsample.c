@@ -12,6 +12,7 @@
 #include "base/thread.h"
 #include "curve.h"
 #include "data/document.h"
+#include "fields.h"
 #include "io/stats.h"
 #include "pool.h"
 #include "train/answers.h"
@@ -19,6 +20,7 @@
 
 /* A record on its way: its answers are drawn, then scored, then written in the order of the input. */
 typedef struct Item {
+    Buffer line;
     JsonTree tree; /* of the whole record */
     Pool pool;
     enum { ITEM_DRAWING, ITEM_SCORING, ITEM_DONE } state;
@@ -74,6 +76,7 @@ static void item_free(Item *i)
 {
     pool_free(&i->pool);
     json_free(&i->tree);
+    buffer_free(&i->line);
     free(i);
 }
 
@@ -108,9 +111,11 @@ static void put_numbers(Buffer *b, const char *name, bool both, double best, dou
     }
 }
 
-static int write_choice(Rejsample *j, const JsonValue *record, const Pool *p, Error *err)
+static int write_choice(Rejsample *j, const Item *item, Error *err)
 {
-    const JsonValue *prompt = json_get(record, "prompt"), *id = json_get(record, "id");
+    static const char *const own[] = {"prompt", "responses", "scores", "finish_reasons", "messages", "chosen", "rejected", "score", "margin", "votes", NULL};
+    const JsonValue *record = item->tree.root;
+    const Pool *p = &item->pool;
     bool by_mean = strcmp(j->choose, "mean") == 0;
     int64_t votes_best = 0, votes_worst = 0;
     size_t best = p->count ? pool_best(p, false, by_mean, &votes_best) : 0, worst = p->count ? pool_best(p, true, by_mean, &votes_worst) : 0;
@@ -121,13 +126,9 @@ static int write_choice(Rejsample *j, const JsonValue *record, const Pool *p, Er
     }
     Buffer line = {0}, *b = &line;
     buffer_byte(b, '{');
-    if (json_is(id, JSON_STRING) || json_is(id, JSON_INTEGER)) {
-        buffer_string(b, "\"id\":");
-        json_write_value(b, id, -1);
-        buffer_byte(b, ',');
-    }
+    fields_pass(b, (Span){item->line.data, item->line.length}, record, own);
     buffer_string(b, j->pairs ? "\"prompt\":" : "\"messages\":");
-    put_messages(b, prompt);
+    put_messages(b, json_get(record, "prompt"));
     if (j->pairs) {
         put_answer(b, "],\"chosen\":[", &p->items[best]);
         put_answer(b, ",\"rejected\":[", &p->items[worst]);
@@ -169,7 +170,7 @@ static int flush(Rejsample *j, Error *err)
     while (j->first && j->first->state == ITEM_DONE && status == 0) {
         Item *i = j->first;
         count_rewards(j, &i->pool);
-        status = write_choice(j, i->tree.root, &i->pool, err);
+        status = write_choice(j, i, err);
         j->first = i->next;
         item_free(i);
         progress_set(j->progress, j->written + j->same);
@@ -297,12 +298,10 @@ static int take_record(void *context, Document *d, Error *err)
 {
     Rejsample *j = context;
     Item *i = memory_zalloc(1, sizeof *i);
-    Buffer line = {0};
-    buffer_append(&line, d->raw.data, d->raw.length);
-    buffer_reserve(&line, READER_PADDING);
-    memset(line.data + line.length, 0, READER_PADDING);
-    int status = json_parse(&i->tree, "record", (Span){line.data, line.length}, err);
-    buffer_free(&line);
+    buffer_append(&i->line, d->raw.data, d->raw.length);
+    buffer_reserve(&i->line, READER_PADDING);
+    memset(i->line.data + i->line.length, 0, READER_PADDING);
+    int status = json_parse(&i->tree, "record", (Span){i->line.data, i->line.length}, err);
     const JsonValue *record = i->tree.root, *prompt = status == 0 ? json_get(record, "prompt") : NULL;
     if (status == 0 && !prompt)
         status = error_set(err, "no field 'prompt'");

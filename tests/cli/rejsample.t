@@ -14,6 +14,14 @@ fails 1 "as many for each response" "a list that lacks a score" sh -c "echo '{\"
 fails 2 "needs files of candidates" "ranking without candidates" rejsample --annotate "$T/none.jsonl"
 fails 2 "margins goes with --pairs" "margins of no pairs" rejsample --best --margins "$T/three.jsonl"
 
+# What a record has besides goes with the choice as it stands: the tools that the prompt was rendered with, names, fields of the user's own.
+cat >"$T/more.jsonl" <<'J'
+{"id":12345678901234567890,"prompt":"a", "tools" : [{"type": "function"}],"responses":["x","y"],"scores":[1,2],"finish_reasons":["stop","stop"],"x":{"y": [1e2, 0.10]},"score":9,"k\u0065y":"v\u0041"}
+J
+is "other fields go with the best, as they stand" "$(rejsample -q --best "$T/more.jsonl")" \
+    '{"id":12345678901234567890,"tools":[{"type": "function"}],"x":{"y": [1e2, 0.10]},"key":"vA","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"y"}],"score":2}'
+like "and with a pair" "$(rejsample -q --pairs "$T/more.jsonl")" '^\{"id":12345678901234567890,"tools":\[.*"key":"vA","prompt":\[.*"rejected":\[.*\],"scores":\[2,1\]\}$'
+
 # The curve: of 1, 2, 3, 6 the best of two is (1·2 + 2·3 + 3·6)/6 = 26/6 on average; repeated answers count as drawn.
 cat >"$T/curve.jsonl" <<'J'
 {"prompt":"a","responses":["p","q","r","s"],"scores":[3,1,6,2]}
@@ -49,7 +57,7 @@ rejsample -q --pairs "$T/s12.jsonl" >"$T/a"
 rejsample -q --pairs --reward "$T/r1" --reward "$T/r2" "$T/c.jsonl" >"$T/b"
 same "two reward models score as they do one by one" "$T/a" "$T/b"
 like "the reference answer can win" "$($R --reference answer --best -o "$T/with" "$T/p.jsonl" 2>&1)" 'the reference answer was the best of [0-9]+ prompts'
-is "it is there where all others are cut" "$($R --reference talk --max-tokens 1 --best -q "$T/p.jsonl" | grep -o 'talk [1-5]' | tr '\n' ' ')" "talk 1 talk 2 talk 3 talk 4 talk 5 "
+is "it is there where all others are cut" "$($R --reference talk --max-tokens 1 --best -q "$T/p.jsonl" | sed 's/.*"messages"//' | grep -o 'talk [1-5]' | tr '\n' ' ')" "talk 1 talk 2 talk 3 talk 4 talk 5 "
 fails 1 "no answer in 'nothing'" "a record without it" $R --reference nothing --best "$T/p.jsonl"
 
 # People rank, driven by a script. What is shown is parsed, so that answers can be named.
