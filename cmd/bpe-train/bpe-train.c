@@ -216,6 +216,9 @@ int main(int argc, char **argv)
     const ChatTemplate *chat = self.chat_template ? chat_template_named(self.chat_template) : NULL;
     if (self.chat_template && !chat)
         return message_usage("no chat template is named '%s' (llama3, chatml)", self.chat_template);
+    for (size_t i = 0; i < self.special.count; i++)
+        if (self.special.values[i][0] == 0)
+            return message_usage("--special is empty (none gives no special token)");
     if (splitter_open(&self.splitter, self.pattern, &err) < 0)
         return message_usage("%s", err.text);
     status = train(&self, chat, &set, &err) < 0 ? message_failed(&err) : 0;

@@ -31,6 +31,8 @@ ok "bpe-train" bpe-train -q --vocab-size 300 --chat-template -o "$T/v" "$T/d.jso
 bpe-train -q --vocab-size 300 --chat-template -o "$T/again" "$T/d.jsonl"
 bpe-train -q --vocab-size 300 -o "$T/again" "$T/d.jsonl"
 is "a vocabulary without a chat template leaves none of an older one" "$(ls "$T/again" | tr '\n' ' ')" "tokenizer.json tokenizer_config.json "
+fails 2 "special is empty" "bpe-train: an empty special token" bpe-train -q --vocab-size 300 --special "" -o "$T/none" "$T/d.jsonl"
+ok "and no vocabulary appears" test ! -e "$T/none"
 hash_of() { tokenize --tokenizer "$1" --ids tests/data/converter.jsonl | sed 's/.*"ids":\(.*\)}/\1/; s/,/, /g' | tr -d '\n' | sha256sum | cut -d' ' -f1; }
 like "the line that registers it with llama.cpp is printed" "$(bpe-train --vocab-size 300 --pattern qwen2 -o "$T/q" "$T/d.jsonl" 2>&1)" "if chkhsh == \"$(hash_of "$T/q")\": res = \"qwen2\""
 tokenize --tokenizer "$T/v" --ids "$T/d.jsonl" >"$T/ids"
