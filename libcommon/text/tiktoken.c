@@ -40,6 +40,17 @@ static int tiktoken_line(Tokenizer *t, Span line, int64_t number, Buffer *bytes)
     return 0;
 }
 
+/* Which of tiktoken's patterns goes with the encoding that the file is named for (its openai_public.py). */
+static const char *pattern_of(const char *path)
+{
+    static const char *const known[][2] = {{"o200k", "o200k"}, {"gpt2", "gpt2"}, {"r50k", "gpt2"}, {"p50k", "gpt2"}};
+    const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strncmp(name, known[i][0], strlen(known[i][0])) == 0)
+            return known[i][1];
+    return "cl100k";
+}
+
 /* tiktoken merges the pair whose joined bytes have the lowest rank: every split of every token into two tokens is a merge. */
 int tokenizer_read_tiktoken(Tokenizer *t, const char *path, Error *err)
 {
@@ -76,6 +87,5 @@ int tokenizer_read_tiktoken(Tokenizer *t, const char *path, Error *err)
     }
     t->ignore_merges = true;
     t->split_count = 1;
-    const char *name = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
-    return splitter_open(&t->splits[0], strncmp(name, "o200k", 5) == 0 ? "o200k" : strncmp(name, "r50k", 4) == 0 || strncmp(name, "gpt2", 4) == 0 ? "gpt2" : "cl100k", err);
+    return splitter_open(&t->splits[0], pattern_of(path), err);
 }

@@ -60,6 +60,10 @@ is "--parse-special takes those of its list" "$(special all) $(special '<|eot_id
 for name in '<|eot|>' '<|eot_id|>,<|eot|>'; do
     fails 1 "$T/v: no added token '<.eot.>'" "--parse-special=$name: a token that there is not" tokenize --tokenizer "$T/v" --ids "--parse-special=$name" "$T/d.jsonl"
 done
+# In GPT-2's pattern four digits are one piece, in cl100k's three and one.
+for name in r50k p50k gpt2 cl100k o200k; do printf '%s\n' 'MQ== 0' 'Mg== 1' 'Mw== 2' 'NA== 3' 'MTI= 4' 'MzQ= 5' 'MTIzNA== 6' >"$T/${name}_base.tiktoken"; done
+is "a .tiktoken file's name says its pattern" "$(for name in r50k p50k gpt2 cl100k o200k; do echo 1234 | tokenize --tokenizer "$T/${name}_base.tiktoken" --text --ids | tr -dc '0-9,\n' | tr '\n' ' '; done)" \
+    "6 6 6 4,2,3 4,2,3 "
 ok "tokenize -o" tokenize --tokenizer "$T/v" -o "$T/s" "$T/d.jsonl"
 ok "mixshard" mixshard -q x=1:"$T/s" --tokens 64 --seq-len 16 --holdout 20 -o "$T/m"
 fails 1 "runs out" "mixshard: a source that runs out is named" mixshard -q x=1:"$T/s" --tokens 1e6 --seq-len 16 -o "$T/m2"
