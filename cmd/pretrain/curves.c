@@ -171,6 +171,31 @@ static char *title_of(const char *log)
     return memory_format("…%.*s", (int)(n - from), log + from);
 }
 
+/* Of many rows the lowest and the highest of each stretch, in their order: what a panel of a few hundred pixels shows of them. A picture of a
+ * long run would take megabytes and seconds for each viewer otherwise. */
+static size_t thin(double *x, double *y, size_t n)
+{
+    enum { STRETCHES = 2000 };
+    size_t kept = 0;
+    if (n <= 2 * STRETCHES)
+        return n;
+    for (size_t k = 0; k < STRETCHES; k++) {
+        size_t begin = n * k / STRETCHES, end = n * (k + 1) / STRETCHES, low = begin, high = begin;
+        for (size_t i = begin; i < end; i++) {
+            low = y[i] < y[low] ? i : low;
+            high = y[i] > y[high] ? i : high;
+        }
+        size_t first = low < high ? low : high, second = low < high ? high : low;
+        x[kept] = x[first];
+        y[kept++] = y[first];
+        if (second != first) {
+            x[kept] = x[second];
+            y[kept++] = y[second];
+        }
+    }
+    return kept;
+}
+
 /* A series of the rows that have both numbers; the caller frees x and y. */
 static PlotSeries series_of(const History *h, HistoryColumn column, const char *title, PlotStyle style, uint32_t color)
 {
@@ -181,7 +206,7 @@ static PlotSeries series_of(const History *h, HistoryColumn column, const char *
             x[n] = h->column[HISTORY_TOKENS][i];
             y[n++] = h->column[column][i];
         }
-    return (PlotSeries){.title = title, .x = x, .y = y, .count = n, .style = style, .color = color};
+    return (PlotSeries){.title = title, .x = x, .y = y, .count = style == PLOT_LINE ? thin(x, y, n) : n, .style = style, .color = color};
 }
 
 /* Series that hold nothing are left out. */

@@ -105,7 +105,8 @@ static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
         }
     if (!(low <= high))
         low = 0, high = 1;
-    double margin = high > low ? 0.05 * (high - low) : 0.5;
+    /* Around one value the axis shows what is of its size, or a constant learning rate would look like none. */
+    double alone = logarithmic || high == 0 ? 0.5 : 0.5 * fabs(high), margin = high > low ? 0.05 * (high - low) : alone;
     low -= margin;
     high += margin;
     if (!logarithmic) {

@@ -198,6 +198,11 @@ if command -v gnuplot >/dev/null; then
     like "runs are told apart by the ends of long names" "$(texts "$T/far.svg")" '…[a-z-]*seed-7 '
     pretrain --plot "$T/begun.svg" "$T/begun"
     is "a run of one step is a point in each panel, and one in the key" "$(grep -c "use xlink:href='#gpPt6'" "$T/begun.svg")" 4
+    awk 'BEGIN { for (i = 1; i <= 60000; i++) printf "{\"step\":%d,\"tokens\":%d,\"loss\":%g,\"lr\":0.0003,\"grad_norm\":1}\n", i, i, i == 31234 ? 77 : 2 + i % 7 / 10 }' >"$T/days"
+    pretrain --plot "$T/days.svg" "$T/days"
+    ok "a long run's picture stays small" test "$(wc -c <"$T/days.svg")" -lt 300000
+    like "and has its one spike" "$(texts "$T/days.svg")" ' 70 80 '
+    like "a constant learning rate is read off its axis" "$(texts "$T/days.svg")" ' 0\.0003 0\.00035 '
     fails 1 "nowhere/x.svg: No such file" "a picture in a folder that is not there" pretrain --plot "$T/nowhere/x.svg" "$T/ramp"
     is "which does not come out elsewhere" "$(pretrain --plot "$T/nowhere/x.svg" "$T/ramp" 2>/dev/null | wc -c)" 0
 else
