@@ -2,15 +2,17 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/memory.h"
 
-/* The one thing a process has one of: its name and how much its user wants to hear. */
+/* The one thing a process has one of: its name, how much its user wants to hear, and what stands in the terminal's line. */
 static struct {
     const char *tool;
     char prefix[32];
     bool quiet, verbose;
+    atomic_bool bar;
 } voice = {.tool = "lmpipe"};
 
 void message_begin(const char *tool, bool quiet, bool verbose)
@@ -29,11 +31,16 @@ const char *message_prefix(void)
     return voice.prefix;
 }
 
+void message_bar(bool drawn)
+{
+    atomic_store(&voice.bar, drawn);
+}
+
 /* One write a message, so that lines of several processes do not mix. */
 static void say(const char *before, const char *format, va_list args)
 {
     char text[4096];
-    int n = snprintf(text, sizeof text, "%s%s: %s", voice.prefix, voice.tool, before);
+    int n = snprintf(text, sizeof text, "%s%s%s: %s", atomic_exchange(&voice.bar, false) ? "\r\033[K" : "", voice.prefix, voice.tool, before);
     int m = vsnprintf(text + n, sizeof text - (size_t)n - 1, format, args);
     size_t length = (size_t)n + (size_t)(m < 0 ? 0 : m);
     if (length > sizeof text - 2)

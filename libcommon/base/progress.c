@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/memory.h"
+#include "base/message.h"
 
 struct Progress {
     const char *unit;
@@ -59,6 +60,7 @@ static void draw(Progress *p, double now, bool last)
     fprintf(stderr, "%s  %s%s, %.0f s%s%s%s%s", p->terminal ? "\r" : "", done, share, seconds, left, p->note[0] ? ", " : "",
             p->note, p->terminal ? "\033[K" : "\n");
     fflush(stderr);
+    message_bar(p->terminal);
     p->drawn = true;
     p->last = now;
 }
@@ -95,6 +97,7 @@ void progress_end(Progress *p)
         draw(p, clock_seconds(), true);
         if (p->terminal)
             fputc('\n', stderr);
+        message_bar(false);
     }
     free(p);
 }

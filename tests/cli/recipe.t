@@ -221,6 +221,14 @@ if script -qfec true /dev/null </dev/null >/dev/null 2>&1; then
     $P --steps 2 --save-every 0 --data "$T/a" -o "$T/late"
     wait $!
     like "a terminal waits for a run that has not begun, until it ends" "$(tr -d '\033\r' <"$T/seen" | grep -c 'late: not there yet') $(grep -c '(ended)' "$T/seen")" "^[1-9][0-9]* 1$"
+    # A warning while the bar stands in the terminal's line.
+    echo '{"a":1}' >"$T/mix.json"
+    timeout 100 script -qfec "exec pretrain ${P#pretrain -q} --steps 1000000 --save-every 0 --data a:$T/a --mix-file $T/mix.json -o $T/bar" "$T/seen" </dev/null >/dev/null 2>&1 &
+    for i in $(seq 400); do grep -qs ' %, ' "$T/seen" && break; sleep 0.05; done
+    rm "$T/mix.json"
+    for i in $(seq 400); do grep -qs 'mix stays' "$T/seen" && break; sleep 0.05; done
+    kill $! && wait
+    like "a message takes the place of the bar" "$(tr '\r\033' '\n#' <"$T/seen" | grep 'mix stays')" '^#\[Kpretrain: warning: '
 else
     skip "a terminal that waits for a run" "no script(1)"
 fi
