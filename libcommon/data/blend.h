@@ -1,6 +1,6 @@
 /* Which source each global sample comes from, so that after any number of samples every source has had its share to within
- * one: Megatron's rule (helpers.cpp, build_blending_indices): sample i goes to the source that maximises
- * weight·max(i,1) − used, the lowest index on ties. */
+ * one, or of many sources now and then one and a half: Megatron's rule (helpers.cpp, build_blending_indices): sample i goes to the
+ * source that maximises weight·max(i,1) − used, the lowest index on ties. */
 #ifndef DATA_BLEND_H
 #define DATA_BLEND_H
 
