@@ -131,7 +131,12 @@ int value_test(Render *r, Span name, const Value *v, const Arguments *a, bool *o
 int value_method(Render *r, Span name, const Value *object, const Arguments *a, Value *out);
 int value_contains(Render *r, const Value *container, const Value *item, bool *out);
 
-/* The evaluator. */
 int jinja_parse(Jinja *j, Span text, Error *err);
+/* Names: the innermost of that name from place `from` of the stack on, NULL where there is none. */
+void scope_push(Render *r, Span name, Value v);
+Scope *scope_find(Render *r, Span name, size_t from);
+int jinja_evaluate(Render *r, const Expr *e, Value *out);
+/* Statements whose output is a value. */
+int jinja_capture(Render *r, const Statement *body, Value *out);
 
 #endif
