@@ -234,6 +234,7 @@ int curves_plot(const char *file, const char *const *logs)
         s[p] = memory_zalloc(2 * n, sizeof *s[p]);
     Error err;
     int status = 0;
+    bool held_out = false;
     for (size_t i = 0; i < n && status == 0; i++) {
         History h;
         status = history_read(&h, logs[i], &err);
@@ -242,7 +243,8 @@ int curves_plot(const char *file, const char *const *logs)
         uint32_t color = plot_color(i, n);
         titles[i] = title_of(logs[i]);
         s[0][kept[0]++] = series_of(&h, HISTORY_LOSS, titles[i], PLOT_LINE, color);
-        s[0][kept[0]++] = series_of(&h, HISTORY_VAL_LOSS, "held-out", PLOT_MARKS, color);
+        s[0][kept[0]] = series_of(&h, HISTORY_VAL_LOSS, held_out ? NULL : "held-out", PLOT_MARKS, color); /* once in the key: it narrows the panel */
+        held_out |= s[0][kept[0]++].count > 0;
         s[1][kept[1]++] = series_of(&h, HISTORY_LR, NULL, PLOT_LINE, color);
         s[2][kept[2]++] = series_of(&h, HISTORY_GRAD_NORM, NULL, PLOT_LINE, color);
         history_free(&h);

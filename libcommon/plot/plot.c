@@ -111,7 +111,7 @@ static void put_axis(FILE *f, const PlotPanel *p, bool vertical)
     high += margin;
     if (!logarithmic) {
         fprintf(f, "unset logscale %c\nset %crange [%.10g:%.10g]\nset %ctics autofreq\n", name, name, low, high, name);
-        if (!vertical && high >= 1e4 && high - low > 1e-3 * high)
+        if (!vertical && high >= 1e3 && high - low > 1e-3 * high)
             put_thousands(f, low, high);
         return;
     }

@@ -196,6 +196,10 @@ if command -v gnuplot >/dev/null; then
     texts() { tr -d '\n' <"$1" | grep -o '<text>[^<]*<' | sed 's/<text> *//; s/<$//' | tr '\n' ' '; }
     like "tokens are written short enough to stand side by side" "$(texts "$T/far.svg")" ' 0 5M 10M 15M .* 0 5M 10M 15M '
     like "runs are told apart by the ends of long names" "$(texts "$T/far.svg")" '…[a-z-]*seed-7 '
+    awk 'BEGIN { for (i = 1; i <= 20; i++) printf "{\"step\":%d,\"tokens\":%d,\"loss\":3,\"val_loss\":3,\"lr\":1,\"grad_norm\":1}\n", i, i * 450 }' >"$T/near"
+    cp "$T/near" "$T/next" && pretrain --plot "$T/near.svg" "$T/near" "$T/next"
+    like "thousands too" "$(texts "$T/near.svg")" ' 2k 4k 6k 8k '
+    is "held-out stands in the key once" "$(texts "$T/near.svg" | grep -o held-out | wc -l)" 1
     pretrain --plot "$T/begun.svg" "$T/begun"
     is "a run of one step is a point in each panel, and one in the key" "$(grep -c "use xlink:href='#gpPt6'" "$T/begun.svg")" 4
     awk 'BEGIN { for (i = 1; i <= 60000; i++) printf "{\"step\":%d,\"tokens\":%d,\"loss\":%g,\"lr\":0.0003,\"grad_norm\":1}\n", i, i, i == 31234 ? 77 : 2 + i % 7 / 10 }' >"$T/days"
