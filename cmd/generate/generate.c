@@ -123,8 +123,8 @@ int generate_documents(Generate *g, DocumentReader *r, const char *what, Error *
     plain.progress = "never";
     r->common = &plain;
     int status = document_run(r, err);
-    if (status == 0)
-        status = generator_finish(&g->answerer.generator, err);
+    if ((status == 0 || r->input_failed) && generator_finish(&g->answerer.generator, status == 0 ? err : NULL) < 0)
+        status = -1;
     progress_end(g->progress);
     document_report(r);
     if (status < 0)

@@ -354,10 +354,9 @@ static int choose_all(Rejsample *j, OptionSet *set, Error *err)
     j->progress = progress_begin(&j->common, "prompts", 0);
     DocumentReader r = {.common = &plain, .files = set->operands, .text_optional = true, .emit = take_record, .context = j};
     int status = document_run(&r, err);
-    if (status == 0 && j->model)
-        status = generator_finish(&j->answerer.generator, err);
-    if (status == 0)
-        status = score(j, err);
+    Error *late = status == 0 ? err : NULL; /* the input's is told */
+    if ((status == 0 || r.input_failed) && ((j->model && generator_finish(&j->answerer.generator, late) < 0) || score(j, late) < 0))
+        status = -1;
     progress_end(j->progress);
     document_report(&r);
     if (status < 0)

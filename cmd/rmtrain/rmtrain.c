@@ -280,7 +280,7 @@ static int score(const char *const *files, Error *err)
     DocumentReader r = {.common = &plain, .files = files, .fields = fields, .text_optional = true, .emit = score_record};
     int status = document_run(&r, err);
     document_report(&r);
-    if (status < 0)
+    if (status < 0 && !r.input_failed)
         scorer_clear(&rm.scorer);
     if (write_waiting(status == 0 ? err : NULL) < 0)
         status = -1;

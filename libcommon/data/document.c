@@ -44,6 +44,8 @@ typedef struct Run {
     Reader *input;
     uint64_t index;
     bool skip;
+    bool unreadable; /* for this reason; the lines before come first */
+    Error reason;
     Progress *progress;
 } Run;
 
@@ -61,18 +63,19 @@ static int batch_read(void *context, void *item, Error *err)
     Batch *b = item;
     b->count = 0;
     b->text.length = 0;
-    while (b->count < BATCH_LINES && b->text.length < BATCH_BYTES) {
+    while (!run->unreadable && b->count < BATCH_LINES && b->text.length < BATCH_BYTES) {
         if (!run->input) {
             if (b->count > 0 || !*run->next_file)
                 break;
-            run->input = reader_open(*run->next_file++, err);
-            if (!run->input)
-                return -1;
+            run->input = reader_open(*run->next_file++, &run->reason);
+            run->unreadable = !run->input;
+            continue;
         }
         Span line;
-        int got = reader_line(run->input, &line, err);
+        int got = reader_line(run->input, &line, &run->reason);
+        run->unreadable = got < 0;
         if (got < 0)
-            return -1;
+            break;
         if (got == 0) {
             reader_close(run->input);
             run->input = NULL;
@@ -94,7 +97,11 @@ static int batch_read(void *context, void *item, Error *err)
         b->text.length += READER_PADDING;
         run->index++;
     }
-    return b->count > 0;
+    if (b->count > 0 || !run->unreadable)
+        return b->count > 0;
+    if (err)
+        *err = run->reason;
+    return -1;
 }
 
 static void batch_prepare(Run *run, Batch *b)
@@ -159,11 +166,14 @@ static void document_identify(Document *d)
     }
 }
 
+/* A malformed record that may not be skipped ends its batch: those before it are emitted. */
 static int batch_work(void *context, void *item, int thread, Error *err)
 {
+    (void)err;
     Run *run = context;
     Batch *b = item;
     batch_prepare(run, b);
+    bool ended = false;
     for (size_t i = 0; i < b->count; i++) {
         Document *d = &b->documents[i];
         d->file = b->file;
@@ -183,13 +193,11 @@ static int batch_work(void *context, void *item, int thread, Error *err)
         if (b->skipped[i])
             b->reasons[i] = memory_format("%s:%" PRId64 ": %s", d->file, d->line, reason.text);
     }
-    for (size_t i = 0; i < b->count; i++) {
+    for (size_t i = 0; i < b->count && !ended; i++) {
         Document *d = &b->documents[i];
-        if (b->skipped[i]) {
-            if (!run->skip)
-                return error_set(err, "%s", b->reasons[i]);
+        ended = b->skipped[i] && !run->skip;
+        if (b->skipped[i])
             continue;
-        }
         for (size_t f = 0; f < run->name_count && !run->reader->common->text; f++)
             if (d->fields[f].type == JSON_STRING)
                 d->fields[f].string.data = b->strings.data + (uintptr_t)d->fields[f].string.data;
@@ -202,8 +210,7 @@ static int batch_work(void *context, void *item, int thread, Error *err)
         document_identify(d);
         Error reason = {{0}};
         if (run->reader->work && run->reader->work(run->reader->context, d, thread, &reason) < 0) {
-            if (!run->skip)
-                return error_set(err, "%s:%" PRId64 ": %s", d->file, d->line, reason.text);
+            ended = !run->skip;
             b->skipped[i] = true;
             b->reasons[i] = memory_format("%s:%" PRId64 ": %s", d->file, d->line, reason.text);
         }
@@ -243,8 +250,12 @@ static int batch_write(void *context, void *item, Error *err)
             b->skipped[i] = status == DOCUMENT_MALFORMED;
             if (b->skipped[i])
                 b->reasons[i] = memory_format("%s:%" PRId64 ": %s", d->file, d->line, reason.text);
-            if (status < 0 && !(b->skipped[i] && run->skip))
-                return error_set(err, "%s", b->skipped[i] ? b->reasons[i] : reason.text);
+            else if (status < 0)
+                return error_set(err, "%s", reason.text);
+        }
+        if (b->skipped[i] && !run->skip) {
+            r->input_failed = true;
+            return error_set(err, "%s", b->reasons[i]);
         }
         if (!b->skipped[i]) {
             r->documents++;
@@ -287,6 +298,7 @@ int document_run(DocumentReader *r, Error *err)
         names[run.name_count++] = *f;
     run.standard = run.next_file = r->files && *r->files ? r->files : standard;
     run.skip = strcmp(r->common->on_error, "skip") == 0;
+    r->input_failed = false;
     r->documents = r->skipped = r->bytes_in = r->text_bytes = 0;
     free(r->first_skip);
     r->first_skip = NULL;
@@ -294,6 +306,7 @@ int document_run(DocumentReader *r, Error *err)
     Pipeline p = {.threads = (int)r->common->threads, .item_size = sizeof(Batch), .read = batch_read, .work = batch_work,
                   .write = batch_write, .release = batch_release, .weight = batch_weight, .budget = FLIGHT_BYTES, .context = &run};
     int status = pipeline_run(&p, err);
+    r->input_failed |= run.unreadable && status < 0;
     progress_end(run.progress);
     reader_close(run.input);
     return status;

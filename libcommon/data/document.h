@@ -35,12 +35,14 @@ typedef struct DocumentReader {
     bool text_optional;        /* chat and preference documents have no `text`; otherwise absent or not a string is malformed */
     size_t result_size;        /* bytes of Document.result */
     /* Called on many threads; thread is 0 … threads-1. NULL: nothing to do but parse. -1 ends the run, or with
-     * --on-error=skip counts the record as malformed (the error names no place; it is added). */
+     * --on-error=skip counts the record as malformed (the error names no place; it is added). Records before it are emitted. */
     int (*work)(void *context, Document *d, int thread, Error *err);
     /* Called in order on the caller's thread. -1 ends the run; DOCUMENT_MALFORMED says that the record is at fault: as with `work`,
      * the error names no place, and with --on-error=skip the record is counted and left out. */
     int (*emit)(void *context, Document *d, Error *err);
     void *context;
+    /* The run failed by its input, a malformed record or an unreadable file, and not by `emit`: what came before has been emitted. */
+    bool input_failed;
     /* Counts, filled by document_run. */
     uint64_t documents, skipped;
     uint64_t bytes_in;         /* of all lines, newlines too: what the files hold */

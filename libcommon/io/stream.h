@@ -42,7 +42,7 @@ int writer_write(Writer *w, const void *data, size_t n, Error *err);
 int writer_flush(Writer *w, Error *err); /* everything so far reaches the file */
 /* Finishes and renames; the writer is gone afterwards, also on errors (then no file appears). NULL is fine. */
 int writer_close(Writer *w, Error *err);
-/* Gives up: the temporary file is removed. NULL is fine. */
+/* Gives up: the temporary file is removed; what is written in place has what was written so far. NULL is fine. */
 void writer_abandon(Writer *w);
 
 /* A small file written whole: temporary name, fsync, rename, fsync of the folder. */

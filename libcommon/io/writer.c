@@ -360,6 +360,8 @@ void writer_abandon(Writer *w)
         return;
     if (w->temporary)
         unlink(w->temporary);
+    else if (w->threaded && w->kind == PLAIN)
+        writer_flush(w, NULL);
     temporary_forget(w->unfinished);
     writer_free(w);
 }

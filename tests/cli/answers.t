@@ -37,6 +37,16 @@ echo '{"prompt":[{"role":"user","content":"is 7 even?"},{"role":"assistant","con
 echo '{"prompt":[{"role":"user","content":"is 7 even?"},{"role":"assistant","content":"even{\"n\": 7}"},{"role":"tool","content":"no"}]}' | $W --stats "$T/s2" | answer >"$T/without"
 same "a call and its result too" "$T/with" "$T/without"
 is "token for token" "$(count "$T/s1" prompt_tokens)" "$(count "$T/s2" prompt_tokens)"
+# What came before a malformed record is answered, scored and chosen from.
+M=tests/data/posttrain/model
+for i in 1 2 3 4 5 6 7; do echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"yes\",\"no\"],\"scores\":[1,0]}"; done >"$T/seven.jsonl"
+{ cat "$T/seven.jsonl"; echo '{'; cat "$T/seven.jsonl"; } >"$T/broken.jsonl"
+for how in "generate --model $M --max-tokens 3 --temperature 0" "rejsample --best"; do
+    $how -q "$T/seven.jsonl" >"$T/want"
+    $how -q "$T/broken.jsonl" >"$T/got" 2>"$T/.err"
+    is "a malformed record ends ${how%% *}" "$?" 1
+    same "but not without the records before it (${how%% *})" "$T/want" "$T/got"
+done
 malformed() { echo "$2" >"$T/bad.jsonl"; fails 1 "bad.jsonl:1: $3" "malformed: $1" $W "$T/bad.jsonl"; }
 malformed "tools that are no list" '{"prompt":"a","tools":{"name":"f"}}' "'tools' must be a list"
 malformed "a tool without a name" '{"prompt":"a","tools":[{"function":{"name":"f"}},{"type":"function","function":{}}]}' "tool 2 needs a 'function' with a 'name' that is a string"

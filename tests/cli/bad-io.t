@@ -46,6 +46,16 @@ fails 1 "in:1: invalid UTF-8 .*UTF-16" "UTF-16 is named" dedup --exact "$T/in"
 { echo "$one"; printf '{"text":"\377"}\n\n[]\n'; echo '{"text":"b"}'; } >"$T/in"
 is "--on-error=skip writes the others" "$(dedup --exact --on-error=skip "$T/in" 2>"$T/.err" | wc -l)" 2
 like "and says how many and where the first was" "$(cat "$T/.err")" "^dedup: warning: 2 malformed records skipped, the first: .*in:2: invalid UTF-8"
+# What came before is written, whatever the batches and threads.
+{ head -n 1500 "$T/some.jsonl"; echo '{'; tail -n 500 "$T/some.jsonl"; } >"$T/in"
+head -n 1500 "$T/some.jsonl" >"$T/want"
+for how in "-j 1" "-j 4"; do
+    dedup --exact $how "$T/in" >"$T/got" 2>"$T/.err"
+    is "a malformed record ends the program ($how)" "$?" 1
+    same "all records before it are written ($how)" "$T/want" "$T/got"
+done
+dedup --exact "$T/some.jsonl" "$T/nothing" >"$T/got" 2>"$T/.err"
+same "so are those before a file that is not there" "$T/some.jsonl" "$T/got"
 is "an empty file" "$(: | dedup --exact | wc -c)" 0
 name=$T/$(printf 'long%.0s' $(seq 60))
 cp "$T/some.jsonl" "$name"
@@ -56,6 +66,12 @@ like "FILE:LINE is whole where the name is long" "$(cat "$T/r")" "\"kept\":\"$na
 # ---- compressed input ----
 gzip -c "$T/some.jsonl" >"$T/a.gz"
 plain() { dedup --exact "$2" >"$T/got" 2>"$T/.err"; same "$1" "$T/some.jsonl" "$T/got"; }
+awk '{srand(NR); for (i = 0; i < 40; i++) printf "%c", 97 + rand() * 26; print ""}' "$T/some.jsonl" >"$T/random"
+gzip -c "$T/random" | head -c 30000 >"$T/in"
+tokenize --tokenizer "$T/v" --text --ids "$T/in" 2>"$T/.err" | tokenize --tokenizer "$T/v" --text --decode >"$T/got"
+gzip -dc "$T/in" 2>/dev/null | head -n "$(wc -l <"$T/got")" >"$T/want"
+ok "truncated gzip: most lines before the end are through" test "$(wc -l <"$T/got")" -gt 500
+same "and are right" "$T/want" "$T/got"
 cut() { head -c "$3" "$2" >"$T/in"; fails 1 "in: compressed data ends too early" "$1" dedup --exact -o "$T/out" "$T/in"; }
 plain gzip "$T/a.gz"
 { head -c 20 "$T/some.jsonl" | gzip -c; tail -c +21 "$T/some.jsonl" | gzip -c; : | gzip -c; } >"$T/b.gz"
