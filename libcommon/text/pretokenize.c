@@ -19,7 +19,6 @@ static const struct {
     {SPLIT_GPT2, "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s"},
     {SPLIT_GPT2, "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"},
     {SPLIT_CL100K, CONTRACTIONS CL100K_TAIL("\\p{N}{1,3}")},
-    {SPLIT_CL100K, "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}++|\\p{N}{1,3}+| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*+|\\s++$|\\s*[\\r\\n]|\\s+(?!\\S)|\\s"},
     {SPLIT_CL100K, "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?+\\p{L}+|\\p{N}{1,3}| ?[^\\s\\p{L}\\p{N}]++[\\r\\n]*|\\s*[\\r\\n]|\\s+(?!\\S)|\\s+"},
     {SPLIT_QWEN2, CONTRACTIONS CL100K_TAIL("\\p{N}")},
     {SPLIT_O200K, "[^\\r\\n\\p{L}\\p{N}]?[\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}]*[\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}]+" CONTRACTIONS
@@ -264,7 +263,7 @@ size_t splitter_next(SplitKind kind, Span text, size_t at)
 int splitter_run(const Splitter *s, void *scratch, Span text, int (*emit)(void *context, Span piece), void *context, Error *err)
 {
     if (s->kind == SPLIT_REGEX)
-        return regex_split(s->code, scratch, text, emit, context, err);
+        return regex_split(s->code, scratch, s->matches_only, text, emit, context, err);
     for (size_t at = 0, end; at < text.length; at = end) {
         end = splitter_next(s->kind, text, at);
         if (emit(context, (Span){text.data + at, end - at}) < 0)

@@ -4,6 +4,7 @@
 #ifndef TEXT_PRETOKENIZE_H
 #define TEXT_PRETOKENIZE_H
 
+#include <stdbool.h>
 #include "base/error.h"
 #include "base/memory.h"
 
@@ -13,13 +14,14 @@ typedef struct Splitter {
     SplitKind kind;
     char *regex;    /* as it stands in tokenizer.json; NULL for SPLIT_NONE */
     void *code;     /* of PCRE2 */
+    bool matches_only; /* what the regular expression does not match is left out (the known ones match all) */
 } Splitter;
 
 /* A regular expression, or a name: gpt2, cl100k, llama3, qwen2, o200k, none. */
 int splitter_open(Splitter *s, const char *name_or_regex, Error *err);
 void splitter_close(Splitter *s);
 
-/* Calls emit for each piece in order; stretches that the regular expression does not match are pieces too. scratch: a
+/* Calls emit for each piece in order; stretches that the regular expression does not match are pieces too, unless matches_only. scratch: a
  * pcre2_match_data for SPLIT_REGEX (splitter_scratch), else NULL. emit returns -1 to stop. */
 int splitter_run(const Splitter *s, void *scratch, Span text, int (*emit)(void *context, Span piece), void *context, Error *err);
 void *splitter_scratch(const Splitter *s);

@@ -79,38 +79,86 @@ static size_t escape_class(const char *p, const Class **class, bool *wanted)
     return 0;
 }
 
-static void expand(Buffer *out, const char *pattern)
+/* The length of {n}, {n,} or {n,m} at p, or 0. */
+static size_t interval(const char *p)
+{
+    size_t n = 1 + strspn(p + 1, "0123456789");
+    if (*p != '{' || n == 1)
+        return 0;
+    if (p[n] == ',')
+        n += 1 + strspn(p + n + 1, "0123456789");
+    return p[n] == '}' ? n + 1 : 0;
+}
+
+/* The length of the escape at p, with the name or number in braces behind it. */
+static size_t escape_length(const char *p)
+{
+    const char *end = p[1] && strchr("pPxogkN", p[1]) && p[2] == '{' ? strchr(p, '}') : NULL;
+    return end ? (size_t)(end - p + 1) : p[1] ? 2 : 1;
+}
+
+/* {n,m}+ at p, of `length` with its +, which repeats the interval: the same as one of these, or NULL where it takes a group to say. */
+static const char *repeated(const char *p, size_t length)
+{
+    if (p[1] == '0' || p[1] == '1')
+        return p[2] != ',' && p[2] != '}' ? NULL : p[1] == '0' ? "*" : "+";
+    return p[length - 3] == ',' ? "" : NULL; /* {n,} */
+}
+
+/* Hugging Face's library gives these expressions to Oniguruma, whose syntax is Ruby's. What PCRE2 reads otherwise: {n,m}+ is no
+ * possessive interval but one that repeats, and brackets hold sets of sets, which are refused. */
+static int expand(Buffer *out, const char *pattern, Error *err)
 {
     bool bracket = false;
-    for (const char *p = pattern; *p; p++) {
+    for (const char *p = pattern; *p;) {
         const Class *class;
         bool wanted;
-        size_t n = *p == '\\' ? escape_class(p + 1, &class, &wanted) : 0;
+        size_t n = *p == '\\' ? escape_class(p + 1, &class, &wanted) : 0, whole = 1;
         if (n) {
             buffer_string(out, bracket ? "" : "[");
             write_ranges(out, class, wanted);
             buffer_string(out, bracket ? "" : "]");
-            p += n;
+            p += n + 1;
             continue;
         }
-        if (*p == '\\' && p[1]) {
-            buffer_byte(out, *p++);
+        if (*p == '\\') {
+            whole = escape_length(p);
+        } else if (bracket && p[0] == '[' && p[1] == ':' && strstr(p, ":]")) {
+            whole = (size_t)(strstr(p, ":]") + 2 - p);
+        } else if (bracket && (*p == '[' || (p[0] == '&' && p[1] == '&'))) {
+            return error_set(err, "regular expression '%.100s': a set within a set is not supported", pattern);
         } else if (*p == '[') {
             bracket = true;
+            whole += p[whole] == '^';
+            whole += p[whole] == ']'; /* the first is a character */
         } else if (*p == ']') {
             bracket = false;
+        } else if (!bracket && (n = interval(p)) > 0 && p[n] == '+') {
+            const char *same = repeated(p, n + 1);
+            if (!same)
+                return error_set(err, "regular expression '%.100s': %.*s is not supported", pattern, (int)n + 1, p);
+            buffer_append(out, *same ? same : p, *same ? 1 : n);
+            p += n + 1;
+            continue;
         }
-        buffer_byte(out, *p);
+        buffer_append(out, p, whole);
+        p += whole;
     }
+    return 0;
 }
 
 void *regex_compile(const char *pattern, Error *err)
 {
     Buffer text = {0};
-    expand(&text, pattern);
+    if (expand(&text, pattern, err) < 0) {
+        buffer_free(&text);
+        return NULL;
+    }
     int code;
     PCRE2_SIZE offset;
-    pcre2_code *compiled = pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.length, PCRE2_UTF | PCRE2_UCP, &code, &offset, NULL);
+    /* In Ruby ^ and $ stand at lines. */
+    pcre2_code *compiled =
+        pcre2_compile((PCRE2_SPTR)(text.data ? text.data : ""), text.length, PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE, &code, &offset, NULL);
     buffer_free(&text);
     if (!compiled) {
         PCRE2_UCHAR reason[128];
@@ -137,30 +185,28 @@ void regex_scratch_free(void *scratch)
     pcre2_match_data_free(scratch);
 }
 
-int regex_split(void *code, void *scratch, Span text, int (*emit)(void *context, Span piece), void *context, Error *err)
+/* Oniguruma's way through a text: a match of nothing is one, and parts what stands around it, but not where the last match ended. */
+int regex_split(void *code, void *scratch, bool matches_only, Span text, int (*emit)(void *context, Span piece), void *context, Error *err)
 {
-    size_t at = 0, searched = 0;
+    size_t at = 0, searched = 0, last = SIZE_MAX;
     while (at < text.length) {
-        int n = pcre2_match(code, (PCRE2_SPTR)text.data, text.length, searched, PCRE2_NO_UTF_CHECK, scratch, NULL);
-        PCRE2_SIZE *match = pcre2_get_ovector_pointer(scratch);
+        int n = searched > text.length ? PCRE2_ERROR_NOMATCH
+                                       : pcre2_match(code, (PCRE2_SPTR)text.data, text.length, searched, PCRE2_NO_UTF_CHECK, scratch, NULL);
         if (n < 0 && n != PCRE2_ERROR_NOMATCH)
             return error_set(err, "the regular expression fails on a text (PCRE2 error %d)", n);
-        if (n < 0)
-            return emit(context, (Span){text.data + at, text.length - at});
-        size_t begin = match[0], end = match[1];
-        if (end == begin) { /* an empty match: look further on */
+        const PCRE2_SIZE *match = pcre2_get_ovector_pointer(scratch);
+        size_t begin = n < 0 ? text.length : match[0], end = n < 0 ? text.length : match[1];
+        if (n >= 0 && begin == end && end == last) {
             searched = end + 1;
             while (searched < text.length && ((unsigned char)text.data[searched] & 0xc0) == 0x80)
                 searched++;
-            if (searched >= text.length)
-                return emit(context, (Span){text.data + at, text.length - at});
             continue;
         }
-        if (begin > at && emit(context, (Span){text.data + at, begin - at}) < 0)
+        if (begin > at && !matches_only && emit(context, (Span){text.data + at, begin - at}) < 0)
             return -1;
-        if (emit(context, (Span){text.data + begin, end - begin}) < 0)
+        if (end > begin && emit(context, (Span){text.data + begin, end - begin}) < 0)
             return -1;
-        at = searched = end;
+        at = searched = last = end;
     }
     return 0;
 }

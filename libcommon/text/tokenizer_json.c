@@ -83,17 +83,30 @@ static int read_added(Tokenizer *t, const JsonValue *list, int64_t vocabulary, c
     return 0;
 }
 
+static int add_split(Tokenizer *t, const char *regex, bool matches_only, const char *path, Error *err)
+{
+    if (t->split_count == MAX_SPLITS)
+        return error_set(err, "%s: more than %d splits", path, MAX_SPLITS);
+    Splitter *s = &t->splits[t->split_count++];
+    Error reason;
+    if (splitter_open(s, regex, &reason) < 0)
+        return error_set(err, "%s: %s", path, reason.text);
+    s->matches_only = matches_only;
+    return 0;
+}
+
 static int read_split(Tokenizer *t, const JsonValue *v, const char *path, Error *err)
 {
     const JsonValue *pattern = json_get(json_get(v, "pattern"), "Regex"), *behavior = json_get(v, "behavior");
-    if (!json_is(pattern, JSON_STRING) || !json_is(behavior, JSON_STRING) || strcmp(behavior->string.data, "Isolated") != 0 || flag_of(v, "invert"))
-        return error_set(err, "%s: a Split that is not an isolated regular expression is not supported", path);
-    if (t->split_count == MAX_SPLITS)
-        return error_set(err, "%s: more than %d splits", path, MAX_SPLITS);
-    return splitter_open(&t->splits[t->split_count++], pattern->string.data, err);
+    bool known = json_is(pattern, JSON_STRING) && json_is(behavior, JSON_STRING), isolated = known && strcmp(behavior->string.data, "Isolated") == 0;
+    bool matches_only = known && strcmp(behavior->string.data, "Removed") == 0 && flag_of(v, "invert");
+    if (!isolated && !matches_only)
+        return error_set(err, "%s: a Split that is no regular expression, isolated or removed and inverted, is not supported", path);
+    return add_split(t, pattern->string.data, matches_only, path, err);
 }
 
-static int read_pretokenizer(Tokenizer *t, const JsonValue *v, const char *path, Error *err)
+/* *bytes: ByteLevel was there. What comes behind it would see its characters instead of the text's. */
+static int read_pretokenizer(Tokenizer *t, const JsonValue *v, bool *bytes, const char *path, Error *err)
 {
     if (!v || v->type == JSON_NULL)
         return error_set(err, "%s: no pre-tokenizer: only byte-level BPE is supported", path);
@@ -101,22 +114,22 @@ static int read_pretokenizer(Tokenizer *t, const JsonValue *v, const char *path,
     if (strcmp(type, "Sequence") == 0) {
         const JsonValue *list = json_get(v, "pretokenizers");
         for (size_t i = 0; json_is(list, JSON_ARRAY) && i < list->count; i++)
-            if (read_pretokenizer(t, &list->items[i], path, err) < 0)
+            if (read_pretokenizer(t, &list->items[i], bytes, path, err) < 0)
                 return -1;
         return 0;
     }
+    if (*bytes)
+        return error_set(err, "%s: the pre-tokenizer %s behind ByteLevel is not supported", path, type);
     if (strcmp(type, "Split") == 0)
         return read_split(t, v, path, err);
+    if (strcmp(type, "Digits") == 0)
+        return add_split(t, flag_of(v, "individual_digits") ? "\\p{N}" : "\\p{N}+", false, path, err);
     if (strcmp(type, "ByteLevel") == 0) {
         const JsonValue *use_regex = json_get(v, "use_regex");
+        *bytes = true;
         if (flag_of(v, "add_prefix_space"))
             return error_set(err, "%s: add_prefix_space is not supported", path);
-        if (!use_regex || use_regex->boolean) {
-            if (t->split_count == MAX_SPLITS)
-                return error_set(err, "%s: more than %d splits", path, MAX_SPLITS);
-            return splitter_open(&t->splits[t->split_count++], "gpt2", err);
-        }
-        return 0;
+        return !use_regex || use_regex->boolean ? add_split(t, "gpt2", false, path, err) : 0;
     }
     return error_set(err, "%s: the pre-tokenizer %s is not supported", path, type);
 }
@@ -267,12 +280,15 @@ int tokenizer_read_json(Tokenizer *t, const char *path, Error *err)
         if (json_is(v, JSON_STRING) && v->string.length > 0)
             status = error_set(err, "%s: %s is not supported", path, affixes[i]);
     }
+    bool bytes = false;
     if (status == 0 && flag_of(model, "byte_fallback"))
         status = sentencepiece_read(&t->sentencepiece, tree.root, path, err);
     if (status == 0 && !t->sentencepiece.on)
         status = read_normalizer(t, json_get(tree.root, "normalizer"), path, err);
     if (status == 0 && !t->sentencepiece.on)
-        status = read_pretokenizer(t, json_get(tree.root, "pre_tokenizer"), path, err);
+        status = read_pretokenizer(t, json_get(tree.root, "pre_tokenizer"), &bytes, path, err);
+    if (status == 0 && !bytes && !t->sentencepiece.on)
+        status = error_set(err, "%s: no pre-tokenizer ByteLevel: only byte-level BPE is supported", path);
     if (status == 0)
         status = read_vocabulary(t, model, json_get(tree.root, "added_tokens"), path, err);
     if (status == 0)
