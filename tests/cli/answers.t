@@ -38,7 +38,6 @@ echo '{"prompt":[{"role":"user","content":"is 7 even?"},{"role":"assistant","con
 same "a call and its result too" "$T/with" "$T/without"
 is "token for token" "$(count "$T/s1" prompt_tokens)" "$(count "$T/s2" prompt_tokens)"
 # What came before a malformed record is answered, scored and chosen from.
-M=tests/data/posttrain/model
 for i in 1 2 3 4 5 6 7; do echo "{\"prompt\":\"Is $i even?\",\"responses\":[\"yes\",\"no\"],\"scores\":[1,0]}"; done >"$T/seven.jsonl"
 { cat "$T/seven.jsonl"; echo '{'; cat "$T/seven.jsonl"; } >"$T/broken.jsonl"
 for how in "generate --model $M --max-tokens 3 --temperature 0" "rejsample --best"; do
