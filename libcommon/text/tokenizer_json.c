@@ -267,12 +267,18 @@ static void read_postprocessor(Tokenizer *t, const JsonValue *v)
         t->begins_with = tokenizer_id(t, id->string.data);
 }
 
+/* Files of 2020, GPT-2's own among them, name no type; then it is what has merges. */
+static bool is_bpe(const JsonValue *model)
+{
+    return json_get(model, "type") ? strcmp(type_of(model), "BPE") == 0 : json_is(json_get(model, "merges"), JSON_ARRAY);
+}
+
 int tokenizer_read_json(Tokenizer *t, const char *path, Error *err)
 {
     JsonTree tree = {0};
     int status = json_parse_file(&tree, path, err);
     const JsonValue *model = status == 0 ? json_get(tree.root, "model") : NULL;
-    if (status == 0 && strcmp(type_of(model), "BPE") != 0)
+    if (status == 0 && !is_bpe(model))
         status = error_set(err, "%s: the model '%s' is not BPE", path, type_of(model));
     static const char *const affixes[] = {"continuing_subword_prefix", "end_of_word_suffix"};
     for (int i = 0; i < 2 && status == 0; i++) {
