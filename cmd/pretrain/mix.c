@@ -33,6 +33,17 @@ static double *weights_read(const Sources *sources, const JsonValue *object, con
     return NULL;
 }
 
+/* What stands in the file now. */
+static double *weights_of_file(Mix *m, Error *err)
+{
+    if (stat(m->file, &m->seen) != 0)
+        memset(&m->seen, 0, sizeof m->seen);
+    JsonTree tree = {0};
+    double *weights = json_parse_file(&tree, m->file, err) == 0 ? weights_read(m->sources, tree.root, m->file, err) : NULL;
+    json_free(&tree);
+    return weights;
+}
+
 static void change_add(Mix *m, int64_t step, double *weights)
 {
     m->changes = memory_realloc(m->changes, m->count + 1, sizeof *m->changes);
@@ -59,15 +70,15 @@ static int line_read(Mix *m, int64_t number, Span line, Error *err)
 int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, Error *err)
 {
     *m = (Mix){.file = file, .record = memory_format("%s/mix.jsonl", run), .sources = sources};
-    bool begun = access(m->record, F_OK) == 0;
+    if (access(m->record, F_OK) != 0) {
+        /* Nothing has been trained by it yet: what is wrong with the file is mended now, not after a day with another mix. */
+        m->first = file ? weights_of_file(m, err) : NULL;
+        return !file || m->first ? 0 : -1;
+    }
     if (file && access(file, R_OK) != 0) {
         error_set(err, "%s:", file);
-        if (!begun)
-            return -1;
         message_warning("%s; the mix stays as it is", err->text);
     }
-    if (!begun)
-        return 0;
     Reader *r = reader_open(m->record, err);
     if (!r)
         return -1;
@@ -88,6 +99,7 @@ void mix_close(Mix *m)
     for (size_t i = 0; i < m->count; i++)
         free(m->changes[i].weights);
     free(m->changes);
+    free(m->first);
     free(m->record);
     *m = (Mix){0};
 }
@@ -122,10 +134,7 @@ static double *file_look(Mix *m, Error *err)
         memset(&st, 0, sizeof st);
     if (st.st_mtim.tv_sec == m->seen.st_mtim.tv_sec && st.st_mtim.tv_nsec == m->seen.st_mtim.tv_nsec && st.st_size == m->seen.st_size && st.st_ino == m->seen.st_ino)
         return NULL;
-    m->seen = st;
-    JsonTree tree = {0};
-    double *weights = json_parse_file(&tree, m->file, err) == 0 ? weights_read(m->sources, tree.root, m->file, err) : NULL;
-    json_free(&tree);
+    double *weights = weights_of_file(m, err);
     if (!weights)
         message_warning("%s; the mix stays as it is", err->text);
     if (weights && m->count && memcmp(weights, m->changes[m->count - 1].weights, m->sources->count * sizeof *weights) == 0) {
@@ -152,7 +161,8 @@ const MixChange *mix_next(Mix *m, int64_t step)
 {
     if (m->file && m->done == m->count) {
         Error err;
-        double *weights = file_look(m, &err);
+        double *weights = m->first ? m->first : file_look(m, &err);
+        m->first = NULL;
         if (weights && !mix_change(m, step, weights, ""))
             memset(&m->seen, 0, sizeof m->seen); /* tried again */
     }

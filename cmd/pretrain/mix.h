@@ -25,11 +25,12 @@ typedef struct Mix {
     char *record;     /* mix.jsonl */
     const Sources *sources;
     struct stat seen; /* the file when it was last read */
+    double *first;    /* read when the run began, recorded with its first step */
     MixChange *changes;
     size_t count, done; /* recorded, and handed out by mix_next */
 } Mix;
 
-/* Reads what the run has recorded so far, which rules it without a file too. */
+/* Reads what the run has recorded so far, which rules it without a file too. Of a run that has no record yet the file must be there and fit. */
 int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, Error *err);
 void mix_close(Mix *m);
 /* The next change that rules step `step` and has not been handed out, NULL: none. Behind the recorded ones the file is looked at:

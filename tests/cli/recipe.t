@@ -86,6 +86,9 @@ for ranks in 1 2; do
 done
 is "all ranks follow" "$(losses "$T/follow2" | awk -v other="$(losses "$T/follow1")" '{ n = split(other, o, " "); for (i = 1; i <= 60; i++) { d = $i / o[i] - 1; d = d < 0 ? -d : d; if (d > most) most = d } print (n == 60 && NF == 60 && most < 1e-5 ? "equal" : "apart " most) }')" "equal"
 fails 2 "both rule the mix" "a mix file beside phases" $M --phase 0:a=1 -o "$T/x"
+echo '{"a":1,"b":' >"$T/mix.json"
+fails 1 "mix.json: malformed JSON$" "a mix file that is malformed when the run begins" $M -o "$T/x"
+ok "which leaves nothing begun" test ! -e "$T/x"
 rm "$T/mix.json"
 fails 1 "mix.json: No such file" "a mix file that is not there" $M -o "$T/x"
 mkdir "$T/gone" && cp "$T/follow1/mix.jsonl" "$T/gone"
