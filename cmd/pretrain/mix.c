@@ -89,7 +89,7 @@ int mix_open(Mix *m, const char *file, const char *run, const Sources *sources, 
     while ((got = reader_line(r, &line, err)) > 0 && reader_line_ended(r) && (status = line_read(m, ++number, line, err)) == 0)
         end += (int64_t)line.length + 1;
     reader_close(r);
-    if (got >= 0 && status == 0 && truncate(m->record, end) != 0)
+    if (got > 0 && status == 0 && truncate(m->record, end) != 0) /* never without need: the folder is not locked yet */
         status = error_set(err, "%s:", m->record);
     return got < 0 || status < 0 ? -1 : 0;
 }
