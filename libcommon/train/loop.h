@@ -44,7 +44,7 @@ typedef struct TrainOptions {
     {"keep", 0, OPTION_INTEGER, &(t)->keep, "N", "checkpoints that are kept, the newest, 0: all (default 2)", 0, 0, 1e6},                    \
     {"keep-every", 0, OPTION_INTEGER, &(t)->keep_every, "STEPS", "steps whose multiples are kept for good, 0: none (default 0)", 0, 0, 1e12}, \
     {"max-skips", 0, OPTION_INTEGER, &(t)->max_skips, "N", "steps that may be skipped because they are not finite (default 10)", 0, 0, 1e9}, \
-    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s that mfu is a share of (default: measured)", 0, 0, 1e20}, \
+    {"peak-flops", 0, OPTION_NUMBER, &(t)->peak_flops, "X", "FLOP/s of a rank, for mfu (default: measured)", 0, 0, 1e20}, \
     {"tensorboard", 0, OPTION_STRING, &(t)->tensorboard, "DIR", "write the log's numbers there too, for TensorBoard", 0, 0, 0}
 
 /* Draws a step; beside GRID_OPTIONS. */
