@@ -329,9 +329,13 @@ static int parse_sets(Error *err)
     return 0;
 }
 
-/* Marks the labels of that name; false: the model has none. */
+/* Marks the labels of that name, which may have fastText's prefix; false: the model has none. */
 static bool label_want(const FastText *model, Span name, bool *wanted)
 {
+    static const char prefix[] = "__label__";
+    size_t n = sizeof prefix - 1;
+    if (name.length > n && memcmp(name.data, prefix, n) == 0)
+        name = (Span){name.data + n, name.length - n};
     bool found = false;
     for (int i = 0; i < fasttext_labels(model); i++) {
         const char *label = fasttext_label(model, i);
@@ -361,7 +365,8 @@ static int model_read(Error *err)
     if (!(self.fasttext = fasttext_load(self.model, err)))
         return -1;
     self.label_wanted = memory_zalloc((size_t)fasttext_labels(self.fasttext), sizeof *self.label_wanted);
-    label_want(self.fasttext, (Span){self.label, strlen(self.label)}, self.label_wanted);
+    if (!label_want(self.fasttext, (Span){self.label, strlen(self.label)}, self.label_wanted))
+        return error_set(err, "%s knows no label '%s'", self.model, self.label);
     return 0;
 }
 
