@@ -1,5 +1,6 @@
 #include "base/memory.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,10 +20,10 @@ void memory_exhausted_call(void (*function)(void))
 
 static void out_of_memory(size_t count, size_t size)
 {
-    char text[96];
+    char text[160];
     if (before_exit)
         before_exit();
-    int n = snprintf(text, sizeof text, "out of memory: %zu items of %zu bytes\n", count, size);
+    int n = snprintf(text, sizeof text, "%.50s: out of memory: %zu items of %zu bytes\n", program_invocation_short_name, count, size);
     if (write(STDERR_FILENO, text, (size_t)n) < 0)
         _exit(1);
     _exit(1);

@@ -181,6 +181,13 @@ else
     skip "a full disk" "a tmpfs can't be mounted here"
 fi
 
+# ---- no memory ----
+if nm "$BIN/dedup" 2>/dev/null | grep -q __asan_init; then
+    skip "a line that memory does not hold" "the address sanitizer takes addresses"
+else
+    fails 1 "^dedup: out of memory" "a line that memory does not hold" sh -c "ulimit -v 100000; head -c 200000000 /dev/zero | tr '\\0' ' ' | dedup --exact -j 1"
+fi
+
 # ---- ends by signal ----
 endless() { while :; do cat "$T/some.jsonl"; done; }
 mkdir "$T/k"
