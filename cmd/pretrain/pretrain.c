@@ -334,6 +334,8 @@ static int sizes(Pretrain *p, Error *err)
         return error_set(err, "--mix-rule looks at evaluations: --val and --eval-every are needed");
     if (p->rope_theta > 0 && !p->init)
         return error_set(err, "--rope-theta goes with --init; a new model says it in its configuration");
+    if (train_check(&p->train, err) < 0)
+        return -1;
     if (p->batch_tokens == 0)
         p->batch_tokens = 8 * p->sequence_length;
     StagePlan plan = plan_of(p);

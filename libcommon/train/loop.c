@@ -47,6 +47,15 @@ typedef struct Loop {
     int64_t last_tokens;
 } Loop;
 
+int train_check(const TrainOptions *o, Error *err)
+{
+    if (o->min_lr > o->lr)
+        return error_set(err, "--min-lr %g is more than --lr %g", o->min_lr, o->lr);
+    if (o->average_every > 0 && o->decay_share == 0)
+        return error_set(err, "--average-every takes the mean in the last --decay-share of the steps, which is 0");
+    return 0;
+}
+
 Recompute train_recompute(const TrainOptions *o)
 {
     return strcmp(o->recompute, "layer") == 0 ? RECOMPUTE_LAYER : strcmp(o->recompute, "norms") == 0 ? RECOMPUTE_NORMS : RECOMPUTE_NONE;

@@ -53,6 +53,8 @@ typedef struct TrainOptions {
 /* Of the tools that evaluate. */
 #define TRAIN_OPTION_EVAL(t) {"eval-every", 0, OPTION_INTEGER, &(t)->eval_every, "STEPS", "steps between evaluations; 0, the default: at the end", 0, 0, 1e12}
 
+/* Do the options go together? Asked before anything begins: a run that was begun keeps to the options that it was begun with. */
+int train_check(const TrainOptions *o, Error *err);
 /* What --recompute says. */
 Recompute train_recompute(const TrainOptions *o);
 /* Lets the model compute as --dtype and --recompute say; slots are opened after it. */

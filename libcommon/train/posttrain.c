@@ -28,6 +28,9 @@ static int options_check(const PostTrain *p)
         return message_usage("--patience goes with --val and --eval-every");
     if (p->train.merge && !p->lora.rank)
         return message_usage("--merge goes with --lora");
+    Error err;
+    if (train_check(&p->train, &err) < 0)
+        return message_usage("%s", err.text);
     return train_finished(p->set, &p->common, free_options);
 }
 

@@ -128,6 +128,12 @@ fails 1 "'' is no NAME=LOSS" "a rule without a target" $U --mix-rule "" -o "$T/x
 fails 2 "eval-every are needed" "a rule without evaluations" $P --steps 9 --data "$T/a" --mix-rule a=1 -o "$T/x"
 fails 2 "mix-rule and --phase both rule the mix" "a rule beside phases" $U --mix-rule a=1 --phase 0:a=1 -o "$T/x"
 
+# Options that do not go together are refused before a run begins that would then keep to them.
+fails 2 "min-lr 0.003 is more than --lr 0.001" "a rate that would rise" $P --lr 1e-3 --steps 9 --data "$T/a" -o "$T/early"
+for tool in sft dpo rmtrain; do fails 2 "min-lr 0.1 is more than --lr 0.01" "of $tool too" $tool --model "$T/plain" --lr 0.01 --min-lr 0.1 -o "$T/early" "$T/a.jsonl"; done
+fails 2 "decay-share of the steps, which is 0" "an average of nothing" $P --average-every 2 --decay-share 0 --steps 9 --data "$T/a" -o "$T/early"
+ok "and nothing is begun" test ! -e "$T/early"
+
 # Averaged weights.
 S="$P --schedule wsd --min-lr 0 --decay-share 0.5 --steps 20 --data $T/a"
 $S --average-every 20 -o "$T/one"
