@@ -97,6 +97,27 @@ static size_t escape_length(const char *p)
     return end ? (size_t)(end - p + 1) : p[1] ? 2 : 1;
 }
 
+/* Writes the escape at p. A script's name: Oniguruma takes characters whose own script it is, PCRE2 since 10.40 also those that are
+ * used with it, such as the marks of Japanese with Han, unless it says sc. */
+static void write_escape(Buffer *out, const char *p, size_t length)
+{
+    Buffer script = {0};
+    if (length > 4 && (p[1] == 'p' || p[1] == 'P') && p[2] == '{') {
+        int code;
+        PCRE2_SIZE offset;
+        buffer_format(&script, "\\%c{sc:%.*s", p[1], (int)length - 3, p + 3);
+        pcre2_code *known = pcre2_compile((PCRE2_SPTR)script.data, script.length, PCRE2_UTF, &code, &offset, NULL);
+        if (known)
+            buffer_append(out, script.data, script.length);
+        else
+            script.length = 0;
+        pcre2_code_free(known);
+    }
+    if (script.length == 0)
+        buffer_append(out, p, length);
+    buffer_free(&script);
+}
+
 /* {n,m}+ at p, of `length` with its +, which repeats the interval: the same as one of these, or NULL where it takes a group to say. */
 static const char *repeated(const char *p, size_t length)
 {
@@ -123,7 +144,11 @@ static int expand(Buffer *out, const char *pattern, Error *err)
         }
         if (*p == '\\') {
             whole = escape_length(p);
-        } else if (bracket && p[0] == '[' && p[1] == ':' && strstr(p, ":]")) {
+            write_escape(out, p, whole);
+            p += whole;
+            continue;
+        }
+        if (bracket && p[0] == '[' && p[1] == ':' && strstr(p, ":]")) {
             whole = (size_t)(strstr(p, ":]") + 2 - p);
         } else if (bracket && (*p == '[' || (p[0] == '&' && p[1] == '&'))) {
             return error_set(err, "regular expression '%.100s': a set within a set is not supported", pattern);

@@ -29,6 +29,8 @@ refused "sets within a set are refused" "$(cut '[a-z&&[^b]]' Isolated false),$by
 refused "and so is {2,3}+" "$(cut 'a{2,3}+' Isolated false),$bytes" "[{]2,3[}][+] is not supported"
 refused "a step behind ByteLevel" "$words,{\"type\":\"Digits\",\"individual_digits\":true}" "Digits behind ByteLevel"
 refused "no ByteLevel" "$(cut ' ' Isolated false)" "no pre-tokenizer ByteLevel"
+like "a script's name takes its own characters, not the marks beside them" \
+    "$(echo '{"text":"東、東、"}' | bpe-train --vocab-size 300 --pattern '\p{Han}+' -o "$T/han" 2>&1)" " 2 different pieces"
 tokenizer "$words"
 sed -i 's/"type":"BPE",//' "$T/tokenizer.json"
 is "a model without a type, as GPT-2's file has it, is BPE if it has merges" "$(echo 1212 | tokenize --tokenizer "$T" --text --ids)" '{"ids":[7]}'
