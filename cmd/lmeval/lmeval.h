@@ -90,8 +90,6 @@ void requests_free(Requests *q);
 /* Makes the slot large enough. */
 int eval_slot(Eval *e, int64_t rows, Error *err);
 int eval_prefix(const Eval *e, int32_t *id, Error *err);
-/* Appends a text's ids, behind the token that the tokenizer puts before every text, where it does. */
-int eval_encode(Eval *e, Span text, Ids *ids, Error *err);
 
 int eval_perplexity(Eval *e, const char *path, Error *err);
 int eval_task(Eval *e, const char *path, Error *err);

@@ -26,6 +26,13 @@ void requests_group(Requests *q)
     q->group++;
 }
 
+/* Appends a text's ids, behind the token that the tokenizer puts before every text, where it does. */
+static int encode(Eval *e, Span text, Ids *ids, Error *err)
+{
+    if (tokenizer_begins(e->tokenizer) >= 0)
+        ids_add(ids, tokenizer_begins(e->tokenizer));
+    return encoder_encode(e->encoder, text, NULL, ids, err);
+}
 int requests_add_rolling(Requests *q, Eval *e, Ids *ids, Span text, Error *err)
 {
     int32_t prefix;
@@ -33,7 +40,7 @@ int requests_add_rolling(Requests *q, Eval *e, Ids *ids, Span text, Error *err)
     if (eval_prefix(e, &prefix, err) < 0)
         return -1;
     ids_add(ids, prefix);
-    if (eval_encode(e, text, ids, err) < 0)
+    if (encode(e, text, ids, err) < 0)
         return -1;
     int64_t n = (int64_t)ids->count;
     for (int64_t done = 1; done < n;) {
@@ -274,9 +281,3 @@ int eval_prefix(const Eval *e, int32_t *id, Error *err)
     return *id >= 0 ? 0 : error_set(err, "the tokenizer names neither a bos_token nor an eos_token to begin a text with");
 }
 
-int eval_encode(Eval *e, Span text, Ids *ids, Error *err)
-{
-    if (tokenizer_begins(e->tokenizer) >= 0)
-        ids_add(ids, tokenizer_begins(e->tokenizer));
-    return encoder_encode(e->encoder, text, NULL, ids, err);
-}

@@ -138,7 +138,9 @@ void rankings_free(Rankings *r)
     *r = (Rankings){0};
 }
 
-double rankings_concordance(const Ranking *const *list, size_t m)
+/* Kendall's coefficient of concordance, corrected for ties (Kendall and Babington Smith 1939), of m rankings of the same item: 1 all
+ * agree, 0 no more than chance. NAN where all is tied. */
+static double concordance(const Ranking *const *list, size_t m)
 {
     size_t n = list[0]->count;
     double k = (double)m, size = (double)n, spread = 0, ties = 0;
@@ -159,7 +161,9 @@ double rankings_concordance(const Ranking *const *list, size_t m)
     return most > 0 ? 12 * spread / most : NAN;
 }
 
-double rankings_kappa(const Rankings *r, const char *a, const char *b, size_t *items, size_t *pairs, double *same)
+/* Cohen's kappa (1960) of two annotators over pairs of answers, each judged better, worse or equal; a pair counts in both directions,
+ * so that the order of the answers is nothing. *pairs: of answers; *same: the share judged alike. NAN where chance explains all. */
+static double cohens_kappa(const Rankings *r, const char *a, const char *b, size_t *items, size_t *pairs, double *same)
 {
     double table[3][3] = {{0}}, n = 0, alike = 0, chance = 0;
     *items = *pairs = 0;
@@ -219,7 +223,7 @@ static void report_concordance(const Rankings *r)
             }
         if (seen || m < 2)
             continue;
-        double w = rankings_concordance(list, m);
+        double w = concordance(list, m);
         items += !isnan(w);
         tied += isnan(w);
         sum += isnan(w) ? 0 : w;
@@ -242,7 +246,7 @@ void rankings_report(const Rankings *r)
     for (size_t i = 0; i < n; i++)
         for (size_t k = i + 1; k < n; k++) {
             size_t items, pairs;
-            double same, kappa = rankings_kappa(r, names[i], names[k], &items, &pairs, &same);
+            double same, kappa = cohens_kappa(r, names[i], names[k], &items, &pairs, &same);
             if (items)
                 printf("Cohen's kappa %.4f of %s and %s: %zu items, %zu pairs of answers, %.1f %% judged alike\n", kappa, names[i], names[k], items, pairs,
                        100 * same);

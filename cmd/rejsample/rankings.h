@@ -29,13 +29,7 @@ int rankings_read(Rankings *r, const char *path, Error *err);
 const Ranking *rankings_find(const Rankings *r, uint64_t item, const char *annotator);
 void rankings_free(Rankings *r);
 
-/* Kendall's coefficient of concordance, corrected for ties (Kendall and Babington Smith 1939), of m rankings of the same item: 1 all
- * agree, 0 no more than chance. NAN where all is tied. */
-double rankings_concordance(const Ranking *const *list, size_t m);
-/* Cohen's kappa (1960) of two annotators over pairs of answers, each judged better, worse or equal; a pair counts in both directions,
- * so that the order of the answers is nothing. *pairs: of answers; *same: the share judged alike. NAN where chance explains all. */
-double rankings_kappa(const Rankings *r, const char *a, const char *b, size_t *items, size_t *pairs, double *same);
-/* Both for everybody, on standard output. */
+/* Kendall's W and Cohen's kappa for everybody, on standard output. */
 void rankings_report(const Rankings *r);
 
 #endif

@@ -35,7 +35,7 @@ void mersenne_seed(Mersenne *m, uint64_t seed)
     m->at = N;
 }
 
-uint32_t mersenne_next(Mersenne *m)
+static uint32_t next(Mersenne *m)
 {
     uint32_t *s = m->state;
     if (m->at == N) {
@@ -54,7 +54,7 @@ uint32_t mersenne_next(Mersenne *m)
 
 double mersenne_uniform(Mersenne *m)
 {
-    uint32_t a = mersenne_next(m) >> 5, b = mersenne_next(m) >> 6;
+    uint32_t a = next(m) >> 5, b = next(m) >> 6;
     return (a * 67108864.0 + b) * (1.0 / 9007199254740992.0);
 }
 
@@ -62,12 +62,13 @@ double mersenne_uniform(Mersenne *m)
 static uint64_t bits(Mersenne *m, int k)
 {
     if (k <= 32)
-        return mersenne_next(m) >> (32 - k);
-    uint64_t low = mersenne_next(m);
-    return low | (uint64_t)(mersenne_next(m) >> (64 - k)) << 32;
+        return next(m) >> (32 - k);
+    uint64_t low = next(m);
+    return low | (uint64_t)(next(m) >> (64 - k)) << 32;
 }
 
-uint64_t mersenne_below(Mersenne *m, uint64_t n)
+/* _randbelow(n), n ≥ 1. */
+static uint64_t below(Mersenne *m, uint64_t n)
 {
     int k = 64 - __builtin_clzll(n);
     uint64_t r = bits(m, k);
@@ -86,7 +87,7 @@ void mersenne_sample(Mersenne *m, uint64_t n, size_t count, uint64_t *out)
         for (uint64_t i = 0; i < n; i++)
             pool[i] = i;
         for (size_t i = 0; i < count; i++) {
-            uint64_t j = mersenne_below(m, n - i);
+            uint64_t j = below(m, n - i);
             out[i] = pool[j];
             pool[j] = pool[n - i - 1];
         }
@@ -96,7 +97,7 @@ void mersenne_sample(Mersenne *m, uint64_t n, size_t count, uint64_t *out)
     for (size_t i = 0; i < count; i++) {
         bool taken;
         do {
-            out[i] = mersenne_below(m, n);
+            out[i] = below(m, n);
             taken = false;
             for (size_t k = 0; k < i; k++)
                 taken |= out[k] == out[i];

@@ -12,9 +12,7 @@ typedef struct Mersenne {
 } Mersenne;
 
 void mersenne_seed(Mersenne *m, uint64_t seed);
-uint32_t mersenne_next(Mersenne *m);
-double mersenne_uniform(Mersenne *m);                  /* random(): [0, 1), 53 bits */
-uint64_t mersenne_below(Mersenne *m, uint64_t n);      /* _randbelow(n), n ≥ 1 */
+double mersenne_uniform(Mersenne *m); /* random(): [0, 1), 53 bits */
 /* random.sample(range(n), count): count ≤ n places into out. */
 void mersenne_sample(Mersenne *m, uint64_t n, size_t count, uint64_t *out);
 

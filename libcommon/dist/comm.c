@@ -8,7 +8,7 @@
 
 const char *comm_kind_name(CommKind k)
 {
-    static const char *const names[COMM_KINDS] = {"host gather", "all-gather", "reduce-scatter", "sum", "max", "send", "receive", "start"};
+    static const char *const names[COMM_KINDS] = {"host gather", "all-gather", "reduce-scatter", "sum", "send", "receive", "start"};
     return names[k];
 }
 
@@ -99,15 +99,6 @@ int comm_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
     size_t bytes = sum_bytes(c, n, dtype_size(t));
     count(c, COMM_SUM, bytes, -1);
     return moved(c, bytes, c->ops->sum(c, s, t, data, n, err));
-}
-
-int comm_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
-{
-    if (c->size == 1 || n == 0)
-        return 0;
-    size_t bytes = sum_bytes(c, n, sizeof *data);
-    count(c, COMM_MAX, bytes, -1);
-    return moved(c, bytes, c->ops->max_f32(c, s, data, n, err));
 }
 
 static int check_peer(const Comm *c, int peer, const char *what, Error *err)

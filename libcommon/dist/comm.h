@@ -18,8 +18,8 @@
 #include "base/error.h"
 #include "kernels/device.h"
 
-/* What is counted, by kind. SUM and MAX are a reduce-scatter and an all-gather each; START: a group's ranks meet on their devices. */
-typedef enum CommKind { COMM_HOST, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_SUM, COMM_MAX, COMM_SEND, COMM_RECV, COMM_START, COMM_KINDS } CommKind;
+/* What is counted, by kind. SUM is a reduce-scatter and an all-gather; START: a group's ranks meet on their devices. */
+typedef enum CommKind { COMM_HOST, COMM_ALL_GATHER, COMM_REDUCE_SCATTER, COMM_SUM, COMM_SEND, COMM_RECV, COMM_START, COMM_KINDS } CommKind;
 const char *comm_kind_name(CommKind k); /* "all-gather" */
 
 typedef struct CommCount {
@@ -50,9 +50,8 @@ int comm_all_gather(Comm *c, Stream *s, const void *mine, void *all, size_t byte
 /* mine[n_each] becomes the sum over ranks of their all[size][n_each] at this rank's place. mine may be that place in all. F32, or
  * BF16 that is added up in f32 and rounded once. */
 int comm_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err);
-/* data[i] becomes the sum over ranks (F32 or BF16, as above), or their greatest (what a NaN gives depends on the back end). */
+/* data[i] becomes the sum over ranks (F32 or BF16, as above). */
 int comm_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err);
-int comm_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err);
 
 /* Point to point: both post and return. The memory stays the caller's until comm_wait, which orders what follows on the stream behind
  * the arrival (or departure). A receive takes the oldest send of that rank with its tag and must have as many bytes. Sends to

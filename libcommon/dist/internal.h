@@ -12,7 +12,6 @@ typedef struct CommOps {
     int (*all_gather)(Comm *c, Stream *s, const void *mine, void *all, size_t bytes_each, Error *err);
     int (*reduce_scatter)(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err);
     int (*sum)(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err);
-    int (*max_f32)(Comm *c, Stream *s, float *data, size_t n, Error *err);
     int (*send)(Comm *c, Stream *s, const void *data, size_t bytes, int to, int tag, uintptr_t *handle, Error *err);
     int (*recv)(Comm *c, Stream *s, void *data, size_t bytes, int from, int tag, uintptr_t *handle, Error *err);
     int (*wait)(Comm *c, Stream *s, uintptr_t handle, Error *err);
@@ -31,9 +30,8 @@ typedef struct CommOps {
 
 void comm_one(Comm *c);
 
-/* to[i] = from[0][i] + … + from[ranks-1][i] in this order, in f32, or their maximum; to may be one of the arrays. */
-typedef enum Reduction { REDUCTION_SUM, REDUCTION_MAX } Reduction;
-void reduce_ranks(Reduction how, Dtype t, void *to, const void *const *from, int ranks, size_t n);
+/* to[i] = from[0][i] + … + from[ranks-1][i] in this order, in f32; to may be one of the arrays. */
+void reduce_ranks(Dtype t, void *to, const void *const *from, int ranks, size_t n);
 
 /* Threads as ranks: what they share. team_open gives the world's; splitting adds more, all freed together. */
 typedef struct Team Team;

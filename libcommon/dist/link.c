@@ -170,7 +170,7 @@ static int link_all_gather(Comm *c, Stream *stream, const void *mine, void *all,
 }
 
 /* `to` becomes what all ranks have of n elements for this one; data[r]: this rank's for rank r, `counts` of them. */
-static int exchange(Comm *c, Reduction how, Dtype t, const char *const *data, const size_t *counts, void *to, Error *err)
+static int exchange(Comm *c, Dtype t, const char *const *data, const size_t *counts, void *to, Error *err)
 {
     size_t size = dtype_size(t), n = counts[c->rank];
     char *come = memory_alloc((size_t)c->size * n + 1, size);
@@ -185,7 +185,7 @@ static int exchange(Comm *c, Reduction how, Dtype t, const char *const *data, co
         status = r == c->rank ? 0 : letter_take(c, r, TAG_SHARE, come + (size_t)r * n * size, n * size, err);
     }
     if (status == 0)
-        reduce_ranks(how, t, to, from, c->size, n);
+        reduce_ranks(t, to, from, c->size, n);
     free(from);
     free(come);
     return status;
@@ -202,7 +202,7 @@ static int link_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all
             counts[r] = n_each - at < PIECE ? n_each - at : PIECE;
             data[r] = (const char *)all + ((size_t)r * n_each + at) * size;
         }
-        status = exchange(c, REDUCTION_SUM, t, data, counts, (char *)mine + at * size, err);
+        status = exchange(c, t, data, counts, (char *)mine + at * size, err);
     }
     free(counts);
     free(data);
@@ -210,7 +210,7 @@ static int link_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all
 }
 
 /* Stretches of PIECE elements a rank: each share is reduced by its rank, which sends it to all. */
-static int reduce_all(Comm *c, Reduction how, Dtype t, char *values, size_t n, Error *err)
+static int reduce_all(Comm *c, Dtype t, char *values, size_t n, Error *err)
 {
     size_t size = dtype_size(t), step = (size_t)PIECE * (size_t)c->size, *counts = memory_alloc((size_t)c->size, sizeof *counts);
     const char **data = memory_alloc((size_t)c->size, sizeof *data);
@@ -222,7 +222,7 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, char *values, size_t n, E
             data[r] = values + (at + begin) * size;
         }
         char *own = values + (size_t)(data[c->rank] - values);
-        status = exchange(c, how, t, data, counts, own, err);
+        status = exchange(c, t, data, counts, own, err);
         for (int by = 1; by < c->size && status == 0; by++)
             status = letter_send(c, (c->rank + by) % c->size, TAG_ALL, own, counts[c->rank] * size, err);
         for (int r = 0; r < c->size && status == 0; r++)
@@ -237,13 +237,7 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, char *values, size_t n, E
 static int link_sum(Comm *c, Stream *stream, Dtype t, void *data, size_t n, Error *err)
 {
     (void)stream;
-    return reduce_all(c, REDUCTION_SUM, t, data, n, err);
-}
-
-static int link_max_f32(Comm *c, Stream *stream, float *data, size_t n, Error *err)
-{
-    (void)stream;
-    return reduce_all(c, REDUCTION_MAX, DTYPE_F32, (char *)data, n, err);
+    return reduce_all(c, t, data, n, err);
 }
 
 /* The hub has it at once: nothing is under way. */
@@ -370,7 +364,7 @@ static void tell_come(const int *connections, int size)
 
 int link_open(const Launch *launch, Comm *world, Error *err)
 {
-    static const CommOps ops = {"connections", link_gather_host, link_all_gather, link_reduce_scatter, link_sum, link_max_f32, link_send, link_recv,
+    static const CommOps ops = {"connections", link_gather_host, link_all_gather, link_reduce_scatter, link_sum, link_send, link_recv,
                                 link_wait, link_split, link_failing, link_abandon, link_close, NULL, link_tell};
     int *connections = memory_alloc((size_t)launch->size, sizeof *connections), own[2];
     if (meet(launch, connections, err) < 0) {

@@ -1,18 +1,12 @@
 /* Adding up what ranks hold, in their order. */
 #include "dist/internal.h"
 
-#include <math.h>
 #include <string.h>
 
 enum { PIECE = 2048 }; /* numbers that stay in the cache while the ranks' are added */
 
-static float greater(float a, float b)
-{
-    return isnan(a) || a > b ? a : b;
-}
-
-/* sum = x, or sum + x, or the greater of both. */
-static void take(Reduction how, bool first, Dtype t, float *sum, const void *x, size_t n)
+/* sum = x, or sum + x. */
+static void take(bool first, Dtype t, float *sum, const void *x, size_t n)
 {
     float wide[PIECE];
     const float *f = x;
@@ -23,22 +17,19 @@ static void take(Reduction how, bool first, Dtype t, float *sum, const void *x, 
     }
     if (first)
         memcpy(sum, f, n * sizeof *sum);
-    else if (how == REDUCTION_SUM)
-        for (size_t i = 0; i < n; i++)
-            sum[i] += f[i];
     else
         for (size_t i = 0; i < n; i++)
-            sum[i] = greater(sum[i], f[i]);
+            sum[i] += f[i];
 }
 
-void reduce_ranks(Reduction how, Dtype t, void *to, const void *const *from, int ranks, size_t n)
+void reduce_ranks(Dtype t, void *to, const void *const *from, int ranks, size_t n)
 {
     float sum[PIECE];
     size_t size = dtype_size(t);
     for (size_t at = 0; at < n; at += PIECE) {
         size_t m = n - at < PIECE ? n - at : PIECE;
         for (int r = 0; r < ranks; r++)
-            take(how, r == 0, t, sum, (const char *)from[r] + at * size, m);
+            take(r == 0, t, sum, (const char *)from[r] + at * size, m);
         if (t == DTYPE_F32)
             memcpy((float *)to + at, sum, m * sizeof *sum);
         else

@@ -115,13 +115,13 @@ static int threads_gather_host(Comm *c, const void *mine, void *all, size_t byte
 }
 
 /* Elements begin … begin+n of what everybody shows, to a place that nobody else reads. */
-static void reduce_shown(Comm *c, Reduction how, Dtype t, void *to, size_t begin, size_t n)
+static void reduce_shown(Comm *c, Dtype t, void *to, size_t begin, size_t n)
 {
     Team *team = c->state;
     const void **from = team->from + c->rank * c->size;
     for (int r = 0; r < c->size; r++)
         from[r] = (const char *)team->shown[r] + begin * dtype_size(t);
-    reduce_ranks(how, t, to, from, c->size, n);
+    reduce_ranks(t, to, from, c->size, n);
 }
 
 static int threads_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
@@ -129,12 +129,12 @@ static int threads_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, 
     (void)s;
     if (show(c, all, err) < 0)
         return -1;
-    reduce_shown(c, REDUCTION_SUM, t, mine, (size_t)c->rank * n_each, n_each);
+    reduce_shown(c, t, mine, (size_t)c->rank * n_each, n_each);
     return meet(c, err);
 }
 
 /* Rank r adds up the r-th share of everybody's elements and writes the sums back to all. */
-static int reduce_all(Comm *c, Reduction how, Dtype t, void *data, size_t n, Error *err)
+static int reduce_all(Comm *c, Dtype t, void *data, size_t n, Error *err)
 {
     Team *team = c->state;
     if (show(c, data, err) < 0)
@@ -142,7 +142,7 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, void *data, size_t n, Err
     size_t begin, m, size = dtype_size(t);
     comm_share(n, c->size, c->rank, &begin, &m);
     char *mine = (char *)data + begin * size;
-    reduce_shown(c, how, t, mine, begin, m);
+    reduce_shown(c, t, mine, begin, m);
     for (int r = 0; r < c->size; r++)
         if (r != c->rank)
             memcpy((char *)(uintptr_t)team->shown[r] + begin * size, mine, m * size);
@@ -152,13 +152,7 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, void *data, size_t n, Err
 static int threads_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
 {
     (void)s;
-    return reduce_all(c, REDUCTION_SUM, t, data, n, err);
-}
-
-static int threads_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
-{
-    (void)s;
-    return reduce_all(c, REDUCTION_MAX, DTYPE_F32, data, n, err);
+    return reduce_all(c, t, data, n, err);
 }
 
 static Post *post_take(Team *world)
@@ -281,7 +275,7 @@ static void threads_nothing(Comm *c)
 
 void team_comm(Team *world, int rank, Comm *out)
 {
-    static const CommOps ops = {"threads", threads_gather_host, threads_all_gather, threads_reduce_scatter, threads_sum, threads_max_f32, threads_send, threads_recv,
+    static const CommOps ops = {"threads", threads_gather_host, threads_all_gather, threads_reduce_scatter, threads_sum, threads_send, threads_recv,
                                 threads_wait, threads_split, threads_failing, threads_nothing, threads_nothing, NULL, NULL};
     *out = (Comm){.rank = rank, .size = world->size, .name = "world", .threads = true, .gone = -1, .ops = &ops, .state = world};
 }

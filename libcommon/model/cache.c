@@ -63,11 +63,6 @@ void cache_close(KvCache *c)
     memset(c, 0, sizeof *c);
 }
 
-int64_t cache_free_tokens(const KvCache *c)
-{
-    return c->free_count * PAGE_TOKENS;
-}
-
 int64_t cache_pages(int64_t tokens)
 {
     return (tokens + PAGE_TOKENS - 1) / PAGE_TOKENS;

@@ -29,7 +29,6 @@ typedef struct Sequence {
 /* Room for `tokens` tokens in all, in sequences of at most max_length, of which at most max_batch are decoded at once. */
 int cache_open(KvCache *c, Model *m, int64_t tokens, int64_t max_length, int64_t max_batch, Error *err);
 void cache_close(KvCache *c);
-int64_t cache_free_tokens(const KvCache *c);
 /* Pages that so many tokens take. */
 int64_t cache_pages(int64_t tokens);
 

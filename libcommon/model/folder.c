@@ -461,21 +461,3 @@ int folder_begin(const Model *m, Dtype type, const char *path, Error *err)
     buffer_free(&b);
     return status == 0 ? copy_tokenizer(m, path, err) : -1;
 }
-
-int folder_save(Model *m, Dtype type, const char *path, Error *err)
-{
-    ParameterTable *t = &m->params.table;
-    float *host = m->device->is_host ? t->weights : memory_alloc(t->total, sizeof *host);
-    int status = 0;
-    if (!m->device->is_host) {
-        m->device->copy(m->stream, host, t->weights, t->total * sizeof *host, COPY_TO_HOST);
-        status = m->device->stream_wait(m->stream, err);
-    }
-    if (status == 0)
-        status = folder_begin(m, type, path, err);
-    if (status == 0)
-        status = parts_write(m, host + t->frozen, &(ArenaStretch){0, param_trained_total(t)}, 1, type, path, NULL, err);
-    if (!m->device->is_host)
-        free(host);
-    return status;
-}

@@ -25,14 +25,12 @@ int folder_load(Model *m, const char *path, const FolderLoad *how /* NULL: zeros
  * errors too. */
 int folder_base(const char *path, const char *adapter, char **base, char **adapter_path, Error *err);
 
-/* Writes the model into an existing folder, or of a model with adapters the adapters alone; weights as F32 or rounded to BF16 or F16.
- * The tokenizer's files are copied from m->tokenizer_folder where that is known. */
-int folder_save(Model *m, Dtype type, const char *path, Error *err);
-/* Reads what is trained of an open model from a folder that folder_save or the ranks of a grid wrote of it. */
+/* Reads what is trained of an open model from a folder that the ranks of a grid wrote of it. */
 int folder_reload(Model *m, const char *path, Error *err);
 /* The names that files beside the weights may have, NULL at the end. */
 extern const char *const folder_texts[];
-/* Makes what belongs to a model but its weights, for which folder_parts.h then has room. Touches no device. */
+/* Makes what belongs to a model but its weights, for which folder_parts.h then has room, in an existing folder: of a model with adapters
+ * what belongs to them. The tokenizer's files are copied from m->tokenizer_folder where that is known. Touches no device. */
 int folder_begin(const Model *m, Dtype type, const char *path, Error *err);
 
 #endif

@@ -10,7 +10,8 @@
 #include "io/safetensors.h"
 #include "model/lora.h"
 
-const char *parts_file(const Model *m)
+/* The file's name. */
+static const char *file_of(const Model *m)
 {
     return m->config.lora ? "adapter_model.safetensors" : "model.safetensors";
 }
@@ -24,7 +25,7 @@ static char *entry_name(const Model *m, const Parameter *p)
 
 static char *file_path(const Model *m, const char *folder)
 {
-    return memory_format("%s/%s", folder, parts_file(m));
+    return memory_format("%s/%s", folder, file_of(m));
 }
 
 /* Where the whole model's tensors lie in its file. */
@@ -121,7 +122,7 @@ static int write_box(const Model *m, DiskFile *file, const Parameter *p, const B
         status = write_stretch(file, values + (size_t)r * stretch, stretch, type, at + ((size_t)(b->begin[0] + r) * columns + (size_t)b->begin[1]) * size, sum, err);
     if (sums) {
         char *box = box_text(p, b), *name = entry_name(m, p), *what = memory_format("%s %s", name, box);
-        sum_add(sums, parts_file(m), what, XXH3_64bits_digest(sum));
+        sum_add(sums, file_of(m), what, XXH3_64bits_digest(sum));
         free(box);
         free(name);
         free(what);
@@ -163,7 +164,7 @@ int parts_sum_header(const Model *m, const char *folder, Buffer *sums, Error *er
     char *path = file_path(m, folder);
     int status = safetensors_open(&file, path, err);
     if (status == 0) {
-        sum_add(sums, parts_file(m), "header", header_sum(&file));
+        sum_add(sums, file_of(m), "header", header_sum(&file));
         safetensors_close(&file);
     }
     free(path);

@@ -1,16 +1,12 @@
 /* A model's folder that the ranks of a grid write together, each what it holds: one model.safetensors in Hugging Face's layout comes
  * of any grid. The first rank makes the folder's files and the header (folder_begin), then each writes its boxes; a box's checksum
- * is that of the bytes that were written. */
+ * is that of the bytes that were written, found under "FILE NAME global 4 box 0+2" (box_text), the header's under "FILE header". */
 #ifndef MODEL_FOLDER_PARTS_H
 #define MODEL_FOLDER_PARTS_H
 
 #include "io/json.h"
 #include "model/box.h"
 #include "model/model.h"
-
-/* The file's name. The checksum of a box of it is found under "FILE NAME global 4 box 0+2" (box_text), that of its header under
- * "FILE header". */
-const char *parts_file(const Model *m);
 
 /* Makes the file with its header and its full size, in an existing folder: room for what is trained. */
 int parts_begin(const Model *m, Dtype type, const char *folder, Error *err);

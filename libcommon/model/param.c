@@ -150,6 +150,14 @@ static void add_head(Layout *l, const ModelConfig *c, Entry table)
     }
 }
 
+/* The first `count` entries are not trained from now on; before gradients are asked for. */
+static void freeze(ParameterTable *t, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        t->items[i].trainable = false;
+    t->frozen = count < t->count ? t->items[count].offset : t->total;
+}
+
 /* A and B of every adapter, behind all other entries, which are not trained then but for a reward model's score. B is split as its
  * layer's rows are, A as its columns are; what is whole gets a share of its gradient from every rank. */
 static void add_adapters(Layout *l, const ModelConfig *c)
@@ -182,7 +190,7 @@ static void add_adapters(Layout *l, const ModelConfig *c)
             p->table.items[at].scale = (float)lora_scale(c->lora, i, (LoraModule)k);
         }
     }
-    param_freeze(&p->table, frozen);
+    freeze(&p->table, frozen);
 }
 
 int param_open(ModelParameters *p, const ModelConfig *c, const ModelPart *part, Device *d, Stream *s, Error *err)
@@ -272,13 +280,6 @@ void param_begin(ParameterTable *t, int entry)
     size_t begin, end;
     param_unit_trained(t, unit, &begin, &end);
     param_clear(t, unit, begin, end);
-}
-
-void param_freeze(ParameterTable *t, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        t->items[i].trainable = false;
-    t->frozen = count < t->count ? t->items[count].offset : t->total;
 }
 
 size_t param_trained_total(const ParameterTable *t)

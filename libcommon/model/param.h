@@ -86,8 +86,6 @@ bool param_is_lent(const ParameterTable *t, int unit);
  * (-1: none), where they have not in this step. */
 void param_clear(ParameterTable *t, int unit, size_t begin, size_t end);
 void param_begin(ParameterTable *t, int entry);
-/* The first `count` entries are not trained from now on; before gradients are asked for. */
-void param_freeze(ParameterTable *t, size_t count);
 /* Floats in an arena of what is trained, and where an entry's begin in one. */
 size_t param_trained_total(const ParameterTable *t);
 float *param_trained(const ParameterTable *t, float *arena, const Parameter *p);

@@ -13,7 +13,8 @@ static double llama3_scaled(double inverse, const RopeScaling *r)
     return (1 - smooth) * inverse / r->factor + smooth * inverse;
 }
 
-void rope_frequencies(const ModelConfig *c, double *inverse)
+/* inverse[i], i < head_dim/2 (transformers: modeling_rope_utils.py). */
+static void frequencies(const ModelConfig *c, double *inverse)
 {
     int64_t half = c->head_dim / 2;
     for (int64_t i = 0; i < half; i++) {
@@ -29,7 +30,7 @@ void rope_table(const ModelConfig *c, int64_t positions, float *cosine, float *s
 {
     int64_t half = c->head_dim / 2;
     double inverse[128];
-    rope_frequencies(c, inverse);
+    frequencies(c, inverse);
     for (int64_t p = 0; p < positions; p++)
         for (int64_t i = 0; i < half; i++) {
             float angle = (float)p * (float)inverse[i];

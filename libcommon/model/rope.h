@@ -4,9 +4,7 @@
 
 #include "model/config.h"
 
-/* inverse[i], i < head_dim/2 (transformers: modeling_rope_utils.py). */
-void rope_frequencies(const ModelConfig *c, double *inverse);
-/* cos and sin of position·inverse[i], [positions, head_dim/2]; the angle is rounded to f32 first, as transformers does. */
+/* cos and sin of position·frequency, [positions, head_dim/2]; the angle is rounded to f32 first, as transformers does. */
 void rope_table(const ModelConfig *c, int64_t positions, float *cosine, float *sine);
 
 #endif

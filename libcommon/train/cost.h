@@ -149,9 +149,6 @@ typedef struct CostTime {
     double bubble_share;                         /* idle over busy, of stages that take equally long */
 } CostTime;
 int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err);
-/* A pass through one virtual stage, forward and backward, in seconds; and that of a message between two stages. */
-void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward);
-double cost_message(const CostRun *r, const CostCluster *c);
 /* What a pipeline waits for messages in a step, each so many seconds on its way; forward and backward: a pass through one virtual stage. Plain
  * 1F1B has no slack: the P passes in flight go round by 2 (P - 1) messages, M/P times, and P - 2 more wait on the way in and out. Interleaved
  * the first goes through all v P stages and back, and later ones wait only for what is longer than the pass that runs meanwhile. Fitted to

@@ -115,7 +115,8 @@ static double parameters(const CostRun *r)
     return (double)layers_at(&p) * layer_weights(r) + tables;
 }
 
-void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward)
+/* A pass through one virtual stage, forward and backward, in seconds. */
+static void chunk_seconds(const CostRun *r, const CostCluster *c, int stage, int chunk, double *forward, double *backward)
 {
     ModelPart p = part_at(r, stage);
     LayerRange at = p.range[chunk];
@@ -123,7 +124,8 @@ void cost_stage(const CostRun *r, const CostCluster *c, int stage, int chunk, do
     *backward = (double)at.count * pass_all(layer_backward(r, c)) + (at.head ? head_seconds(r, c) : 0);
 }
 
-double cost_message(const CostRun *r, const CostCluster *c)
+/* A message between two stages, in seconds. */
+static double message_seconds(const CostRun *r, const CostCluster *c)
 {
     double rows = (double)(r->micro_batch * r->sequence_length) / r->extent[GRID_CP] / r->extent[GRID_TP];
     CostLink l = cost_link(c, stride_of(r, GRID_PP), r->extent[GRID_PP]);
@@ -204,7 +206,7 @@ int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err)
     /* In its bubble the busiest stage waits for the others' passes, which may be shorter than its own. */
     t->bubble = p > 1 ? idle * (total - pass) / (p - 1) : 0;
     t->bubble_share = idle / passes;
-    t->pp = p > 1 ? cost_messages(r->extent[GRID_PP], r->stages.chunks, cost_passes(r), cost_message(r, c), t->forward / v, t->backward / v) : 0;
+    t->pp = p > 1 ? cost_messages(r->extent[GRID_PP], r->stages.chunks, cost_passes(r), message_seconds(r, c), t->forward / v, t->backward / v) : 0;
     t->dp = dp_seconds(r, c, t);
     /* Reads gradient, weight and moments, writes the latter three: 28 bytes a parameter. */
     t->optimizer = 28 * parameters(r) / (r->shard >= 1 ? r->extent[GRID_CP] * r->extent[GRID_DP] : 1) / (c->memory_bandwidth * c->memory_share);
@@ -212,7 +214,7 @@ int cost_time(const CostRun *r, const CostCluster *c, CostTime *t, Error *err)
     /* Where cores are shared a rank that waits leaves its own to others, so that a bubble costs next to nothing (a tenth, by measurement), but all
      * ranks' work is done one after the other, and each message wakes somebody. */
     if (c->core > 0 && c->core < 1)
-        busy = fmax(busy, (passes * total / p + t->dp + t->optimizer) / c->core + t->bubble / 10 + (p > 1 ? 2 * passes * v * cost_message(r, c) : 0));
+        busy = fmax(busy, (passes * total / p + t->dp + t->optimizer) / c->core + t->bubble / 10 + (p > 1 ? 2 * passes * v * message_seconds(r, c) : 0));
     int n = cost_ranks(r);
     t->stragglers = n > 1 ? busy * c->spread * sqrt(2 * log(n)) : 0;
     t->all = busy + t->stragglers;
@@ -239,9 +241,9 @@ int cost_simulate_run(const CostRun *r, const CostCluster *c, const double *slow
     Simulated s = {.run = r, .slow = slow, .seconds = memory_alloc((size_t)stages * (size_t)chunks * 2, sizeof *s.seconds)};
     for (int i = 0; i < stages; i++)
         for (int k = 0; k < chunks; k++)
-            cost_stage(r, c, i, k, &s.seconds[(i * chunks + k) * 2], &s.seconds[(i * chunks + k) * 2 + 1]);
+            chunk_seconds(r, c, i, k, &s.seconds[(i * chunks + k) * 2], &s.seconds[(i * chunks + k) * 2 + 1]);
     CostLink l = cost_link(c, stride_of(r, GRID_PP), stages);
-    double message = cost_message(r, c) - (stages > 1 ? l.latency : 0);
+    double message = message_seconds(r, c) - (stages > 1 ? l.latency : 0);
     int status = cost_simulate(stages, chunks, cost_passes(r), stage_duration, &s, message, l.latency, out, err);
     free(s.seconds);
     return status;

@@ -14,7 +14,7 @@ typedef struct {
 typedef struct ncclComm *ncclComm_t;
 typedef enum { ncclSuccess = 0, ncclInvalidArgument = 4, ncclRemoteError = 6, ncclInProgress = 7 } ncclResult_t;
 typedef enum { ncclInt8 = 0, ncclFloat32 = 7, ncclBfloat16 = 9 } ncclDataType_t;
-typedef enum { ncclSum = 0, ncclMax = 2 } ncclRedOp_t;
+typedef enum { ncclSum = 0 } ncclRedOp_t;
 
 extern "C" {
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);

@@ -83,7 +83,7 @@ static char *piece_alloc(const Comm *c)
 }
 
 /* Rank r's m_r = count[r] elements at offset[r] of every rank's data are reduced to `to` there. */
-static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to)
+static void exchange(Comm *c, Dtype t, const void *data, void *to)
 {
     State *s = c->state;
     size_t size = dtype_size(t);
@@ -98,7 +98,7 @@ static void exchange(Comm *c, Reduction how, Dtype t, const void *data, void *to
     MPI_Request r;
     MPI_Ialltoallv(data, s->count, s->offset, type_of(t), s->scratch, s->share, s->place, type_of(t), s->comm, &r);
     settle(c, &r);
-    reduce_ranks(how, t, to, s->from, c->size, (size_t)mine);
+    reduce_ranks(t, to, s->from, c->size, (size_t)mine);
 }
 
 static int mpi_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all, void *mine, size_t n_each, Error *err)
@@ -118,13 +118,13 @@ static int mpi_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all,
             if (pieces)
                 memcpy(s->packed + (size_t)r * m * size, (const char *)all + ((size_t)r * n_each + at) * size, m * size);
         }
-        exchange(c, REDUCTION_SUM, t, pieces ? s->packed : all, (char *)mine + at * size);
+        exchange(c, t, pieces ? s->packed : all, (char *)mine + at * size);
     }
     return 0;
 }
 
 /* Shares of at most `piece` elements; a longer vector is summed in stretches of `piece` a rank. */
-static int reduce_all(Comm *c, Reduction how, Dtype t, char *data, size_t n)
+static int reduce_all(Comm *c, Dtype t, char *data, size_t n)
 {
     State *s = c->state;
     size_t size = dtype_size(t), piece = piece_elements(c, t), step = piece * (size_t)c->size;
@@ -137,7 +137,7 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, char *data, size_t n)
             s->count[r] = (int)count;
         }
         char *here = data + at * size;
-        exchange(c, how, t, here, here + (size_t)s->offset[c->rank] * size);
+        exchange(c, t, here, here + (size_t)s->offset[c->rank] * size);
         MPI_Request r;
         MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm, &r);
         settle(c, &r);
@@ -148,13 +148,7 @@ static int reduce_all(Comm *c, Reduction how, Dtype t, char *data, size_t n)
 static int mpi_sum(Comm *c, Stream *stream, Dtype t, void *data, size_t n, Error *err)
 {
     (void)stream, (void)err;
-    return reduce_all(c, REDUCTION_SUM, t, data, n);
-}
-
-static int mpi_max_f32(Comm *c, Stream *stream, float *data, size_t n, Error *err)
-{
-    (void)stream, (void)err;
-    return reduce_all(c, REDUCTION_MAX, DTYPE_F32, (char *)data, n);
+    return reduce_all(c, t, data, n);
 }
 
 static int post_check(size_t bytes, int tag, Error *err)
@@ -233,7 +227,7 @@ static int mpi_split(Comm *c, int colour, Comm *out, Error *err);
 
 static void comm_make(Comm *c, MPI_Comm comm, bool world)
 {
-    static const CommOps ops = {"MPI", mpi_gather_host, mpi_all_gather, mpi_reduce_scatter, mpi_sum, mpi_max_f32, mpi_send, mpi_recv, mpi_wait, mpi_split,
+    static const CommOps ops = {"MPI", mpi_gather_host, mpi_all_gather, mpi_reduce_scatter, mpi_sum, mpi_send, mpi_recv, mpi_wait, mpi_split,
                                 mpi_failing, mpi_abandon, mpi_close, NULL, NULL};
     State *s = memory_zalloc(1, sizeof *s);
     *c = (Comm){.name = "world", .gone = -1, .ops = &ops, .state = s};

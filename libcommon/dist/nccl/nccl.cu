@@ -86,11 +86,6 @@ static int wrapped_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error 
     return queued(state_of(c), s, ncclAllReduce(data, data, n, type_of(t), ncclSum, state_of(c)->nccl, cuda_stream(s)->stream), "sum", err);
 }
 
-static int wrapped_max_f32(Comm *c, Stream *s, float *data, size_t n, Error *err)
-{
-    return queued(state_of(c), s, ncclAllReduce(data, data, n, ncclFloat32, ncclMax, state_of(c)->nccl, cuda_stream(s)->stream), "max", err);
-}
-
 static Edge *edge_of(Comm *c, int from, int to, Error *err)
 {
     State *s = state_of(c);
@@ -262,7 +257,7 @@ static int edges_open(State *s, Comm *c, int way, Error *err)
 
 int nccl_wrap(Comm *c, Device *d, int way, Error *err)
 {
-    static const CommOps ops = {"NCCL", wrapped_gather_host, wrapped_all_gather, wrapped_reduce_scatter, wrapped_sum, wrapped_max_f32, wrapped_send, wrapped_recv,
+    static const CommOps ops = {"NCCL", wrapped_gather_host, wrapped_all_gather, wrapped_reduce_scatter, wrapped_sum, wrapped_send, wrapped_recv,
                                 wrapped_wait, wrapped_split, wrapped_failing, wrapped_abandon, wrapped_close, wrapped_check, NULL};
     (void)d; /* opening it has chosen this thread's GPU */
     ncclUniqueId id;
