@@ -35,7 +35,7 @@ struct Encoder {
     size_t node_capacity;
     HeapItem *heap;
     size_t heap_count, heap_capacity;
-    Buffer normal;
+    Buffer normal, prefixed;
     Ids *out;
     int split;
     Error *err;
@@ -62,6 +62,7 @@ void encoder_free(Encoder *e)
     free(e->nodes);
     free(e->heap);
     buffer_free(&e->normal);
+    buffer_free(&e->prefixed);
     free(e);
 }
 
@@ -252,6 +253,16 @@ static int encode_piece(Encoder *e, Span piece)
     return 0;
 }
 
+static Span prefix(Encoder *e, Span piece)
+{
+    if (*piece.data == ' ')
+        return piece;
+    e->prefixed.length = 0;
+    buffer_byte(&e->prefixed, ' ');
+    buffer_append(&e->prefixed, piece.data, piece.length);
+    return (Span){e->prefixed.data, e->prefixed.length};
+}
+
 /* The next split, or the merges behind the last one. */
 static int split_piece(void *context, Span piece)
 {
@@ -260,6 +271,8 @@ static int split_piece(void *context, Span piece)
     if (e->split == t->split_count)
         return encode_piece(e, piece);
     int level = e->split++;
+    if (t->prefix_blank && e->split == t->split_count)
+        piece = prefix(e, piece);
     int status = splitter_run(&t->splits[level], e->scratch[level], piece, split_piece, e, e->err);
     e->split = level;
     return status;
@@ -288,7 +301,7 @@ static int encode_plain(Encoder *e, Span text, bool first)
     }
     const Tokenizer *t = e->tokenizer;
     /* The usual case, one split scanned by hand, without calls through pointers. */
-    if (t->split_count == 1 && t->splits[0].kind != SPLIT_REGEX) {
+    if (t->split_count == 1 && t->splits[0].kind != SPLIT_REGEX && !t->prefix_blank) {
         SplitKind kind = t->splits[0].kind;
         for (size_t at = 0, end; at < text.length; at = end) {
             end = splitter_next(kind, text, at);

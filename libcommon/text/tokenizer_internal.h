@@ -13,6 +13,7 @@ struct Tokenizer {
     Vocabulary vocabulary;
     Splitter splits[MAX_SPLITS]; /* applied one after the other */
     int split_count;
+    bool prefix_blank;           /* what comes to the last split gets a blank before it, if none is there */
     SentencePiece sentencepiece; /* instead of splits, where it is on */
     bool nfc, ignore_merges;
     AddedToken *added;           /* longest first */

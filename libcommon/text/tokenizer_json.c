@@ -95,14 +95,32 @@ static int add_split(Tokenizer *t, const char *regex, bool matches_only, const c
     return 0;
 }
 
+/* A regular expression that matches this text alone, and is no pattern's name. */
+static char *literal(Span text)
+{
+    Buffer b = {0};
+    buffer_string(&b, "(?:");
+    for (size_t i = 0; i < text.length; i++) {
+        if (strchr("\\^$.[]|()?*+{}", text.data[i]))
+            buffer_byte(&b, '\\');
+        buffer_byte(&b, text.data[i]);
+    }
+    buffer_append(&b, ")", 2); /* and the zero */
+    return b.data;
+}
+
 static int read_split(Tokenizer *t, const JsonValue *v, const char *path, Error *err)
 {
-    const JsonValue *pattern = json_get(json_get(v, "pattern"), "Regex"), *behavior = json_get(v, "behavior");
+    const JsonValue *regex = json_get(json_get(v, "pattern"), "Regex"), *text = json_get(json_get(v, "pattern"), "String");
+    const JsonValue *pattern = regex ? regex : text, *behavior = json_get(v, "behavior");
     bool known = json_is(pattern, JSON_STRING) && json_is(behavior, JSON_STRING), isolated = known && strcmp(behavior->string.data, "Isolated") == 0;
     bool matches_only = known && strcmp(behavior->string.data, "Removed") == 0 && flag_of(v, "invert");
     if (!isolated && !matches_only)
-        return error_set(err, "%s: a Split that is no regular expression, isolated or removed and inverted, is not supported", path);
-    return add_split(t, pattern->string.data, matches_only, path, err);
+        return error_set(err, "%s: a Split that is neither isolated nor removed and inverted is not supported", path);
+    char *expression = regex ? memory_string(regex->string.data) : literal(text->string);
+    int status = add_split(t, expression, matches_only, path, err);
+    free(expression);
+    return status;
 }
 
 /* *bytes: ByteLevel was there. What comes behind it would see its characters instead of the text's. */
@@ -127,9 +145,10 @@ static int read_pretokenizer(Tokenizer *t, const JsonValue *v, bool *bytes, cons
     if (strcmp(type, "ByteLevel") == 0) {
         const JsonValue *use_regex = json_get(v, "use_regex");
         *bytes = true;
-        if (flag_of(v, "add_prefix_space"))
-            return error_set(err, "%s: add_prefix_space is not supported", path);
-        return !use_regex || use_regex->boolean ? add_split(t, "gpt2", false, path, err) : 0;
+        t->prefix_blank = flag_of(v, "add_prefix_space");
+        if (!use_regex || use_regex->boolean)
+            return add_split(t, "gpt2", false, path, err);
+        return t->prefix_blank ? add_split(t, "none", false, path, err) : 0;
     }
     return error_set(err, "%s: the pre-tokenizer %s is not supported", path, type);
 }
