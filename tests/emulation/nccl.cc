@@ -222,7 +222,7 @@ static std::vector<char> reduce(const Call &call, const Parts &from, size_t at, 
         float all = number(from[0], at + i, call.type);
         for (size_t r = 1; r < from.size(); r++) {
             float x = number(from[r], at + i, call.type);
-            all = call.op == ncclSum ? all + x : x > all ? x : all;
+            all = all + x;
         }
         if (call.type == ncclFloat32)
             ((float *)to.data())[i] = all;
