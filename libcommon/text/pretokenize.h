@@ -21,8 +21,8 @@ typedef struct Splitter {
 int splitter_open(Splitter *s, const char *name_or_regex, Error *err);
 void splitter_close(Splitter *s);
 
-/* Calls emit for each piece in order; stretches that the regular expression does not match are pieces too, unless matches_only. scratch: a
- * pcre2_match_data for SPLIT_REGEX (splitter_scratch), else NULL. emit returns -1 to stop. */
+/* Calls emit for each piece in order; stretches that the regular expression does not match are pieces too, unless matches_only. scratch: of
+ * splitter_scratch. emit returns -1 to stop. */
 int splitter_run(const Splitter *s, void *scratch, Span text, int (*emit)(void *context, Span piece), void *context, Error *err);
 void *splitter_scratch(const Splitter *s);
 void splitter_scratch_free(void *scratch);

@@ -200,26 +200,56 @@ void regex_free(void *code)
     pcre2_code_free(code);
 }
 
+/* A group that repeats takes room for each time: 32 kilobytes, PCRE2's own stack, are gone after a thousand letters. What this one
+ * does not hold goes to the heap, without compiled code. */
+enum { STACK_FIRST = 1 << 15, STACK_MOST = 1 << 26 };
+
+typedef struct Scratch {
+    pcre2_match_data *data;
+    pcre2_match_context *context;
+    pcre2_jit_stack *stack;
+} Scratch;
+
 void *regex_scratch(void *code)
 {
-    return pcre2_match_data_create_from_pattern(code, NULL);
+    Scratch *s = memory_zalloc(1, sizeof *s);
+    s->data = pcre2_match_data_create_from_pattern(code, NULL);
+    s->context = pcre2_match_context_create(NULL);
+    s->stack = pcre2_jit_stack_create(STACK_FIRST, STACK_MOST, NULL);
+    if (s->context && s->stack)
+        pcre2_jit_stack_assign(s->context, NULL, s->stack);
+    return s;
 }
 
 void regex_scratch_free(void *scratch)
 {
-    pcre2_match_data_free(scratch);
+    Scratch *s = scratch;
+    if (!s)
+        return;
+    pcre2_match_data_free(s->data);
+    pcre2_match_context_free(s->context);
+    pcre2_jit_stack_free(s->stack);
+    free(s);
+}
+
+static int match_from(void *code, const Scratch *s, Span text, size_t at)
+{
+    int n = pcre2_match(code, (PCRE2_SPTR)text.data, text.length, at, PCRE2_NO_UTF_CHECK, s->data, s->context);
+    if (n == PCRE2_ERROR_JIT_STACKLIMIT)
+        n = pcre2_match(code, (PCRE2_SPTR)text.data, text.length, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, s->data, s->context);
+    return n;
 }
 
 /* Oniguruma's way through a text: a match of nothing is one, and parts what stands around it, but not where the last match ended. */
 int regex_split(void *code, void *scratch, bool matches_only, Span text, int (*emit)(void *context, Span piece), void *context, Error *err)
 {
+    const Scratch *s = scratch;
     size_t at = 0, searched = 0, last = SIZE_MAX;
     while (at < text.length) {
-        int n = searched > text.length ? PCRE2_ERROR_NOMATCH
-                                       : pcre2_match(code, (PCRE2_SPTR)text.data, text.length, searched, PCRE2_NO_UTF_CHECK, scratch, NULL);
+        int n = searched > text.length ? PCRE2_ERROR_NOMATCH : match_from(code, s, text, searched);
         if (n < 0 && n != PCRE2_ERROR_NOMATCH)
             return error_set(err, "the regular expression fails on a text (PCRE2 error %d)", n);
-        const PCRE2_SIZE *match = pcre2_get_ovector_pointer(scratch);
+        const PCRE2_SIZE *match = pcre2_get_ovector_pointer(s->data);
         size_t begin = n < 0 ? text.length : match[0], end = n < 0 ? text.length : match[1];
         if (n >= 0 && begin == end && end == last) {
             searched = end + 1;

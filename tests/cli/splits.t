@@ -28,6 +28,8 @@ is "a bracket that begins with one" "$(ids "$(cut '[]a]|[^]1]' Isolated false),$
 is "add_prefix_space" "$(ids "{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true}")" "4,7,4,9,6,5,9,1,4,7,0,2,0"
 is "before every piece where text is cut before" "$(ids "$(cut '[0-9]+' Isolated false),{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":false}")" "4,7,4,9,4,6,4,5,9,4,1,4,4,7,0,13,4,0"
 is "Split by a text" "$(ids "{\"type\":\"Split\",\"pattern\":{\"String\":\"b1\"},\"behavior\":\"Isolated\",\"invert\":false},$bytes")" "7,4,8,3,0,1,5,9,12,7,0,10"
+tokenizer "$(cut '(?:[a-z](?: [a-z])*)+' Isolated false),$bytes"
+is "a group that repeats 100,000 times" "$(head -c 100000 /dev/zero | tr '\0' a | tokenize --tokenizer "$T" --text --ids | tr -cd , | wc -c | tr -d ' ')" 49999
 refused "sets within a set are refused" "$(cut '[a-z&&[^b]]' Isolated false),$bytes" "a set within a set"
 refused "and so is {2,3}+" "$(cut 'a{2,3}+' Isolated false),$bytes" "[{]2,3[}][+] is not supported"
 refused "a step behind ByteLevel" "$words,{\"type\":\"Digits\",\"individual_digits\":true}" "Digits behind ByteLevel"
