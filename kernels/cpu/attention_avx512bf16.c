@@ -47,10 +47,12 @@ TARGET static bool softmax_half(float *s, Softmax *x, int r, int keys, bool whol
         /* A row that has seen nothing yet has no maximum: any will do, all its terms are 0. */
         float *kept = x->most + r + v * VECTOR;
         __m512 old = _mm512_loadu_ps(kept);
-        grown |= _mm512_cmp_ps_mask(most[v], old, _CMP_GT_OQ) != 0;
+        __mmask16 more = _mm512_cmp_ps_mask(most[v], old, _CMP_GT_OQ);
+        grown |= more != 0;
         shift[v] = _mm512_mask_mov_ps(most[v], _mm512_cmp_ps_mask(most[v], _mm512_set1_ps(-INFINITY), _CMP_EQ_OQ), _mm512_setzero_ps());
         _mm512_storeu_ps(kept, most[v]);
-        _mm512_storeu_ps(x->shrink + r + v * VECTOR, vector_exp(_mm512_sub_ps(old, shift[v])));
+        /* vector_exp(0) is not quite 1, and whether a row's output is scaled at all hangs on its neighbours. */
+        _mm512_storeu_ps(x->shrink + r + v * VECTOR, _mm512_mask_mov_ps(_mm512_set1_ps(1.0f), more, vector_exp(_mm512_sub_ps(old, shift[v]))));
         sum[v] = _mm512_setzero_ps();
     }
     for (int j = 0; j < keys; j += pairs ? 2 : 1)

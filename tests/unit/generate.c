@@ -24,8 +24,8 @@ static void make_prompts(int64_t vocabulary)
     }
 }
 
-/* Logits of prompt 0's answer, prefilled and decoded with `others` prompts beside it. */
-static void decode_beside(Model *m, int others, float *out)
+/* Logits of the answer to prompt `mine`, prefilled and decoded with the `others` that follow it beside it. */
+static void decode_beside(Model *m, int mine, int others, float *out)
 {
     int64_t v = m->config.vocab_size;
     Error err = {{0}};
@@ -35,19 +35,19 @@ static void decode_beside(Model *m, int others, float *out)
     float *logits = memory_alloc((size_t)(PROMPTS * v), sizeof *logits);
     int32_t tokens[PROMPTS];
     int status = cache_open(&c, m, 200 * PROMPTS, 300, PROMPTS, &err) | slot_new(&s, m, 2048, MODE_SCORE, &err);
-    /* Prompt 0 stands last, so that it lies in other rows. */
+    /* It stands last, so that it lies in other rows. */
     const int32_t *given[PROMPTS];
     int64_t n[PROMPTS];
     for (int i = 0; i <= others; i++) {
-        given[i] = prompts[others - i];
-        n[i] = lengths[others - i];
+        given[i] = prompts[(mine + others - i) % PROMPTS];
+        n[i] = lengths[(mine + others - i) % PROMPTS];
         all[i] = &sequences[i];
     }
     status |= cache_prefill(&c, &s, given, n, others + 1, sequences, logits, &err);
     memcpy(out, logits + others * v, (size_t)v * sizeof *out);
     for (int step = 1; step <= 70; step++) {
         for (int i = 0; i <= others; i++)
-            tokens[i] = prompts[others - i][(150 + step) % 200];
+            tokens[i] = given[i][(150 + step) % 200];
         status |= cache_decode(&c, &s, tokens, all, others + 1, logits, &err);
         memcpy(out + step * v, logits + others * v, (size_t)v * sizeof *out);
     }
@@ -64,11 +64,13 @@ static void test_bits(Model *m, const char *type)
 {
     size_t n = (size_t)(71 * m->config.vocab_size);
     float *alone = memory_alloc(n, sizeof *alone), *beside = memory_alloc(n, sizeof *beside);
-    decode_beside(m, 0, alone);
-    static const int others[] = {1, 7, 8, 9, 22};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        decode_beside(m, others[i], beside);
-        ok(memcmp(alone, beside, n * sizeof *alone) == 0, "%s: %d others change no bit of 71 tokens' logits", type, others[i]);
+    static const int others[] = {1, 7, 8, 9, 22}, mine[] = {0, 4}; /* of one token, and of several blocks of keys */
+    for (int p = 0; p < 2; p++) {
+        decode_beside(m, mine[p], 0, alone);
+        for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+            decode_beside(m, mine[p], others[i], beside);
+            ok(memcmp(alone, beside, n * sizeof *alone) == 0, "%s: %d others change no bit of 71 tokens' logits behind %lld", type, others[i], (long long)lengths[mine[p]]);
+        }
     }
     free(alone);
     free(beside);
