@@ -30,6 +30,7 @@ static const Option options[] = {
     {"vocab-size", 0, OPTION_INTEGER, &vocabulary, "N", "ids lie below it (default: by the inputs' type)", 0, 1, 2147483647},
     OPTION_COMMON_SEED(&common),
     OPTION_COMMON_DRY_RUN(&common),
+    {"threads", 'j', OPTION_INTEGER, &common.threads, "N", "as everywhere; one does the work", 0, 0, 4096},
     OPTION_COMMON_END(&common),
 };
 

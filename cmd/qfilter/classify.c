@@ -26,6 +26,7 @@ static const Option train_options[] = {
     {"min-count", 0, OPTION_INTEGER, &t.min_count, "N", "rarest word that is kept (default 1)", 0, 1, 1e9},
     {"bucket", 0, OPTION_INTEGER, &t.bucket, "N", "rows for n-grams (default 200000)", 0, 1, 1e9},
     OPTION_COMMON_SEED(&t.common),
+    {"threads", 'j', OPTION_INTEGER, &t.common.threads, "N", "as everywhere; one does the work", 0, 0, 4096},
     OPTION_COMMON_END(&t.common),
 };
 

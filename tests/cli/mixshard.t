@@ -67,6 +67,9 @@ is "with its ids" "$(shard_read "$T/w/train" | grep -c '^70000 5 6 7 0$')" 1
 fails 1 "document 0: .*70000" "--vocab-size is checked" mixshard -q w=1:"$T/wide" --tokens 5 --seq-len 4 --vocab-size 1000 -o "$T/v"
 is "and no shard appears" "$(ls "$T/v")" ""
 
+for j in 1 4; do mixshard -q -j $j a=0.5:"$T/a" b=0.5:"$T/b" --tokens 1000 --seq-len 16 --holdout 50 -o "$T/j$j"; done
+is "-j changes nothing" "$(cd "$T/j1" && cat ./*.bin ./*.idx | cksum)" "$(cd "$T/j4" && cat ./*.bin ./*.idx | cksum)"
+
 # Whole or not at all: the mix of a run that ends early does not appear, and an older one stays as it was.
 began() { n=0; until ls "$1"/train.bin.tmp-* >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 3000 ] || return 1; sleep 0.01; done; }
 files() { (cd "$1" && ls -A | grep -v '[.]tmp-' | xargs cksum); }
