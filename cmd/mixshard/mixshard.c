@@ -231,6 +231,15 @@ static void manifest(const Mix *m, int64_t entries, Buffer *b)
     buffer_string(b, "]}\n");
 }
 
+/* A phase of less than about half a sample is rounded away, and what it asked for with it; the last one keeps the last label. */
+static void warn_of_phases(const Mix *m)
+{
+    for (size_t p = 0; p < m->phase_count; p++)
+        if (m->phases[p].share > 0 && m->phases[p].total <= (m->tokens > 1))
+            message_warning("a share of %g of %" PRId64 " tokens is no sample of %" PRId64 ": that phase is left out", m->phases[p].share, m->tokens,
+                            sequence_length);
+}
+
 static void report(const Mix *m, bool planned)
 {
     for (size_t i = 0; i < m->count; i++) {
@@ -252,6 +261,7 @@ static int mix(Mix *m, Error *err)
     int64_t samples = tokens / sequence_length + (tokens % sequence_length != 0), whole;
     if ((__builtin_mul_overflow(samples, sequence_length, &whole) || mix_plan(m, whole + 1, sequence_length, NULL) < 0) && mix_plan(m, tokens, sequence_length, err) < 0)
         return -1;
+    warn_of_phases(m);
     for (size_t i = 0; i < m->count; i++)
         wide |= m->sources[i].shard.item_size == 4;
     if (vocabulary == 0)

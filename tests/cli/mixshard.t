@@ -67,6 +67,9 @@ is "with its ids" "$(shard_read "$T/w/train" | grep -c '^70000 5 6 7 0$')" 1
 fails 1 "document 0: .*70000" "--vocab-size is checked" mixshard -q w=1:"$T/wide" --tokens 5 --seq-len 4 --vocab-size 1000 -o "$T/v"
 is "and no shard appears" "$(ls "$T/v")" ""
 
+annealed() { mixshard -q a=0.5:"$T/a" b=0.5:"$T/b" --tokens 1000 --seq-len 100 --phase "$1":b=1 -o "$T/short" 2>&1; }
+like "a phase shorter than a sample is told" "$(annealed 0.02)" "^mixshard: warning: a share of 0.02 of 1001 tokens is no sample of 100"
+is "one of a sample is not" "$(annealed 0.1)" ""
 for j in 1 4; do mixshard -q -j $j a=0.5:"$T/a" b=0.5:"$T/b" --tokens 1000 --seq-len 16 --holdout 50 -o "$T/j$j"; done
 is "-j changes nothing" "$(cd "$T/j1" && cat ./*.bin ./*.idx | cksum)" "$(cd "$T/j4" && cat ./*.bin ./*.idx | cksum)"
 
