@@ -153,7 +153,7 @@ static int save(Session *s, Question *q, const double *ranks, Error *err)
     buffer_byte(b, '{');
     fields_pass(b, (Span){q->line.data, q->line.length}, q->tree.root, own);
     buffer_string(b, "\"prompt\":");
-    json_write_value(b, json_get(q->tree.root, "prompt"), -1);
+    field_value(b, (Span){q->line.data, q->line.length}, q->tree.root, "prompt");
     buffer_string(b, ",\"responses\":[");
     for (size_t rank = 1, given = 0; rank <= q->count; rank++)
         for (size_t i = 0; i < q->count; i++)

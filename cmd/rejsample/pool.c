@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-void pool_add(Pool *p, Span text, const float *scores, bool reference, uint64_t *twice)
+void pool_add(Pool *p, Span text, const double *scores, bool reference, uint64_t *twice)
 {
     for (size_t i = 0; i < p->count; i++)
         if (p->items[i].length == text.length && memcmp(p->items[i].text, text.data, text.length) == 0) {
@@ -35,7 +35,7 @@ double candidate_mean(const Pool *p, size_t i)
 {
     double sum = 0;
     for (size_t m = 0; m < p->models; m++)
-        sum += (double)p->items[i].scores[m];
+        sum += p->items[i].scores[m];
     return sum / (double)p->models;
 }
 
@@ -46,11 +46,11 @@ static double standardised(const Pool *p, size_t i)
     for (size_t m = 0; m < p->models; m++) {
         double sum = 0, squares = 0, n = (double)p->count;
         for (size_t k = 0; k < p->count; k++)
-            sum += (double)p->items[k].scores[m];
+            sum += p->items[k].scores[m];
         for (size_t k = 0; k < p->count; k++)
-            squares += pow((double)p->items[k].scores[m] - sum / n, 2);
+            squares += pow(p->items[k].scores[m] - sum / n, 2);
         if (squares > 0)
-            total += ((double)p->items[i].scores[m] - sum / n) / sqrt(squares / n);
+            total += (p->items[i].scores[m] - sum / n) / sqrt(squares / n);
     }
     return total;
 }
@@ -62,7 +62,7 @@ size_t pool_best(const Pool *p, bool worst, bool by_mean, int64_t *votes)
     for (size_t m = 0; m < p->models; m++) {
         size_t choice = 0;
         for (size_t i = 1; i < p->count; i++)
-            if (sign * (double)p->items[i].scores[m] > sign * (double)p->items[choice].scores[m])
+            if (sign * p->items[i].scores[m] > sign * p->items[choice].scores[m])
                 choice = i;
         got[choice]++;
     }

@@ -10,7 +10,7 @@
 typedef struct Candidate {
     char *text;
     size_t length;
-    float *scores;  /* [models] */
+    double *scores; /* [models] */
     int64_t times;  /* drawn */
     bool reference; /* the record's own answer */
 } Candidate;
@@ -27,7 +27,7 @@ typedef struct Dropped {
 } Dropped;
 
 /* Adds a text that is not there yet; one that is there is counted in `twice` (NULL: not). scores may be NULL: 0 for now. */
-void pool_add(Pool *p, Span text, const float *scores, bool reference, uint64_t *twice);
+void pool_add(Pool *p, Span text, const double *scores, bool reference, uint64_t *twice);
 void pool_free(Pool *p);
 double candidate_mean(const Pool *p, size_t i); /* of its scores */
 

@@ -80,16 +80,20 @@ static void item_free(Item *i)
     free(i);
 }
 
-static void put_messages(Buffer *b, const JsonValue *prompt)
+/* The prompt as messages, without the closing bracket; `more`: others follow. */
+static void put_messages(Buffer *b, const Item *item, bool more)
 {
+    const JsonValue *prompt = json_get(item->tree.root, "prompt");
     if (json_is(prompt, JSON_STRING)) {
         buffer_string(b, "[{\"role\":\"user\",\"content\":");
         json_write_string(b, prompt->string);
         buffer_string(b, "}");
     } else {
-        json_write_value(b, prompt, -1);
-        b->length--; /* the closing bracket */
+        field_value(b, (Span){item->line.data, item->line.length}, item->tree.root, "prompt");
+        b->length--;
+        more &= prompt->count > 0;
     }
+    buffer_string(b, more ? "," : "");
 }
 
 static void put_answer(Buffer *b, const char *name, const Candidate *c)
@@ -128,14 +132,14 @@ static int write_choice(Rejsample *j, const Item *item, Error *err)
     buffer_byte(b, '{');
     fields_pass(b, (Span){item->line.data, item->line.length}, record, own);
     buffer_string(b, j->pairs ? "\"prompt\":" : "\"messages\":");
-    put_messages(b, json_get(record, "prompt"));
+    put_messages(b, item, !j->pairs);
     if (j->pairs) {
         put_answer(b, "],\"chosen\":[", &p->items[best]);
         put_answer(b, ",\"rejected\":[", &p->items[worst]);
         if (j->margins)
             put_numbers(b, "margin", false, high - low, 0);
     } else {
-        put_answer(b, ",", &p->items[best]);
+        put_answer(b, "", &p->items[best]);
     }
     put_numbers(b, j->pairs ? "scores" : "score", j->pairs, high, low);
     if (p->models > 1)
@@ -187,7 +191,7 @@ static int score(Rejsample *j, Error *err)
         size_t at = 0;
         for (Item *i = j->first; i; i = i->next)
             for (size_t k = 0; i->state == ITEM_SCORING && k < i->pool.count; k++)
-                i->pool.items[k].scores[m] = j->scorers[m].scores[at++];
+                i->pool.items[k].scores[m] = (double)j->scorers[m].scores[at++];
         scorer_clear(&j->scorers[m]);
     }
     for (Item *i = j->first; i; i = i->next)
@@ -211,7 +215,7 @@ static int line_up(Rejsample *j, Item *i, Error *err)
 }
 
 /* An answer that was cut off or is empty teaches nothing. */
-static void keep(Rejsample *j, Pool *p, Span text, const float *scores, bool cut)
+static void keep(Rejsample *j, Pool *p, Span text, const double *scores, bool cut)
 {
     if (cut)
         j->dropped.cut++;
@@ -239,13 +243,13 @@ static int take_answers(void *context, void *tag, Answer *answers, Error *err)
 }
 
 /* Scores of one answer: a number, or a list with one for each reward model. */
-static int read_scores(const JsonValue *v, float *scores, size_t models, Error *err)
+static int read_scores(const JsonValue *v, double *scores, size_t models, Error *err)
 {
     for (size_t m = 0; m < models; m++) {
         const JsonValue *one = json_is(v, JSON_ARRAY) ? (v->count == models ? &v->items[m] : NULL) : models == 1 ? v : NULL;
         if (!json_is(one, JSON_NUMBER) && !json_is(one, JSON_INTEGER))
             return error_set(err, "'scores' must hold numbers, or a list of as many for each response");
-        scores[m] = (float)one->number;
+        scores[m] = one->number;
     }
     return 0;
 }
@@ -258,7 +262,7 @@ static int take_responses(Rejsample *j, const JsonValue *record, Pool *p, Error 
         return error_set(err, "'responses' and 'scores' must be lists of the same length");
     if (scores)
         p->models = scores->count && json_is(&scores->items[0], JSON_ARRAY) && scores->items[0].count ? scores->items[0].count : 1;
-    float *own = memory_zalloc(p->models, sizeof *own);
+    double *own = memory_zalloc(p->models, sizeof *own);
     int status = 0;
     for (size_t i = 0; i < responses->count && status == 0; i++) {
         const JsonValue *reason = json_is(reasons, JSON_ARRAY) && i < reasons->count ? &reasons->items[i] : NULL;
@@ -284,6 +288,23 @@ static int take_reference(const Rejsample *j, const JsonValue *record, Pool *p, 
     return 0;
 }
 
+/* Is the prompt one that the choice can be written behind, and that each reward model's template takes? */
+static int check_prompt(Rejsample *j, const JsonValue *prompt, const JsonValue *tools, bool scored, Error *err)
+{
+    if (!prompt)
+        return error_set(err, "no field 'prompt'");
+    bool fine = json_is(prompt, JSON_STRING) || json_is(prompt, JSON_ARRAY);
+    for (size_t i = 0; fine && prompt->type == JSON_ARRAY && i < prompt->count; i++)
+        fine = json_is(&prompt->items[i], JSON_OBJECT);
+    if (!fine)
+        return error_set(err, "'prompt' must be a string or a list of messages");
+    JsonValue none = {.type = JSON_STRING, .string = {"", 0}};
+    for (size_t m = 0; m < j->rewards.count && !scored; m++)
+        if (scorer_check(&j->scorers[m], &(ChatInput){.messages = prompt, .answer = &none, .tools = tools}, err) < 0)
+            return -1;
+    return 0;
+}
+
 static int take_prompt(Rejsample *j, const JsonValue *prompt, const JsonValue *tools, Error *err)
 {
     if (!j->model)
@@ -303,10 +324,10 @@ static int take_record(void *context, Document *d, Error *err)
     memset(i->line.data + i->line.length, 0, READER_PADDING);
     int status = json_parse(&i->tree, "record", (Span){i->line.data, i->line.length}, err);
     const JsonValue *record = i->tree.root, *prompt = status == 0 ? json_get(record, "prompt") : NULL;
-    if (status == 0 && !prompt)
-        status = error_set(err, "no field 'prompt'");
     bool scored = status == 0 && json_get(record, "scores"), there = scored || (status == 0 && !j->model && j->rewards.count && json_get(record, "responses"));
     i->pool.models = j->rewards.count ? j->rewards.count : 1;
+    if (status == 0)
+        status = check_prompt(j, prompt, json_get(record, "tools"), scored, err);
     if (status == 0)
         status = there ? take_responses(j, record, &i->pool, err) : take_prompt(j, prompt, json_get(record, "tools"), err);
     if (status == 0 && j->reference && !scored)

@@ -57,12 +57,17 @@ void scorer_add_ids(Scorer *s, const int32_t *ids, size_t count, size_t prompt)
     s->offsets[++s->count] = (int64_t)s->tokens.count;
 }
 
-int scorer_add(Scorer *s, const ChatInput *in, Error *err)
+int scorer_check(Scorer *s, const ChatInput *in, Error *err)
 {
     if (chat_tokens(&s->coder, in, &s->ids, &s->flags, err) < 0)
         return -1;
-    if (s->ids.count == 0)
-        return error_set(err, "nothing to score");
+    return s->ids.count ? 0 : error_set(err, "nothing to score");
+}
+
+int scorer_add(Scorer *s, const ChatInput *in, Error *err)
+{
+    if (scorer_check(s, in, err) < 0)
+        return -1;
     if ((int64_t)s->ids.count > s->max_length) {
         s->ids.count = (size_t)s->max_length;
         s->truncated++;

@@ -24,6 +24,8 @@ typedef struct Scorer {
 
 int scorer_open(Scorer *s, const char *path, const char *adapter, int64_t max_length, Dtype dtype, Device *d, Error *err);
 void scorer_close(Scorer *s);
+/* Would scorer_add take it? */
+int scorer_check(Scorer *s, const ChatInput *in, Error *err);
 /* Puts a text in line: an answer to messages, or with answer NULL a whole chat. */
 int scorer_add(Scorer *s, const ChatInput *in, Error *err);
 /* A text as tokens, no more than max_length, whose answer begins behind `prompt` of them (count: nowhere). */

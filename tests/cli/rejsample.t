@@ -22,6 +22,15 @@ is "other fields go with the best, as they stand" "$(rejsample -q --best "$T/mor
     '{"id":12345678901234567890,"tools":[{"type": "function"}],"x":{"y": [1e2, 0.10]},"key":"vA","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"y"}],"score":2}'
 like "and with a pair" "$(rejsample -q --pairs "$T/more.jsonl")" '^\{"id":12345678901234567890,"tools":\[.*"key":"vA","prompt":\[.*"rejected":\[.*\],"scores":\[2,1\]\}$'
 
+# So do the prompt's messages and the scores' digits; a conversation may be empty.
+is "messages stand as they were" "$(echo '{"prompt":[{"role":"user","content":"a","n":[1.50,  12345678901234567890]}],"responses":["x","y"],"scores":[0.1,0.3]}' | rejsample -q --best)" \
+    '{"messages":[{"role":"user","content":"a","n":[1.50,  12345678901234567890]},{"role":"assistant","content":"y"}],"score":0.3}'
+is "an empty prompt is answered" "$(echo '{"prompt":[],"responses":["x"],"scores":[1]}' | rejsample -q --best)" '{"messages":[{"role":"assistant","content":"x"}],"score":1}'
+for prompt in 5 null '{"role":"user"}' '["a"]'; do
+    fails 1 "bad.jsonl:1: 'prompt' must be a string or a list of messages" "the prompt $prompt" \
+        sh -c "echo '{\"prompt\":$prompt,\"responses\":[\"x\",\"y\"],\"scores\":[1,2]}' >$T/bad.jsonl; rejsample --best $T/bad.jsonl"
+done
+
 # The curve: of 1, 2, 3, 6 the best of two is (1·2 + 2·3 + 3·6)/6 = 26/6 on average; repeated answers count as drawn.
 cat >"$T/curve.jsonl" <<'J'
 {"prompt":"a","responses":["p","q","r","s"],"scores":[3,1,6,2]}
@@ -56,6 +65,14 @@ paste -d '\n' "$T/s1.jsonl" "$T/s2.jsonl" | perl -ne 'if ($. % 2) { $line = $_; 
 rejsample -q --pairs "$T/s12.jsonl" >"$T/a"
 rejsample -q --pairs --reward "$T/r1" --reward "$T/r2" "$T/c.jsonl" >"$T/b"
 same "two reward models score as they do one by one" "$T/a" "$T/b"
+# A prompt that the reward model's template does not take is left out, and those before it are chosen from.
+sed '2s/"prompt":"[^"]*"/"prompt":[{"role":"nobody","content":"a"}]/' "$T/c.jsonl" >"$T/odd.jsonl"
+rejsample -q --best --reward "$T/r1" "$T/c.jsonl" >"$T/a"
+rejsample --best --reward "$T/r1" --on-error=skip "$T/odd.jsonl" >"$T/b" 2>"$T/err"
+is "candidates with a malformed prompt are left out" "$(cat "$T/b")" "$(sed 2d "$T/a")"
+like "and named" "$(cat "$T/err")" "odd.jsonl:2: message 1 has the unknown role 'nobody'"
+fails 1 "odd.jsonl:2: message 1 has the unknown role 'nobody'" "or end the program" rejsample --best --reward "$T/r1" -o "$T/no" "$T/odd.jsonl"
+is "behind what came before" "$(rejsample -q --best --reward "$T/r1" "$T/odd.jsonl" 2>"$T/err")" "$(sed -n 1p "$T/a")"
 like "the reference answer can win" "$($R --reference answer --best -o "$T/with" "$T/p.jsonl" 2>&1)" 'the reference answer was the best of [0-9]+ prompts'
 is "it is there where all others are cut" "$($R --reference talk --max-tokens 1 --best -q "$T/p.jsonl" | sed 's/.*"messages"//' | grep -o 'talk [1-5]' | tr '\n' ' ')" "talk 1 talk 2 talk 3 talk 4 talk 5 "
 fails 1 "no answer in 'nothing'" "a record without it" $R --reference nothing --best "$T/p.jsonl"
@@ -79,7 +96,7 @@ is "an order with ties is saved" "$(cat "$T/r.jsonl")" '{"id":1,"prompt":"first"
 like "the next session begins where this one ended" "$(printf '' | $A ann "$T/q.jsonl" | tr '\n' ' ')" '2 of 3 ----- system: be brief user: second'
 printf '{"half' >>"$T/r.jsonl"
 printf 'a b\n/back\na=b\n/skip\n' | $A ann "$T/q.jsonl" >"$T/shown"
-is "a line that a crash has cut goes, and a ranking is taken back" "$(sed 1d "$T/r.jsonl")" '{"prompt":[{"role": "system", "content": "be brief"}, {"role": "user", "content": "second"}],"responses":["red","green"],"ranks":[1,1],"annotator":"ann"}'
+is "a line that a crash has cut goes, and a ranking is taken back" "$(sed 1d "$T/r.jsonl")" '{"prompt":[{"role":"system","content":"be brief"},{"role":"user","content":"second"}],"responses":["red","green"],"ranks":[1,1],"annotator":"ann"}'
 like "what is left is told" "$(printf '' | rejsample --annotate "$T/r.jsonl" --annotator ann "$T/q.jsonl" 2>&1 >/dev/null)" '0 ranked by ann, 1 left, 1 with less than two different answers'
 for who in ann bob; do printf '' | $A $who --seed 4 "$T/q.jsonl" | grep '^\[' | sort | tr '\n' ' '; echo; done >"$T/orders"
 is "another annotator sees another order" "$(sort -u "$T/orders" | wc -l | tr -d ' ')" 2
