@@ -154,6 +154,8 @@ int main(int argc, char **argv)
         return message_usage("--model DIR is needed");
     if (self.given && (self.prompt || self.common.text))
         return message_usage("--given takes records with answers: no --prompt and no --text");
+    if (self.prompt && set.operand_count)
+        return message_usage("--prompt is the one that is answered: no '%s' beside it", set.operands[0]);
     bool terminal = set.operand_count == 0 && isatty(STDIN_FILENO) && !self.prompt && !self.given;
     AnswerOptions answer = self.answer;
     answer.conversation = terminal;
@@ -163,6 +165,8 @@ int main(int argc, char **argv)
         answer.batch = answer.batch < answer.samples ? answer.batch : answer.samples;
     if (terminal && self.raw)
         return message_usage("a chat at a terminal goes through the chat template: --raw takes --prompt or files");
+    if (self.system && (self.raw || (!terminal && !self.prompt)))
+        return message_usage("--system goes with a chat or --prompt, without --raw; records have messages for it");
     Error err;
     double begin = clock_seconds();
     Device *d = device_open(self.common.device, (int)self.common.threads, &err);

@@ -201,6 +201,12 @@ int main(int argc, char **argv)
         return message_usage("'%s': files go with --perplexity, --choices, --match, --safety or --task", set.operands[0]);
     if (perplexity.count + choices.count + match.count + safety.count + tasks.count == 0 && !needle)
         return message_usage("nothing to measure: --perplexity, --choices, --match, --safety, --task or --needle");
+    if (self.needle_plot && !needle)
+        return message_usage("--needle-plot goes with --needle");
+    if (self.answers && match.count + safety.count == 0)
+        return message_usage("--answers goes with --match and --safety");
+    if (samples_path && choices.count + tasks.count == 0)
+        return message_usage("--log-samples goes with --task and --choices");
     Error err;
     ChatCoder coder = {0};
     if (self.check)

@@ -126,7 +126,7 @@ int answerer_prompt(Answerer *a, const JsonValue *prompt, const JsonValue *tools
     if (!a->raw)
         return chat_tokens(&a->coder, &(ChatInput){.messages = prompt, .tools = tools, .generation = true}, &a->ids, &a->flags, err);
     if (!json_is(prompt, JSON_STRING))
-        return error_set(err, "with --raw a prompt must be a string");
+        return error_set(err, "messages need the chat template: without it a prompt must be a string");
     a->ids.count = 0;
     if (encoder_encode(a->encoder, prompt->string, NULL, &a->ids, err) < 0)
         return -1;

@@ -102,6 +102,14 @@ echo '{"prompt":"line 7 says","response":" hello there"}' >"$T/both.jsonl"
 sum() { for f in "$@"; do generate -q --given --raw --model $M "$f"; done | sed 's/.*"logprob":\([^,]*\).*/\1/' | awk '{s += $1} END {printf "%.4f", s}'; }
 is "with --raw a text's parts add up" "$(sum "$T/one.jsonl" "$T/next.jsonl")" "$(sum "$T/both.jsonl")"
 fails 1 "needs 'prompt' and 'response'" "a record without an answer" generate --given --model $M "$T/p.jsonl"
+# What would go unheard is refused.
+fails 2 "no 'prompt.jsonl' beside it" "files beside --prompt" generate --model $M --prompt x prompt.jsonl
+fails 2 "system goes with a chat or --prompt" "a system message for records" sh -c "echo '{\"prompt\":\"x\"}' | generate --model $M --system brief"
+fails 2 "without --raw" "or for a raw prompt" generate --model $M --raw --prompt x --system brief
+fails 2 "needle-plot goes with --needle" "a plot of no needles" lmeval --model $M --perplexity "$T/s" --needle-plot "$T/x.svg"
+fails 2 "answers goes with --match" "answers of nothing" lmeval --model $M --perplexity "$T/s" --answers "$T/x.jsonl"
+fails 2 "log-samples goes with --task" "samples of nothing" lmeval --model $M --perplexity "$T/s" --log-samples "$T/x.jsonl"
+fails 1 "messages need the chat template" "a conversation with --raw" sh -c "echo '{\"prompt\":[{\"role\":\"user\",\"content\":\"x\"}]}' | generate --model $M --raw"
 fails 2 "no --prompt" "given answers of a prompt" generate --given --model $M --prompt x
 
 # Orders of the filters: the same tokens can be left, but tempered at another time.
