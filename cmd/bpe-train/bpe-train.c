@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <xxhash.h>
 #include "base/memory.h"
 #include "base/message.h"
@@ -221,7 +222,10 @@ int main(int argc, char **argv)
             return message_usage("--special is empty (none gives no special token)");
     if (splitter_open(&self.splitter, self.pattern, &err) < 0)
         return message_usage("%s", err.text);
-    status = train(&self, chat, &set, &err) < 0 ? message_failed(&err) : 0;
+    bool made;
+    status = vocabulary_begin(self.common.output, &made, &err) < 0 || train(&self, chat, &set, &err) < 0 ? message_failed(&err) : 0;
+    if (status != 0 && made)
+        rmdir(self.common.output); /* where nothing stands in it */
     splitter_close(&self.splitter);
     option_free(&set);
     return status;

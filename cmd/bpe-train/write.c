@@ -122,13 +122,19 @@ static int take_away(const char *folder, const char *name, Error *err)
     return status;
 }
 
+int vocabulary_begin(const char *folder, bool *made, Error *err)
+{
+    *made = access(folder, F_OK) != 0;
+    if (folder_create(folder, err) < 0)
+        return -1;
+    return access(folder, W_OK) == 0 ? 0 : error_set(err, "%s:", folder);
+}
+
 int vocabulary_write(const VocabularyFiles *v, const char *folder, Error *err)
 {
     Buffer b = {0};
-    int status = folder_create(folder, err);
     /* Without tokenizer.json the folder is no vocabulary: a kill leaves none, never one vocabulary with another's names. */
-    if (status == 0)
-        status = take_away(folder, "tokenizer.json", err);
+    int status = take_away(folder, "tokenizer.json", err);
     put_config(&b, v);
     if (status == 0)
         status = put_file(folder, "tokenizer_config.json", &b, err);

@@ -2,6 +2,7 @@
 #ifndef BPE_TRAIN_WRITE_H
 #define BPE_TRAIN_WRITE_H
 
+#include <stdbool.h>
 #include "text/bpe_train.h"
 #include "text/chat.h"
 
@@ -14,6 +15,8 @@ typedef struct VocabularyFiles {
     const char *chat_template;    /* Jinja, NULL: none */
 } VocabularyFiles;
 
+/* Makes the folder before the work that fills it; *made: it was not there. */
+int vocabulary_begin(const char *folder, bool *made, Error *err);
 int vocabulary_write(const VocabularyFiles *v, const char *folder, Error *err);
 
 #endif

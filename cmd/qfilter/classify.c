@@ -49,12 +49,17 @@ int train_main(int argc, char **argv)
             buffer_byte(&all, '\n');
     }
     FastTextOptions o = {(int)t.dim, (int)t.epoch, (int)t.word_ngrams, (int)t.minn, (int)t.maxn, (int)t.min_count, (int)t.bucket, t.lr, (uint64_t)t.common.seed};
-    if (status != 1) {
+    Writer *out = status != 1 ? writer_open(t.common.output, &err) : NULL; /* before the work */
+    if (out) {
         FastText *f = fasttext_train(&o, (Span){all.data ? all.data : "", all.length}, &err);
-        status = f && fasttext_save(f, t.common.output, &err) == 0 ? 0 : message_failed(&err);
-        if (f)
+        if (!f)
+            writer_abandon(out);
+        status = f && fasttext_save(f, out, &err) == 0 ? 0 : message_failed(&err);
+        if (status == 0)
             message("%d labels", fasttext_labels(f));
         fasttext_free(f);
+    } else if (status != 1) {
+        status = message_failed(&err);
     }
     buffer_free(&all);
     buffer_free(&one);

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include "base/error.h"
 #include "base/memory.h"
+#include "io/stream.h"
 
 typedef struct FastText FastText;
 
@@ -16,7 +17,7 @@ typedef struct FastTextOptions {
 } FastTextOptions;
 
 FastText *fasttext_load(const char *path, Error *err);
-int fasttext_save(const FastText *f, const char *path, Error *err);
+int fasttext_save(const FastText *f, Writer *to, Error *err); /* closes it, or gives it up */
 void fasttext_free(FastText *f);
 int fasttext_labels(const FastText *f);
 const char *fasttext_label(const FastText *f, int i); /* without __label__ */

@@ -244,11 +244,8 @@ FastText *fasttext_load(const char *path, Error *err)
     return f;
 }
 
-int fasttext_save(const FastText *f, const char *path, Error *err)
+int fasttext_save(const FastText *f, Writer *w, Error *err)
 {
-    Writer *w = writer_open(path, err);
-    if (!w)
-        return -1;
     Buffer b = {0};
     const int32_t head[] = {MAGIC, VERSION, f->dim, f->ws, f->epoch, f->min_count, f->neg, f->word_ngrams, f->loss, f->model, f->bucket, f->minn, f->maxn, f->update_rate};
     buffer_append(&b, head, sizeof head);
