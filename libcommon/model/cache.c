@@ -250,9 +250,11 @@ static int prefill_packed(KvCache *c, Slot *s, const int32_t *const *prompts, co
 int cache_prefill(KvCache *c, Slot *s, const int32_t *const *prompts, const int64_t *lengths, int64_t count, Sequence *sequences,
                   float *logits, Error *err)
 {
+    /* Under a sliding window the attention's blocks of keys lie as a tile's first row sees them, so others would change a prompt's bits. */
+    bool alone = c->model->config.sliding_window > 0;
     for (int64_t first = 0, n; first < count; first += n) {
         int64_t rows = 0;
-        for (n = 0; first + n < count && n < c->table_rows && (n == 0 || rows + lengths[first + n] <= s->rows); n++)
+        for (n = 0; first + n < count && n < c->table_rows && (n == 0 || (!alone && rows + lengths[first + n] <= s->rows)); n++)
             rows += lengths[first + n];
         if (rows > s->rows)
             return error_set(err, "a prompt of %" PRId64 " tokens does not fit %" PRId64, rows, s->rows);

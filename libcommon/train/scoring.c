@@ -175,16 +175,16 @@ static int score_answers(Scorer *s, size_t first, size_t n, Error *err)
     return status;
 }
 
-/* As many texts of one kind from `first` on as go through at once. */
+/* As many texts of one kind from `first` on as go through at once; under a sliding window whole texts go alone, as in cache_prefill. */
 static size_t run_length(const Scorer *s, size_t first)
 {
-    bool apart = s->prompts[first] > 0;
+    bool apart = s->prompts[first] > 0, alone = !apart && s->model.config.sliding_window > 0;
     int64_t rows = 0, prompts = 0;
     size_t n = 0;
     for (size_t i = first; i < s->count && (s->prompts[i] > 0) == apart; i++, n++) {
         rows += length_of(s, i) - s->prompts[i];
         prompts += n == 0 || !has_prompt_of(s, i, i - 1) ? s->prompts[i] : 0;
-        if (n > 0 && (rows > s->slot.rows || prompts > s->slot.rows))
+        if (n > 0 && (alone || rows > s->slot.rows || prompts > s->slot.rows))
             break;
     }
     return n;

@@ -215,6 +215,11 @@ int main(void)
         test_bits(&m, "f32");
         test_places(&m);
         test_conversation(&m, "f32");
+        m.config.sliding_window = 40;
+        m.config.sliding_layers[0] = ~UINT64_C(0);
+        test_bits(&m, "f32 under a window");
+        m.config.sliding_window = 0;
+        m.config.sliding_layers[0] = 0;
         packed_close(&m);
         if (ok(model_compute_in(&m, DTYPE_BF16, &err) == 0 && packed_open(&m, &err) == 0, "bf16 %s", err.text))
             test_bits(&m, "bf16");
