@@ -435,7 +435,10 @@ int folder_create(const char *path, Error *err)
         char c = *p;
         *p = 0;
         struct stat st;
-        if (mkdir(copy, 0777) != 0 && (errno != EEXIST || stat(copy, &st) != 0 || !S_ISDIR(st.st_mode)))
+        bool made = mkdir(copy, 0777) == 0, other = !made && errno == EEXIST && stat(copy, &st) == 0 && !S_ISDIR(st.st_mode);
+        if (other)
+            errno = ENOTDIR;
+        if (other || (!made && errno != EEXIST))
             status = error_set(err, "%s:", copy);
         *p = c;
         if (c == 0)
