@@ -119,7 +119,7 @@ static int take_given(void *context, Document *d, Error *err)
     const JsonValue *list = record ? json_get(record, "responses") : NULL, *one = record ? json_get(record, "response") : NULL;
     int status = record ? 0 : -1;
     v->count = v->tokens.count = v->flags.length = 0;
-    if (status == 0 && (!prompt || (!one && !json_is(list, JSON_ARRAY))))
+    if (status == 0 && (!prompt || (list ? !json_is(list, JSON_ARRAY) : !one)))
         status = error_set(err, "needs 'prompt' and 'response' or 'responses'");
     for (size_t k = 0; status == 0 && k < (list ? list->count : 1); k++)
         status = add_answer(v, prompt, json_get(record, "tools"), list ? &list->items[k] : one, err);

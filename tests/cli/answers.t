@@ -102,6 +102,7 @@ echo '{"prompt":"line 7 says","response":" hello there"}' >"$T/both.jsonl"
 sum() { for f in "$@"; do generate -q --given --raw --model $M "$f"; done | sed 's/.*"logprob":\([^,]*\).*/\1/' | awk '{s += $1} END {printf "%.4f", s}'; }
 is "with --raw a text's parts add up" "$(sum "$T/one.jsonl" "$T/next.jsonl")" "$(sum "$T/both.jsonl")"
 fails 1 "needs 'prompt' and 'response'" "a record without an answer" generate --given --model $M "$T/p.jsonl"
+fails 1 "needs 'prompt' and 'response' or 'responses'" "given answers that are no list" sh -c "echo '{\"prompt\":\"a\",\"response\":\"b\",\"responses\":7}' | generate --given --model $M"
 # What would go unheard is refused.
 fails 2 "no 'prompt.jsonl' beside it" "files beside --prompt" generate --model $M --prompt x prompt.jsonl
 fails 2 "system goes with a chat or --prompt" "a system message for records" sh -c "echo '{\"prompt\":\"x\"}' | generate --model $M --system brief"
