@@ -35,7 +35,7 @@ static const Option options[] = {
 static int write_record(Generate *g, Span record, const Answer *answers, Error *err)
 {
     int64_t samples = g->answer.samples;
-    Buffer value = {0}, text = {0}, line = {0}, reasons = {0}, first = {0};
+    Buffer value = {0}, text = {0}, line = {0}, reasons = {0}, first = {0}, bare = {0};
     int status = 0;
     buffer_string(&reasons, samples > 1 ? "[" : "");
     for (int64_t k = 0; k < samples; k++)
@@ -50,7 +50,8 @@ static int write_record(Generate *g, Span record, const Answer *answers, Error *
     }
     buffer_string(&value, samples > 1 ? "]" : "");
     JsonField absent = {0};
-    json_record_set(&first, record, &absent, samples > 1 ? "finish_reasons" : "finish_reason", (Span){reasons.data, reasons.length});
+    json_record_remove(&bare, record, "scores"); /* of other answers */
+    json_record_set(&first, (Span){bare.data, bare.length}, &absent, samples > 1 ? "finish_reasons" : "finish_reason", (Span){reasons.data, reasons.length});
     json_record_set(&line, (Span){first.data, first.length}, &absent, samples > 1 ? "responses" : "response", (Span){value.data, value.length});
     buffer_byte(&line, '\n');
     if (status == 0)
@@ -60,6 +61,7 @@ static int write_record(Generate *g, Span record, const Answer *answers, Error *
     buffer_free(&line);
     buffer_free(&reasons);
     buffer_free(&first);
+    buffer_free(&bare);
     return status == 0 ? writer_flush(g->out, err) : -1;
 }
 

@@ -61,6 +61,8 @@ bool json_record_find(Span line, const char *name, Span *value);
 /* Appends `line` with one member's value replaced (field->type not JSON_ABSENT, or the line has a member `name`) or a member added
  * at the end; all other bytes are copied. `value` is JSON. No newline is added. The line is valid and ends in its brace. */
 void json_record_set(Buffer *out, Span line, const JsonField *field, const char *name, Span value);
+/* Appends `line` without the member `name`, if it has one. */
+void json_record_remove(Buffer *out, Span line, const char *name);
 
 /* ---- Writing ---- */
 bool json_utf8_valid(Span text);                 /* for plain text input */

@@ -31,6 +31,9 @@ for prompt in 5 null '{"role":"user"}' '["a"]'; do
         sh -c "echo '{\"prompt\":$prompt,\"responses\":[\"x\",\"y\"],\"scores\":[1,2]}' >$T/bad.jsonl; rejsample --best $T/bad.jsonl"
 done
 
+# Scores of other answers do not stand beside new ones.
+is "generate takes old scores away" "$(echo '{"scores":[1,2],"prompt":"a","responses":["x","y"]}' | generate -q --model tests/data/posttrain/model --samples 2 --max-tokens 2 | grep -c scores)" 0
+
 # The curve: of 1, 2, 3, 6 the best of two is (1·2 + 2·3 + 3·6)/6 = 26/6 on average; repeated answers count as drawn.
 cat >"$T/curve.jsonl" <<'J'
 {"prompt":"a","responses":["p","q","r","s"],"scores":[3,1,6,2]}

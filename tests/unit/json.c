@@ -42,6 +42,13 @@ static void test_record(JsonParser *p, Buffer *b)
     out.length = 0;
     json_record_set(&out, padded(b, "{\"a\":{\"k\":1},\"k\" : [2],\"b\":3}", 29), &absent, "k", (Span){"1", 1});
     ok(equal((Span){out.data, out.length}, "{\"a\":{\"k\":1},\"k\" : 1,\"b\":3}"), "one that is there already is replaced");
+    static const char *const whole[] = {"{\"k\":1}", "{ \"k\" : [2] , \"b\":3}", "{\"a\":{\"k\":1} , \"k\":\"}\", \"b\":3}", "{\"a\":1,\"k\":null}", "{\"a\":\"k\"}"};
+    static const char *const without[] = {"{}", "{ \"b\":3}", "{\"a\":{\"k\":1} , \"b\":3}", "{\"a\":1}", "{\"a\":\"k\"}"};
+    for (int i = 0; i < 5; i++) {
+        out.length = 0;
+        json_record_remove(&out, padded(b, whole[i], strlen(whole[i])), "k");
+        ok(out.length == strlen(without[i]) && memcmp(out.data, without[i], out.length) == 0, "%s without k", whole[i]);
+    }
     buffer_free(&out);
 }
 
