@@ -22,6 +22,15 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         memset(changed.data + n, 0, READER_PADDING);
         if (json_record(p, (Span){changed.data, n}, names, 2, fields, &err) < 0 || fields[0].type != JSON_INTEGER)
             abort();
+        /* Without the member the rest is a record still. */
+        changed.length = 0;
+        json_record_remove(&changed, line, "text");
+        n = changed.length;
+        buffer_reserve(&changed, READER_PADDING);
+        memset(changed.data + n, 0, READER_PADDING);
+        Span value;
+        if (json_record(p, (Span){changed.data, n}, names, 2, fields, &err) < 0 || json_record_find((Span){changed.data, n}, "text", &value))
+            abort();
         buffer_free(&changed);
     } else if (!err.text[0]) {
         abort();
