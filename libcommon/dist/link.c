@@ -210,8 +210,10 @@ static int link_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all
 }
 
 /* Stretches of PIECE elements a rank: each share is reduced by its rank, which sends it to all. */
-static int reduce_all(Comm *c, Dtype t, char *values, size_t n, Error *err)
+static int link_sum(Comm *c, Stream *stream, Dtype t, void *all, size_t n, Error *err)
 {
+    (void)stream;
+    char *values = all;
     size_t size = dtype_size(t), step = (size_t)PIECE * (size_t)c->size, *counts = memory_alloc((size_t)c->size, sizeof *counts);
     const char **data = memory_alloc((size_t)c->size, sizeof *data);
     int status = 0;
@@ -232,12 +234,6 @@ static int reduce_all(Comm *c, Dtype t, char *values, size_t n, Error *err)
     free(counts);
     free(data);
     return status;
-}
-
-static int link_sum(Comm *c, Stream *stream, Dtype t, void *data, size_t n, Error *err)
-{
-    (void)stream;
-    return reduce_all(c, t, data, n, err);
 }
 
 /* The hub has it at once: nothing is under way. */

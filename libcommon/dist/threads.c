@@ -134,8 +134,9 @@ static int threads_reduce_scatter(Comm *c, Stream *s, Dtype t, const void *all, 
 }
 
 /* Rank r adds up the r-th share of everybody's elements and writes the sums back to all. */
-static int reduce_all(Comm *c, Dtype t, void *data, size_t n, Error *err)
+static int threads_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
 {
+    (void)s;
     Team *team = c->state;
     if (show(c, data, err) < 0)
         return -1;
@@ -147,12 +148,6 @@ static int reduce_all(Comm *c, Dtype t, void *data, size_t n, Error *err)
         if (r != c->rank)
             memcpy((char *)(uintptr_t)team->shown[r] + begin * size, mine, m * size);
     return meet(c, err);
-}
-
-static int threads_sum(Comm *c, Stream *s, Dtype t, void *data, size_t n, Error *err)
-{
-    (void)s;
-    return reduce_all(c, t, data, n, err);
 }
 
 static Post *post_take(Team *world)

@@ -124,8 +124,9 @@ static int mpi_reduce_scatter(Comm *c, Stream *stream, Dtype t, const void *all,
 }
 
 /* Shares of at most `piece` elements; a longer vector is summed in stretches of `piece` a rank. */
-static int reduce_all(Comm *c, Dtype t, char *data, size_t n)
+static int mpi_sum(Comm *c, Stream *stream, Dtype t, void *data, size_t n, Error *err)
 {
+    (void)stream, (void)err;
     State *s = c->state;
     size_t size = dtype_size(t), piece = piece_elements(c, t), step = piece * (size_t)c->size;
     for (size_t at = 0; at < n; at += step) {
@@ -136,19 +137,13 @@ static int reduce_all(Comm *c, Dtype t, char *data, size_t n)
             s->offset[r] = (int)begin;
             s->count[r] = (int)count;
         }
-        char *here = data + at * size;
+        char *here = (char *)data + at * size;
         exchange(c, t, here, here + (size_t)s->offset[c->rank] * size);
         MPI_Request r;
         MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, here, s->count, s->offset, type_of(t), s->comm, &r);
         settle(c, &r);
     }
     return 0;
-}
-
-static int mpi_sum(Comm *c, Stream *stream, Dtype t, void *data, size_t n, Error *err)
-{
-    (void)stream, (void)err;
-    return reduce_all(c, t, data, n);
 }
 
 static int post_check(size_t bytes, int tag, Error *err)
