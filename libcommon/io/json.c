@@ -76,41 +76,6 @@ void json_record_set(Buffer *out, Span line, const JsonField *field, const char 
     buffer_append(out, line.data + last, line.length - last);
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
-}
-
-void json_record_remove(Buffer *out, Span line, const char *name)
-{
-    Span value;
-    if (!json_record_find(line, name, &value)) {
-        buffer_append(out, line.data, line.length);
-        return;
-    }
-    const char *begin = value.data - 1, *end = value.data + value.length;
-    while (*begin != ':')
-        begin--;
-    do
-        begin--;
-    while (is_blank(*begin));
-    begin -= strlen(name) + 1; /* the key's opening quote */
-    const char *comma = begin - 1;
-    while (is_blank(*comma))
-        comma--;
-    if (*comma == ',') {
-        begin = comma;
-    } else { /* the first member takes the comma behind it */
-        while (is_blank(*end))
-            end++;
-        end += *end == ',';
-        while (is_blank(*end))
-            end++;
-    }
-    buffer_append(out, line.data, (size_t)(begin - line.data));
-    buffer_append(out, end, (size_t)(line.data + line.length - end));
-}
-
 static void write_escape(Buffer *b, unsigned char c)
 {
     static const char *const short_forms[] = {['"'] = "\\\"", ['\\'] = "\\\\", ['\b'] = "\\b", ['\f'] = "\\f",

@@ -264,24 +264,50 @@ static error_code read_record(JsonParser *p, Span line, const char *const *names
     return SUCCESS;
 }
 
-extern "C" bool json_record_find(Span line, const char *name, Span *value)
+/* The member's key and value, and the comma before it (NULL: it is the first). */
+static bool find_member(Span line, const char *name, const char **comma, Span *key, Span *value)
 {
     const char *end = line.data + line.length, *at = skip_blank(line.data);
     size_t n = strlen(name);
+    *comma = NULL;
     if (at >= end || *at++ != '{')
         return false;
     while (*(at = skip_blank(at)) == '"') {
-        const char *key = at + 1, *key_end = skip_string(at, end) - 1, *begin = skip_blank(skip_blank(key_end + 1) + 1);
-        at = skip_value(begin, end);
-        if ((size_t)(key_end - key) == n && memcmp(key, name, n) == 0) {
-            *value = Span{begin, (size_t)(at - begin)};
+        const char *begin = at, *key_end = skip_string(at, end), *content = skip_blank(skip_blank(key_end) + 1);
+        at = skip_value(content, end);
+        if ((size_t)(key_end - begin) == n + 2 && memcmp(begin + 1, name, n) == 0) {
+            *key = Span{begin, n + 2};
+            *value = Span{content, (size_t)(at - content)};
             return true;
         }
         at = skip_blank(at);
+        *comma = at;
         if (*at++ != ',')
             break;
     }
     return false;
+}
+
+extern "C" bool json_record_find(Span line, const char *name, Span *value)
+{
+    const char *comma;
+    Span key;
+    return find_member(line, name, &comma, &key, value);
+}
+
+extern "C" void json_record_remove(Buffer *out, Span line, const char *name)
+{
+    const char *comma, *end = line.data + line.length;
+    Span key, value;
+    if (!find_member(line, name, &comma, &key, &value)) {
+        buffer_append(out, line.data, line.length);
+        return;
+    }
+    const char *begin = comma ? comma : key.data, *behind = value.data + value.length;
+    if (!comma && *(behind = skip_blank(behind)) == ',') /* the first member takes the comma behind it */
+        behind = skip_blank(behind + 1);
+    buffer_append(out, line.data, (size_t)(begin - line.data));
+    buffer_append(out, behind, (size_t)(end - behind));
 }
 
 extern "C" int json_record(JsonParser *p, Span line, const char *const *names, size_t count, JsonField *fields, Error *err)
